@@ -1,0 +1,51 @@
+"""Errors that say what failed, where, and what to do next; the CLI prints them without a traceback."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+OK, FAILED, USAGE, SET_ASIDE, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes
+
+
+class MMFilterError(Exception):
+    """Something the user can act on. The message is one or two plain sentences."""
+
+    exit_code = FAILED
+
+
+class UsageError(MMFilterError):
+    """The request itself is wrong: a flag, a recipe, a path pattern."""
+
+    exit_code = USAGE
+
+
+class DataError(MMFilterError):
+    """An input is not what it says it is (a corrupt file, a missing column, a gap)."""
+
+
+class ConflictError(MMFilterError):
+    """What is on disk was made from something else; going on would mix the two."""
+
+
+class MissingDependency(MMFilterError):
+    """An optional package is not installed; the message is the pip command that mends it."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest of `words`, or an empty string."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def need(module: str, pip: str) -> ModuleType:
+    """Import an optional `module`, or raise `MissingDependency` with the pip command.
+
+    `pip` is what to install: ``mmfilter[download]`` or a package's name.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingDependency(f"{module} is not installed. Run: pip install '{pip}'") from error
