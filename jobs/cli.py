@@ -1,0 +1,51 @@
+"""`mmfilter`: one command, a verb for everything a person can start."""
+
+import sys
+from types import ModuleType
+
+import typer
+
+from mmfilter.errors import INTERRUPTED, MMFilterError
+
+app = typer.Typer(
+    name="mmfilter",
+    help="Turn a pool of image-text pairs into the subset that trains the best CLIP.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def register() -> None:
+    """Add the verbs, in the order a person meets them. Their modules import nothing heavy."""
+    from . import demo, embed, inspect, look, reshard, run, select, subset, synth, train
+
+    for module in (run, inspect, embed, select, reshard, look, subset, synth, train, demo):
+        module.add(app)
+
+
+def rooms_are_ours() -> None:
+    """`index` and `jobs` are common names: exit if somebody's file hides one of our rooms."""
+    import index
+
+    rooms: list[ModuleType] = [index, sys.modules[__package__ or "jobs"]]
+    for room in rooms:
+        if getattr(room, "ROOM_OF", "") != "mmfilter":
+            place = getattr(room, "__file__", "?")
+            print(f"mmfilter: {place} hides the package's own '{room.__name__}'; rename it, or run elsewhere", file=sys.stderr)
+            raise SystemExit(1)
+
+
+def main() -> None:
+    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C."""
+    rooms_are_ours()
+    register()
+    try:
+        app()
+    except MMFilterError as error:
+        print(f"mmfilter: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,102 @@
+"""Drive tasks over workers: in this process, or over Ray actors with `ray.util.ActorPool`.
+
+ActorPool is Ray's own loop over actors: only task descriptors go out and small reports come back, so
+the object store stays empty and the driver's memory flat. What it lacks is ours: the count of
+attempts of a task that kills its worker (Ray would retry it for ever).
+"""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmfilter.errors import MMFilterError
+
+from .cluster import Width, settle, start_ray
+
+Make = Callable[["Setup"], Callable[[Any], Any]]
+"""Called once in each worker; returns the function that does one task."""
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is told of where it runs."""
+
+    device: str
+    threads: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A task that raised something unforeseen, or killed its worker."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A task that raised an MMFilterError: the job stops and says so."""
+
+    error: MMFilterError
+
+
+def guarded(call: Callable[[Any], Any], task: Any) -> Any:
+    """The task's result, or a Refusal or Crash in its place."""
+    try:
+        return call(task)
+    except MMFilterError as error:
+        return Refusal(error)
+    except Exception as error:
+        return Crash(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+
+def drive(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
+    """Yield (task, result or Crash) as they finish, each task once. Raises a task's MMFilterError."""
+    results = _in_process(tasks, make, width) if width.local else _on_ray(tasks, make, width)
+    for task, result in results:
+        if isinstance(result, Refusal):
+            raise result.error
+        yield task, result
+
+
+def _in_process(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
+    shape = settle(width, len(tasks))
+    call = make(Setup(shape.device, shape.threads, shape.batch_size))
+    for task in tasks:
+        yield task, guarded(call, task)
+
+
+def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
+    ray = start_ray(width.address)
+    from ray.exceptions import RayActorError
+    from ray.util import ActorPool
+
+    from .worker import Worker
+
+    shape = settle(width, len(tasks), ray.cluster_resources())
+    setup = Setup(shape.device, shape.threads, shape.batch_size)
+    options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": -1, "max_concurrency": shape.overlap}
+    actors = [Worker.options(**options).remote(make, setup) for _ in range(shape.workers)]
+    pool = ActorPool(actors * shape.overlap)
+    flying: dict[str, list[int]] = {}  # actor id -> tasks sent to it and not yet back
+
+    def send(actor: Any, number: int) -> Any:
+        flying.setdefault(actor._actor_id.hex(), []).append(number)
+        return actor.run.remote(number, tasks[number])
+
+    for number in range(len(tasks)):
+        pool.submit(send, number)
+    while pool.has_next():
+        try:
+            actor_id, number, result = pool.get_next_unordered()
+        except RayActorError as error:
+            for number in flying.pop(error.actor_id or "", []):
+                yield tasks[number], Crash(f"its worker died ({type(error).__name__})")
+            continue
+        flying[actor_id].remove(number)
+        yield tasks[number], result
+    for actor in actors:
+        ray.kill(actor)

@@ -1,0 +1,147 @@
+"""`embed`: read the pool once; embeddings and scores for every shard, committed shard by shard."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmfilter import storage
+from mmfilter.embed import load
+from mmfilter.errors import MMFilterError
+from mmfilter.recipe import Recipe
+from mmfilter.samples import Failure, ReadOptions, expected_failures
+from mmfilter.shard import ShardReport, process_shard
+from mmfilter.sidecar import failures_path, read_commit, write_failures
+from mmfilter.weights import ModelSpec, resolve
+from mmfilter.work import Work, pending, plan_work
+
+from .cluster import Width
+from .driver import ATTEMPTS, Crash, Setup, drive
+from .outdir import count_attempt, forget_attempts, read_attempts
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class MakeEmbedder:
+    """Loads the models a worker needs; what it returns does one shard."""
+
+    work: Work
+    models: Mapping[str, ModelSpec]
+
+    def __call__(self, setup: Setup) -> Callable[[str], ShardReport]:
+        if self.models:
+            import torch
+
+            if setup.device == "cpu":
+                torch.set_num_threads(1)  # workers are the parallelism, and the bytes do not depend on the cores
+        embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
+        work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
+        return lambda path: process_shard(path, work, embedders)
+
+
+@dataclass
+class PoolCounts:
+    """What the pool came to: `read` = `ok` + the sum of `failed`. `aside` are shards given up on."""
+
+    shards: int = 0
+    done_before: int = 0
+    read: int = 0
+    ok: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    aside: dict[str, str] = field(default_factory=dict)
+
+    def add(self, report: ShardReport) -> None:
+        self.read += report.read
+        self.ok += report.ok
+        self.failed.update(report.failed)
+
+
+def weights_of(models: Mapping[str, ModelSpec]) -> tuple[dict[str, str | None], dict[str, MMFilterError]]:
+    """Each model's weights sha256, and the error of those that are not at hand."""
+    found: dict[str, str | None] = {}
+    errors: dict[str, MMFilterError] = {}
+    for name, spec in models.items():
+        try:
+            found[name] = resolve(spec).sha256
+        except MMFilterError as error:
+            found[name], errors[name] = None, error
+    return found, errors
+
+
+def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
+    """Path -> parts still to do, for the shards that lack any. Raises ConflictError."""
+    todo = {path: pending(work, read_commit(work.out, storage.stem(path)), path) for path in paths}
+    return {path: parts for path, parts in todo.items() if parts}
+
+
+def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: bool = False) -> PoolCounts:
+    """Bring every shard up to the recipe. A second call does nothing; a killed one goes on.
+
+    Raises ConflictError where OUT was made from something else, MMFilterError when a model is
+    wanted and its weights are not at hand.
+    """
+    weights, errors = weights_of(recipe.embed)
+    work = replace(plan_work(recipe, out, weights), redo=redo)
+    todo = find_todo(paths, work)
+    models = {n: s for n, s in work.models.items() if any(f"embed:{n}" in parts for parts in todo.values())}
+    for name in models:
+        if name in errors:
+            raise errors[name]
+    counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
+    _drive(list(todo), MakeEmbedder(work, models), width, counts)
+    for path in paths:
+        stem = storage.stem(path)
+        if stem not in counts.aside:
+            commit = read_commit(out, stem)
+            assert commit is not None
+            counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
+    return counts
+
+
+def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
+    out = make.work.out
+    left = [path for path in paths if not _given_up(path, out, counts, make.work.read)]
+    with Progress("embed", len(paths)) as progress:
+        while left:
+            again: list[str] = []
+            for path, result in drive(left, make, width):
+                stem = storage.stem(path)
+                if isinstance(result, Crash):
+                    count_attempt(out, stem, result.error)
+                    if not _given_up(path, out, counts, make.work.read):
+                        again.append(path)
+                        continue
+                    progress.advance()
+                else:
+                    forget_attempts(out, stem)
+                    progress.advance(result.read, sum(result.failed.values()))
+            left = sorted(again)
+
+
+def _given_up(path: str, out: str, counts: PoolCounts, options: ReadOptions) -> bool:
+    """Whether the shard has had its attempts; then its samples are recorded as failed."""
+    stem = storage.stem(path)
+    attempts = read_attempts(out, stem)
+    if attempts["attempts"] < ATTEMPTS:
+        return False
+    reason = str(attempts["error"]).splitlines()[0]
+    rows = expected_failures(path) or [Failure("", "", "", "")]
+    rows = [Failure(row.key, row.uid, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}") for row in rows]
+    if not storage.exists(failures_path(out, stem)):
+        write_failures(out, stem, rows)
+    counts.aside[stem] = reason
+    counts.read += len(rows)
+    counts.failed["shard_set_aside"] += len(rows)
+    return True
+
+
+def summary(counts: PoolCounts) -> dict[str, Any]:
+    """Plain values for run.json and the CLI."""
+    return {
+        "shards": counts.shards,
+        "shards_done_before": counts.done_before,
+        "read": counts.read,
+        "ok": counts.ok,
+        "failed": dict(sorted(counts.failed.items())),
+        "shards_set_aside": counts.aside,
+    }

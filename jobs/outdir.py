@@ -1,0 +1,99 @@
+"""The run's folder: one driver at a time, leftovers of a killed run, and the count of attempts."""
+
+import glob
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmfilter import storage
+from mmfilter.errors import ConflictError, UsageError, nearest
+
+
+def absolute(path: str) -> str:
+    """A local path made absolute (workers have another working directory); URLs as they are."""
+    return path if storage.is_remote(path) else os.path.abspath(path)
+
+
+def shard_paths(pool: list[str]) -> list[str]:
+    """Absolute shard paths of the --pool patterns. Raises UsageError on two shards of one name."""
+    paths = [absolute(path) for path in storage.expand(pool)]
+    seen: dict[str, str] = {}
+    for path in paths:
+        stem = storage.stem(path)
+        if stem in seen:
+            where = "given twice" if seen[stem] == path else f"the name of both {seen[stem]} and {path}"
+            raise UsageError(f"--pool: shard '{stem}' is {where}; shards are known by name, so run such pools apart")
+        seen[stem] = path
+    return paths
+
+
+@contextmanager
+def only_driver(out: str) -> Iterator[None]:
+    """Hold OUT for this process. Raises ConflictError when another one works on it."""
+    if storage.is_remote(out):
+        yield
+        return
+    import fcntl
+
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConflictError(f"{out}: another mmfilter is working on this folder; wait for it, or give another --out") from error
+        _sweep(out)
+        yield
+
+
+def _sweep(out: str) -> None:
+    """Remove what a killed run left half written."""
+    for path in glob.glob(os.path.join(glob.escape(out), "**", "*.tmp"), recursive=True):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def attempts_path(out: str, stem: str) -> str:
+    return storage.join(out, "attempts", f"{stem}.json")
+
+
+def read_attempts(out: str, stem: str) -> dict[str, Any]:
+    """{"attempts": n, "error": the last one's}; zero when the shard never failed."""
+    path = attempts_path(out, stem)
+    if not storage.exists(path):
+        return {"attempts": 0, "error": ""}
+    return json.loads(storage.read_bytes(path))  # type: ignore[no-any-return]
+
+
+def count_attempt(out: str, stem: str, error: str) -> int:
+    """Record one more failed attempt; returns how many there are now."""
+    n = read_attempts(out, stem)["attempts"] + 1
+    storage.write_atomic(attempts_path(out, stem), json.dumps({"attempts": n, "error": error}).encode())
+    return n
+
+
+def forget_attempts(out: str, stem: str) -> None:
+    path = attempts_path(out, stem)
+    if storage.exists(path):
+        storage.filesystem(path).rm(path) if storage.is_remote(path) else os.unlink(path)
+
+
+def load_run(out: str) -> dict[str, Any]:
+    """OUT/run.json. Raises UsageError when OUT holds no run."""
+    path = storage.join(out, "run.json")
+    if not storage.exists(path):
+        parent = os.path.dirname(os.path.abspath(out))
+        beside = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
+        hint = nearest(os.path.basename(out.rstrip("/")), beside)
+        raise UsageError(f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one")
+    return json.loads(storage.read_bytes(path))  # type: ignore[no-any-return]
+
+
+def save_run(out: str, **fields: Any) -> None:
+    """Update OUT/run.json with `fields`."""
+    path = storage.join(out, "run.json")
+    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    storage.write_atomic(path, json.dumps({**run, **fields}, indent=1, sort_keys=True).encode())

@@ -1,0 +1,118 @@
+"""`run`: a whole recipe, from shards to a subset, new shards and a report. Each step skips what is done."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from mmfilter.errors import OK, SET_ASIDE
+
+from . import options as o
+from .cluster import Width
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `run` was asked beyond the recipe and the pool."""
+
+    out: str
+    name: str
+    width: Width = Width()
+    redo: bool = False
+    reshard: bool = True
+    report: bool = True
+    labels: str | None = None
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def run(
+        recipe: o.RecipeArg,
+        pool: o.Pool,
+        out: o.Out = "runs/run",
+        name: o.Name = None,
+        address: o.Address = None,
+        workers: o.Workers = None,
+        gpus: o.Gpus = None,
+        threads: o.Threads = None,
+        batch_size: o.BatchSize = None,
+        local: o.Local = False,
+        redo_changed: o.Redo = False,
+        reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
+        labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")] = None,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
+        as_json: o.Json = False,
+    ) -> None:
+        """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""
+        from mmfilter.recipe import load_recipe
+
+        from .outdir import absolute, shard_paths
+
+        loaded = load_recipe(recipe)
+        width = o.width(address, workers, gpus, threads, batch_size, local)
+        asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, True, labels)
+        paths = shard_paths(pool)
+        if dry_run:
+            from .dryrun import say
+
+            say(loaded, paths, asked, as_json)
+            return
+        result = run_recipe(loaded, paths, asked)
+        print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
+        raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
+
+
+def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, Any]:
+    """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
+    from mmfilter import storage
+
+    from .embed import embed_pool, summary
+    from .outdir import only_driver, save_run
+    from .report import report_run
+    from .reshard import reshard_subset
+    from .select import select_subset
+
+    started = time.monotonic()
+    out, seconds = asked.out, {}
+    with only_driver(out):
+        save_run(out, pool=paths, recipe=recipe.source)
+        counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
+        seconds["embed"] = time.monotonic() - started
+        save_run(out, embed=summary(counts))
+        result: dict[str, Any] = {"out": out, "embed": summary(counts)}
+        result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
+        if recipe.select is not None:
+            step = time.monotonic()
+            selection = select_subset(recipe, out, asked.name)
+            result |= {"counts": selection["counts"], "subset": selection["path"], "steps": selection["steps"]}
+            seconds["select"] = time.monotonic() - step
+            if asked.reshard:
+                step = time.monotonic()
+                to = storage.join(out, "shards", asked.name)
+                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width)
+                seconds["reshard"] = time.monotonic() - step
+            save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
+            result["report"] = report_run(out, asked.name, asked.labels)
+        result["seconds"] = {k: round(v, 2) for k, v in seconds.items()}
+    return result
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result for a person."""
+    counts = result["counts"]
+    whole = max(counts["in"], 1)
+    said = [f"in {counts['in']:,} = kept {counts['kept']:,} ({counts['kept'] / whole:.1%}) + "
+            f"dropped {counts['dropped']:,} + failed {counts['failed']:,}"]
+    said += [f"  {step['path']:<24} {step['text']:<56} dropped {step['dropped']:,}" for step in result.get("steps", [])]
+    said += [f"  failed: {status:<24} {n:,}" for status, n in result["embed"]["failed"].items()]
+    said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
+    if "subset" in result:
+        said.append(f"subset  {result['subset']}")
+    if "reshard" in result:
+        said.append(f"shards  {result['reshard']['path']} ({result['reshard']['shards']} shards, {result['reshard']['samples']:,} samples)")
+    if "report" in result:
+        said.append(f"report  {result['report']}")
+    said.append("seconds " + ", ".join(f"{stage} {s:g}" for stage, s in result["seconds"].items()))
+    return said

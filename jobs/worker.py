@@ -1,0 +1,19 @@
+"""The Ray actor: holds what is costly to load and does one task at a time."""
+
+from typing import Any
+
+import ray
+
+from .driver import Make, Setup, guarded
+
+
+@ray.remote
+class Worker:
+    """Calls `make(setup)` once, then the function it returned for each task."""
+
+    def __init__(self, make: Make, setup: Setup) -> None:
+        self.call = make(setup)
+
+    def run(self, number: int, task: Any) -> tuple[str, int, Any]:
+        """(this actor's id, the task's number, its result): the driver keeps books by them."""
+        return ray.get_runtime_context().get_actor_id(), number, guarded(self.call, task)

@@ -1,0 +1,86 @@
+"""Scores that need no pixels, computed from a shard's stored columns and embeddings."""
+
+import io
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import storage
+from .errors import DataError, nearest
+from .feed import Clock
+from .sidecar import Stored, columns_path, metadata_path, write_column
+from .work import Work, score_part
+
+
+class StoredBatch(Mapping[str, Any]):
+    """A shard as the batch a score is called with: columns, and `img_emb:b32` from the npz arrays.
+
+    Where a column or array is not in memory it is looked for in the shard's files, one at a time.
+    """
+
+    def __init__(self, stored: Stored, out: str, stem: str) -> None:
+        self.stored, self.out, self.stem = stored, out, stem
+
+    def __getitem__(self, need: str) -> Any:
+        kind, _, model = need.partition(":")
+        if kind in ("img_emb", "txt_emb"):
+            return self._array(f"{model}_{kind[:3]}")
+        if need in self.stored.table.column_names:
+            return _plain(self.stored.table[need])
+        return self._added(need)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored.table.column_names)
+
+    def __len__(self) -> int:
+        """Columns, as of any mapping; the rows are `stored.table.num_rows`."""
+        return len(self.stored.table.column_names)
+
+    def _array(self, name: str) -> np.ndarray:
+        if name not in self.stored.arrays:
+            path = metadata_path(self.out, self.stem, "npz")
+            data: Any = path if not storage.is_remote(path) else io.BytesIO(storage.read_bytes(path))
+            with np.load(data, allow_pickle=False) as npz:
+                if name not in npz.files:
+                    raise DataError(f"{path}: no array '{name}'{nearest(name, npz.files)} It has: {npz.files}")
+                self.stored.arrays[name] = npz[name]
+        return self.stored.arrays[name]
+
+    def _added(self, column: str) -> Any:
+        import pyarrow.parquet as pq
+
+        path = columns_path(self.out, column, self.stem)
+        if not storage.exists(path):
+            names = self.stored.table.column_names
+            raise DataError(f"shard {self.stem}: no column '{column}'{nearest(column, names)} It has: {', '.join(names)}")
+        with storage.open_read(path) as stream:
+            added = pq.read_table(io.BytesIO(stream.read()), columns=["uid", column])
+        uids = self.stored.table["uid"].to_pylist()
+        if added["uid"].to_pylist() != uids:  # made before a later pass set rows aside
+            where = {uid: row for row, uid in enumerate(added["uid"].to_pylist())}
+            added = added.take([where[uid] for uid in uids])
+        return _plain(added[column])
+
+
+def _plain(column: Any) -> Any:
+    """Numbers as numpy arrays, everything else as lists."""
+    import pyarrow.types as kinds
+
+    if kinds.is_integer(column.type) or kinds.is_floating(column.type):
+        return column.to_numpy()
+    return column.to_pylist()
+
+
+def add_columns(stem: str, work: Work, clock: Clock) -> None:
+    """Compute `work.scores` (none of which reads pixels) for a committed shard: columns/<column>/."""
+    import pyarrow.parquet as pq
+
+    started = time.perf_counter()
+    with storage.open_read(metadata_path(work.out, stem, "parquet")) as stream:
+        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()))), work.out, stem)
+    for score in work.scores:
+        columns = {"uid": batch["uid"], **score(batch)}
+        write_column(columns_path(work.out, score.columns[0], stem), columns, work.parts[score_part(score)])
+    clock.add("score", started)

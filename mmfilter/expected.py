@@ -1,0 +1,51 @@
+"""What the files beside a tar say should be in it: img2dataset's `{shard}.parquet` and `_stats.json`."""
+
+import io
+import json
+
+from . import storage
+from .records import Failure
+
+
+def expected_keys(path: str) -> dict[str, str] | int | None:
+    """Key -> uid ("" where unknown) of the samples that should be in the tar at `path`.
+
+    Only their number where the parquet is absent or useless, None where nothing is known. A sidecar
+    that cannot be read counts as absent: it must not cost the samples.
+    """
+    base = path.removesuffix(".tar")
+    return _keys(f"{base}.parquet") or _count(f"{base}_stats.json")
+
+
+def _keys(path: str) -> dict[str, str] | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(path)))
+        columns = [name for name in ("key", "status", "uid") if name in file.schema_arrow.names]
+        if "key" not in columns:
+            return None
+        table = file.read(columns=columns)
+    except (OSError, pa.ArrowException):
+        return None
+    keys = table["key"].to_pylist()
+    status = table["status"].to_pylist() if "status" in columns else ["success"] * len(keys)
+    uids = table["uid"].to_pylist() if "uid" in columns else [""] * len(keys)
+    rows = zip(keys, status, uids, strict=True)
+    return {key: uid if isinstance(uid, str) else "" for key, s, uid in rows if s == "success" and isinstance(key, str)}
+
+
+def _count(path: str) -> int | None:
+    try:
+        return int(json.loads(storage.read_bytes(path))["successes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def expected_failures(path: str, status: str = "lost", error: str = "") -> list[Failure]:
+    """A Failure for every sample that should be in a tar which cannot be read at all."""
+    keys = expected_keys(path)
+    if isinstance(keys, dict):
+        return [Failure(key, uid, status, error) for key, uid in keys.items()]
+    return [Failure("", "", status, error) for _ in range(keys or 0)]

@@ -1,0 +1,138 @@
+"""Recipes: which models embed the pool, which scores are computed, which rules choose."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from .embed import ModelSpec
+from .errors import UsageError, nearest
+from .images import ImageLimits
+from .plugs import Rule, Score
+from .samples import ReadOptions
+
+FIELDS = ("name", "paper", "about", "embed", "scores", "select", "read")
+BASE_COLUMNS = ("uid", "url", "text", "original_width", "original_height", "face_bboxes", "sha256", "key")
+READ_FIELDS = ("derive_uids", "max_pixels", "max_text_bytes")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is computed and what is kept; never where or how wide (those are flags).
+
+    `embed` maps a short name (`b32`) to a model; `scores` are built plugs in the recipe's order;
+    `select` is None when the recipe only computes. `source` is the parsed YAML, for the record.
+    """
+
+    name: str
+    embed: dict[str, ModelSpec]
+    scores: tuple[Score, ...]
+    select: Rule | None
+    read: ReadOptions
+    source: dict[str, Any] = field(repr=False)
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f"recipe {self.name}"
+
+
+def packaged() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(p.name[:-5] for p in files("mmfilter.recipes").iterdir() if p.name.endswith(".yaml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A packaged recipe by name, or a YAML file by path. Raises UsageError that names the place."""
+    if name in packaged():
+        return parse_recipe(files("mmfilter.recipes").joinpath(f"{name}.yaml").read_text(), f"recipe {name}.yaml")
+    if not os.path.isfile(name):
+        hint = nearest(name, packaged())
+        raise UsageError(f"no recipe or file is called '{name}'{hint} Packaged: {', '.join(packaged())}")
+    with open(name, encoding="utf-8") as file:
+        return parse_recipe(file.read(), f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name)))
+
+
+def parse_recipe(text: str, where: str, folder: str = "") -> Recipe:
+    """Parse and check a recipe. Relative model paths are taken from `folder`."""
+    try:
+        source = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(source, dict):
+        raise UsageError(f"{where}: a recipe is a mapping with the keys {', '.join(FIELDS)}")
+    for key in source:
+        if key not in FIELDS:
+            raise UsageError(f"{where}: unknown key '{key}'{nearest(str(key), FIELDS)} Keys: {', '.join(FIELDS)}")
+    if not isinstance(source.get("name"), str) or not source["name"].replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"{where}: name: give the recipe a name of letters, digits, '-' and '_'")
+    embed = _models(source.get("embed") or {}, f"{where}: embed", folder)
+    scores = _scores(source.get("scores") or [], embed, f"{where}: scores")
+    return Recipe(source["name"], embed, scores, _rule(source, where), _read(source.get("read") or {}, where), source)
+
+
+def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:
+    if not isinstance(node, dict):
+        raise UsageError(f"{where}: a mapping of short names to models, as in 'b32: {{model: ViT-B-32}}'")
+    models = {}
+    for name, value in node.items():
+        if not str(name).isidentifier():
+            raise UsageError(f"{where}.{name}: a model's short name is a word (it becomes part of column names)")
+        value = {"model": value} if isinstance(value, str) else value
+        models[str(name)] = _spec(value, f"{where}.{name}", folder)
+    return models
+
+
+def _spec(value: Any, where: str, folder: str) -> ModelSpec:
+    from .rules import build_plug
+
+    spec: ModelSpec = build_plug(ModelSpec, value, where)
+    beside = os.path.join(folder, spec.model)
+    if folder and os.path.isdir(beside):
+        return spec.model_copy(update={"model": beside})
+    return spec
+
+
+def _scores(node: Any, embed: Mapping[str, ModelSpec], where: str) -> tuple[Score, ...]:
+    from .scores import build_score
+
+    if not isinstance(node, list):
+        raise UsageError(f"{where}: a list of one-key mappings, as in '- clip_similarity: {{model: b32}}'")
+    scores = tuple(build_score(item, f"{where}[{i}]", models=list(embed)) for i, item in enumerate(node))
+    taken: dict[str, int] = {column: -1 for column in (*BASE_COLUMNS, "offset", "size")}
+    for i, score in enumerate(scores):
+        for column in score.columns:
+            if column in taken:
+                other = "every pool has it" if taken[column] < 0 else f"scores[{taken[column]}] writes it too"
+                raise UsageError(f"{where}[{i}]: column '{column}' is taken: {other}")
+            taken[column] = i
+    return scores
+
+
+def _rule(source: Mapping[str, Any], where: str) -> Rule | None:
+    from .rules import build_rule
+
+    return None if source.get("select") is None else build_rule(source["select"], f"{where}: select")
+
+
+def _read(node: Any, where: str) -> ReadOptions:
+    if not isinstance(node, dict):
+        raise UsageError(f"{where}: read: a mapping with the keys {', '.join(READ_FIELDS)}")
+    for key, value in node.items():
+        if key not in READ_FIELDS:
+            raise UsageError(f"{where}: read.{key}: unknown key{nearest(str(key), READ_FIELDS)}")
+        if not isinstance(value, bool if key == "derive_uids" else int):
+            raise UsageError(f"{where}: read.{key}: {value!r} is not {'true or false' if key == 'derive_uids' else 'a whole number'}")
+    limits = ImageLimits(max_pixels=node["max_pixels"]) if "max_pixels" in node else ImageLimits()
+    rest = {k: v for k, v in node.items() if k != "max_pixels"}
+    return ReadOptions(limits=limits, **rest)
+
+
+def fingerprint(part: Any) -> str:
+    """sha256 (64 hex) of the canonical JSON of a recipe's part."""
+    return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

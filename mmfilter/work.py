@@ -1,0 +1,132 @@
+"""What a recipe asks of each shard, as named parts; and which of them a shard still lacks."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import storage
+from .embed import ModelSpec
+from .errors import ConflictError
+from .plugs import Score
+from .recipe import Recipe
+from .samples import ReadOptions
+from .sidecar import BASE, columns_path, read_part
+
+PIXELS = frozenset({"image", "bytes"})
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pass over a pool, small and picklable: it travels to every worker.
+
+    `parts` says what each part is made from (model, weights, fields): it is written into every
+    commit, and a part that is there but was made from something else is a conflict.
+    """
+
+    out: str
+    models: Mapping[str, ModelSpec]
+    scores: tuple[Score, ...]
+    read: ReadOptions
+    parts: Mapping[str, Any]
+    batch_size: int = 64
+    threads: int = 1
+    redo: bool = False
+
+
+def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Work:
+    """The work of a recipe. `weights` maps each model to its weights' sha256 (None: not at hand)."""
+    parts: dict[str, Any] = {"read": _plain({"derive_uids": recipe.read.derive_uids, "limits": recipe.read.limits})}
+    for name, spec in recipe.embed.items():
+        parts[f"embed:{name}"] = {**_plain(spec.model_dump()), "weights": weights.get(name)}
+    for score in recipe.scores:
+        models = sorted({need.split(":")[1] for need in score.needs if "_emb:" in need})
+        parts[score_part(score)] = {
+            "plug": f"{type(score).__module__}:{type(score).__qualname__}",
+            "fields": _plain(score.model_dump()),
+            "models": {name: parts[f"embed:{name}"] for name in models},
+        }
+    return Work(out, recipe.embed, recipe.scores, recipe.read, parts)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON reads it back, so that a part compares equal to its record."""
+    return json.loads(json.dumps(value, default=lambda v: v.__dict__ if hasattr(v, "__dict__") else repr(v)))
+
+
+def score_part(score: Score) -> str:
+    return f"score:{score.columns[0]}"
+
+
+def reads_pixels(score: Score) -> bool:
+    return bool(score.needs & PIXELS)
+
+
+def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str]:
+    """Parts that the shard lacks, in the recipe's order.
+
+    Raises ConflictError when the input or a part's origin is not what the commit says, with the
+    difference; with `work.redo` such a shard is simply done again.
+    """
+    if commit is None:
+        return list(work.parts)
+    stem = storage.stem(path)
+    have = dict(commit["parts"])
+    for score in work.scores:
+        part = score_part(score)
+        if part not in have and (added := read_part(columns_path(work.out, score.columns[0], stem))) is not None:
+            have[part] = added
+    conflict = _input_conflict(commit, path) or _part_conflict(work, have)
+    if conflict and work.redo:
+        return list(work.parts)
+    if conflict:
+        raise ConflictError(
+            f"{work.out}: shard {stem} was made from something else. {conflict} "
+            "Give another --out, put back what changed, or pass --redo-changed to do such shards again"
+        )
+    return [part for part in work.parts if part not in have]
+
+
+def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
+    now = input_identity(path)
+    was = commit.get("input")
+    return "" if now == was else f"Its tar {path} was {was} and is {now}."
+
+
+def input_identity(path: str) -> dict[str, int | str] | None:
+    """Size and time (or etag) of a tar; None when it cannot be found."""
+    try:
+        return storage.identity(path)
+    except OSError:
+        return None
+
+
+def _part_conflict(work: Work, have: Mapping[str, Any]) -> str:
+    for part, now in work.parts.items():
+        if part in have and _known(now, have[part]) != have[part]:
+            return f"Its part '{part}' was {json.dumps(have[part])} and is now {json.dumps(now)}."
+    return ""
+
+
+def _known(now: Any, was: Any) -> Any:
+    """`now` with weights that are not at hand (None) taken as they were: nothing new is computed."""
+    if isinstance(now, dict) and isinstance(was, dict):
+        return {k: was.get(k) if k == "weights" and v is None else _known(v, was.get(k)) for k, v in now.items()}
+    return now
+
+
+def select_parts(work: Work, todo: list[str]) -> Work:
+    """The work with only the models and scores named in `todo`."""
+    models = {name: spec for name, spec in work.models.items() if f"embed:{name}" in todo}
+    return replace(work, models=models, scores=tuple(s for s in work.scores if score_part(s) in todo))
+
+
+def needs_pass(work: Work) -> bool:
+    """Whether the tars must be read: a model to run, or a score that looks at pixels."""
+    return bool(work.models) or any(reads_pixels(score) for score in work.scores)
+
+
+def known_need(need: str, models: Mapping[str, Any], columns: frozenset[str]) -> bool:
+    """Whether a score's need can be met by the base columns, a model, the pixels or `columns`."""
+    kind, _, name = need.partition(":")
+    return need in BASE or need in PIXELS or need in columns or (kind in ("img_emb", "txt_emb") and name in models)
