@@ -55,6 +55,11 @@ class Rule(Plug):
     def needs(self) -> frozenset[str]:
         raise NotImplementedError
 
+    @property
+    def fit_needs(self) -> frozenset[str]:
+        """The columns that `fit` looks at: none for a local rule, so the pool is not read for it."""
+        return frozenset() if type(self).fit is Rule.fit else self.needs
+
     def fit(self, table: pl.DataFrame) -> Self:
         """Look at the whole pool (a quantile, a quota); returns a fitted copy. Local rules return self."""
         return self
@@ -66,6 +71,11 @@ class Rule(Plug):
     def describe(self) -> str:
         """The rule in a line, with fitted values: ``clip_l14_similarity_score >= 0.2431``."""
         raise NotImplementedError
+
+    @property
+    def thresholds(self) -> dict[str, list[float]]:
+        """Column -> the values it is cut at, for the report."""
+        return {}
 
     @property
     def children(self) -> tuple["Rule", ...]:

@@ -1,0 +1,1 @@
+"""The published recipes, each naming its source."""

@@ -1,0 +1,50 @@
+"""The caption's length."""
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from ..plugs import Rule
+from .masks import true_mask
+
+WORD = r"[^\s\x1c-\x1f]+"  # str.split()'s white space is Unicode's and the four separators \x1c to \x1f
+
+
+class Caption(Rule):
+    """Keep captions of so many words (`len(text.split())`) and characters (`len(text)`), bounds included.
+
+    Source: DataComp's basic filter is `> 2` words and `> 5` characters: min_words 3, min_chars 6.
+    """
+
+    min_words: int = Field(default=0, ge=0)
+    max_words: int | None = Field(default=None, ge=0)
+    min_chars: int = Field(default=0, ge=0)
+    max_chars: int | None = Field(default=None, ge=0)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({"text"})
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        text = pl.col("text")
+        keep = text.is_not_null()
+        if self.min_chars:
+            keep &= text.str.len_chars() >= self.min_chars
+        if self.max_chars is not None:
+            keep &= text.str.len_chars() <= self.max_chars
+        if self.min_words:
+            keep &= text.str.contains(at_least(self.min_words))
+        if self.max_words is not None:
+            keep &= ~text.str.contains(at_least(self.max_words + 1))
+        return true_mask(table, keep)
+
+    def describe(self) -> str:
+        parts = [f"{name} >= {low}" for name, low in (("words", self.min_words), ("characters", self.min_chars)) if low]
+        tops = (("words", self.max_words), ("characters", self.max_chars))
+        parts += [f"{name} <= {high}" for name, high in tops if high is not None]
+        return ", ".join(parts) or "any caption"
+
+
+def at_least(words: int) -> str:
+    """A pattern that texts of at least so many words match; it stops there instead of counting them all."""
+    return WORD if words == 1 else rf"(?:{WORD}[\s\x1c-\x1f]+){{{words - 1}}}{WORD}"

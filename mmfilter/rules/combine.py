@@ -1,0 +1,111 @@
+"""Rules of rules: all, any, not, then."""
+
+import numpy as np
+import polars as pl
+from typing_extensions import Self
+
+from ..plugs import Rule
+
+
+class _Many(Rule):
+    rules: tuple[Rule, ...]
+
+    @property
+    def children(self) -> tuple[Rule, ...]:
+        return self.rules
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(rule.needs for rule in self.rules))
+
+    @property
+    def fit_needs(self) -> frozenset[str]:
+        return frozenset().union(*(rule.fit_needs for rule in self.rules))
+
+    def _with(self, rules: list[Rule]) -> Self:
+        return self.model_copy(update={"rules": tuple(rules)})
+
+    def fit(self, table: pl.DataFrame) -> Self:
+        return self._with([rule.fit(table) for rule in self.rules])
+
+
+class All(_Many):
+    """Keep what every rule keeps; each is fitted on the whole pool. An empty list keeps everything."""
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        keep = np.ones(table.height, bool)
+        for rule in self.rules:
+            keep &= rule.mask(table)
+        return keep
+
+    def describe(self) -> str:
+        return " and ".join(f"({rule.describe()})" for rule in self.rules) or "everything"
+
+
+class Any(_Many):
+    """Keep what at least one rule keeps; each is fitted on the whole pool. An empty list keeps nothing."""
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        keep = np.zeros(table.height, bool)
+        for rule in self.rules:
+            keep |= rule.mask(table)
+        return keep
+
+    def describe(self) -> str:
+        return " or ".join(f"({rule.describe()})" for rule in self.rules) or "nothing"
+
+
+class Then(All):
+    """Keep what every rule keeps, where each rule is fitted on what the ones before it kept.
+
+    ``then: [language: {is: en}, fraction: {score: s, keep: 0.3}]`` is 30 % of the English.
+    """
+
+    @property
+    def _last_fitted(self) -> int:
+        """Position of the last rule that looks at the pool; what comes after it needs no table."""
+        return max((i for i, rule in enumerate(self.rules) if rule.fit_needs), default=-1)
+
+    @property
+    def fit_needs(self) -> frozenset[str]:
+        last = self._last_fitted
+        before = frozenset().union(*(rule.needs for rule in self.rules[:last])) if last > 0 else frozenset()
+        return before | (self.rules[last].fit_needs if last >= 0 else frozenset())
+
+    def fit(self, table: pl.DataFrame) -> Self:
+        fitted: list[Rule] = []
+        for i, rule in enumerate(self.rules):
+            fitted.append(rule.fit(table))
+            if i < self._last_fitted:
+                table = table.filter(pl.Series(fitted[-1].mask(table), dtype=pl.Boolean))
+        return self._with(fitted)
+
+    def describe(self) -> str:
+        return ", then ".join(f"({rule.describe()})" for rule in self.rules) or "everything"
+
+
+class Not(Rule):
+    """Keep what the rule drops. A sample without a value (null, NaN) is dropped by a rule, so `not` keeps it."""
+
+    rule: Rule
+
+    @property
+    def children(self) -> tuple[Rule, ...]:
+        return (self.rule,)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.rule.needs
+
+    @property
+    def fit_needs(self) -> frozenset[str]:
+        return self.rule.fit_needs
+
+    def fit(self, table: pl.DataFrame) -> Self:
+        return self.model_copy(update={"rule": self.rule.fit(table)})
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        return ~self.rule.mask(table)
+
+    def describe(self) -> str:
+        return f"not ({self.rule.describe()})"

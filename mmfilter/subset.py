@@ -1,0 +1,156 @@
+"""A subset of a pool: uids, in DataComp's file format, with the algebra of multisets."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from . import storage
+from .errors import DataError
+from .uids import DTYPE, format_uids, parse_uids
+
+MAGIC = b"\x93NUMPY"
+
+
+class Subset:
+    """Sorted uids; one that stands n times means that its sample is repeated n times.
+
+    `&` takes the smaller of two counts, `|` the larger, `-` their difference: for subsets without
+    repeats these are intersection, union and difference.
+    """
+
+    def __init__(self, uids: np.ndarray) -> None:
+        """`uids` (n,) of DTYPE, in any order; they are sorted."""
+        self.uids = uids[sort_order(uids)] if len(uids) else np.empty(0, DTYPE)
+
+    @classmethod
+    def from_uids(cls, uids: Any) -> "Subset":
+        """From hex strings (list, arrow or polars). Raises DataError."""
+        return cls(parse_uids(uids))
+
+    @classmethod
+    def read(cls, path: str) -> "Subset":
+        """A `.npy` or a raw memmap of sorted `u8,u8`. Raises DataError on anything else; never un-pickles."""
+        return cls(check(load(storage.read_bytes(path), path), path))
+
+    def write(self, path: str) -> None:
+        """numpy.save of the sorted uids, atomically."""
+        with storage.open_atomic(path) as stream:
+            np.save(stream, self.uids, allow_pickle=False)
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Subset) and np.array_equal(self.uids, other.uids)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Subset({len(self):,} uids)"
+
+    def __and__(self, other: "Subset") -> "Subset":
+        return self._combine(other, np.minimum)
+
+    def __or__(self, other: "Subset") -> "Subset":
+        return self._combine(other, np.maximum)
+
+    def __sub__(self, other: "Subset") -> "Subset":
+        return self._combine(other, lambda a, b: np.maximum(a - b, 0))
+
+    def unique(self) -> "Subset":
+        """Each uid once."""
+        return Subset(_runs(self.uids)[0])
+
+    def strings(self) -> list[str]:
+        """The uids as hex."""
+        return format_uids(self.uids)
+
+    def counts(self, uids: np.ndarray) -> np.ndarray:
+        """(n,) int64: how often each of `uids` (n,) DTYPE stands in the subset."""
+        return _search(self.uids, uids, right=True) - _search(self.uids, uids, right=False)
+
+    def contains(self, uids: np.ndarray) -> np.ndarray:
+        """(n,) bool."""
+        return self.counts(uids) > 0
+
+    def _combine(self, other: "Subset", merge: Any) -> "Subset":
+        uids = _runs(Subset(np.concatenate([self.uids, other.uids])).uids)[0]
+        return Subset(np.repeat(uids, merge(self.counts(uids), other.counts(uids))))
+
+
+def sort_order(uids: np.ndarray) -> np.ndarray:
+    """Positions that put (n,) DTYPE in order; a structured sort would compare field by field in Python's pace."""
+    order = np.argsort(uids["f0"], kind="stable")
+    hi = uids["f0"][order]
+    if (hi[1:] == hi[:-1]).any():
+        order = np.lexsort((uids["f1"], uids["f0"]))
+    return order
+
+
+def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(unique uids, where each one's run starts) of sorted uids."""
+    if not len(uids):
+        return uids, np.empty(0, np.int64)
+    new = np.ones(len(uids), bool)
+    new[1:] = uids[1:] != uids[:-1]
+    return uids[new], np.flatnonzero(new)
+
+
+def _search(within: np.ndarray, uids: np.ndarray, right: bool) -> np.ndarray:
+    """np.searchsorted over both halves: by the first where it is unique, which for hashes is nearly always."""
+    side = "right" if right else "left"
+    low = np.searchsorted(within["f0"], uids["f0"], "left")
+    high = np.searchsorted(within["f0"], uids["f0"], "right")
+    found = low.copy()
+    one = high - low == 1
+    if one.any():
+        second = within["f1"][low[one]]
+        found[one] += (second <= uids["f1"][one]) if right else (second < uids["f1"][one])
+    for row in np.flatnonzero(high - low > 1):
+        found[row] += np.searchsorted(within["f1"][low[row] : high[row]], uids["f1"][row], side)
+    return found.astype(np.int64)
+
+
+def load(data: bytes, path: str) -> np.ndarray:
+    """The array in a subset file's bytes. Raises DataError."""
+    if data.startswith(MAGIC):
+        try:
+            array = np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(f"{path}: not a subset ({error}); it must be a one-dimensional .npy of dtype u8,u8") from error
+    elif len(data) % DTYPE.itemsize == 0:
+        array = np.frombuffer(data, DTYPE)
+    else:
+        raise DataError(f"{path}: not a subset: neither .npy nor raw pairs of uint64 ({len(data)} bytes)")
+    if array.ndim != 1 or array.dtype != DTYPE:
+        raise DataError(f"{path}: has dtype {array.dtype} and shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
+    return array
+
+
+def check(uids: np.ndarray, path: str) -> np.ndarray:
+    """Refuse an unsorted file: every tool that bisects it would silently miss samples."""
+    hi, lo = uids["f0"], uids["f1"]
+    falls = (hi[1:] < hi[:-1]) | ((hi[1:] == hi[:-1]) & (lo[1:] < lo[:-1]))
+    if falls.any():
+        at = int(np.flatnonzero(falls)[0]) + 1
+        raise DataError(f"{path}: not sorted (at row {at}). Sort it once: `mmfilter subset {path} --sort --write sorted.npy`")
+    return uids
+
+
+def sample_share(uids: np.ndarray, seed: int) -> np.ndarray:
+    """(n,) float64 in [0, 1): a hash of seed and uid, the same wherever the sample stands.
+
+    splitmix64's finaliser (Steele, Lea, Flood 2014) over both halves.
+    """
+    with np.errstate(over="ignore"):
+        mixed = _splitmix(uids["f0"] ^ _splitmix(np.uint64(seed % 2**64) + np.uint64(0x9E3779B97F4A7C15)))
+        mixed = _splitmix(mixed ^ uids["f1"])
+    return (mixed >> np.uint64(11)).astype(np.float64) * math.ldexp(1.0, -53)
+
+
+def _splitmix(x: Any) -> Any:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
