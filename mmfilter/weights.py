@@ -74,7 +74,7 @@ def resolve(spec: ModelSpec) -> Resolved:
     if spec.sha256 and digest != spec.sha256:
         raise ConflictError(
             f"{path or spec.model}: the weights' sha256 is {digest or 'none (random)'}, "
-            f"the recipe wants {spec.sha256}. Fetch the right file, or, if these are the ones you mean, change the recipe"
+            f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant"
         )
     return Resolved(name, path, digest, tag)
 
