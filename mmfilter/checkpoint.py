@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import DataError, UsageError
+from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -96,13 +97,36 @@ def tokenizer_of(text_cfg: dict[str, Any]) -> Any:
 
 def load_checkpoint(folder: str, device: str = "cpu") -> tuple[Any, Any, Any]:
     """(model in fp32 and eval mode, open_clip's validation transform, tokenizer) of a model folder."""
-    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2
 
     found = checkpoint_config(folder)
     model = build_model(found.model_cfg)
-    open_clip.load_checkpoint(model, found.weights_path)
-    cfg = open_clip.transform.PreprocessCfg(**found.preprocess_cfg)
-    return model.eval().to(device), open_clip.image_transform_v2(cfg, is_train=False), found.tokenizer
+    load_weights(model, found.weights_path)
+    transform = image_transform_v2(PreprocessCfg(**found.preprocess_cfg), is_train=False)
+    return model.eval().to(device), transform, found.tokenizer
+
+
+def load_weights(model: Any, path: str) -> None:
+    """Fill `model` from a weights file. Raises DataError when they are another model's."""
+    from open_clip.factory import load_checkpoint as fill
+
+    try:
+        fill(model, path)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"{path}: not the weights of this configuration ({str(error).splitlines()[0]})") from error
+
+
+def save(folder: str, model: Any, config: dict[str, Any]) -> None:
+    """Write `open_clip_config.json` and the weights, floats as fp16. The same weights give the same bytes."""
+    import torch
+    from safetensors.torch import save as pack
+
+    tensors = {
+        name: (value.half() if value.is_floating_point() else value).contiguous(memory_format=torch.contiguous_format)
+        for name, value in sorted(model.state_dict().items())
+    }
+    write_atomic(os.path.join(folder, WEIGHTS), pack(tensors))
+    write_atomic(os.path.join(folder, CONFIG), (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def build_model(model_cfg: dict[str, Any]) -> Any:

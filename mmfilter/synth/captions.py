@@ -1,6 +1,5 @@
 """Scenes to words: English in many forms, other languages in a plain one, and captions that say nothing."""
 
-from collections.abc import Callable
 from random import Random
 
 from .scenes import Group, Scene
@@ -8,22 +7,51 @@ from .words import COLOURS, COUNTS, LANGUAGES, NOUNS, NUMBERS, PLACES, RELATIONS
 
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 WITH = {"striped": "with stripes", "dotted": "with dots", "checkered": "with a checkered pattern"}
-ONE = ("{}", "{}", "a picture of {}", "an image of {}", "a drawing showing {}", "this picture shows {}", "{} can be seen")
+ONE = ("a picture of {}", "an image of {}", "a drawing showing {}", "this picture shows {}", "{} can be seen")
 
 BOILERPLATE = (
-    "Click here to see the full size image", "IMG_{n}.JPG", "Free shipping on all orders over ${n}",
-    "Image may be subject to copyright, all rights reserved", "Loading, please wait a moment",
-    "Share this photo with your friends on social media", "Sign up for our newsletter and save {n}%",
-    "Product image number {n}, hover to zoom", "Posted by admin on March {n}", "Stock photo ID {n}, royalty free",
-    "Advertisement: continue reading below", "View all {n} comments", "This image is no longer available",
-    "Thumbnail for version as of {n}:14", "Add to cart, only {n} left in stock", "Page {n} of the user manual",
+    "Click here to see the full size image",
+    "IMG_{n}.JPG",
+    "Free shipping on all orders over ${n}",
+    "Image may be subject to copyright, all rights reserved",
+    "Loading, please wait a moment",
+    "Share this photo with your friends on social media",
+    "Sign up for our newsletter and save {n}%",
+    "Product image number {n}, hover to zoom",
+    "Posted by admin on March {n}",
+    "Stock photo ID {n}, royalty free",
+    "Advertisement: continue reading below",
+    "View all {n} comments",
+    "This image is no longer available",
+    "Thumbnail for version as of {n}:14",
+    "Add to cart, only {n} left in stock",
+    "Page {n} of the user manual",
 )
 SLOGANS = (
-    "BIG SALE up to {n}% off", "Follow your dreams", "Keep calm and carry on", "Grand opening on Saturday at {n}",
-    "Never stop learning", "Chapter {n}: the long way home", "Terms and conditions apply", "Happy birthday to you",
-    "Call now 555-0{n}", "Invoice number {n}, due on receipt", "Dream big, work hard, stay humble",
-    "Please do not park here", "Limited offer, {n} days only", "Meeting room {n} is closed today",
+    "BIG SALE up to {n}% off",
+    "Follow your dreams",
+    "Keep calm and carry on",
+    "Grand opening on Saturday at {n}",
+    "Never stop learning",
+    "Chapter {n}: the long way home",
+    "Terms and conditions apply",
+    "Happy birthday to you",
+    "Call now 555-0{n}",
+    "Invoice number {n}, due on receipt",
+    "Dream big, work hard, stay humble",
+    "Please do not park here",
+    "Limited offer, {n} days only",
+    "Meeting room {n} is closed today",
 )
+
+# language -> (sentence, how a plain background's colour is told)
+SENTENCES: dict[str, tuple[str, str]] = {
+    "de": ("Das Bild zeigt {told}, {ground}", "der Hintergrund ist in {}"),
+    "fr": ("Cette image montre {told}, {ground}", "sur un fond {}"),
+    "es": ("Esta imagen muestra {told}, {ground}", "sobre un fondo {}"),
+    "it": ("Questa immagine mostra {told}, {ground}", "su uno sfondo {}"),
+    "zh": ("图中{ground}有{told}", "{}背景上"),
+}
 
 
 def english(scene: Scene, rng: Random) -> str:
@@ -37,7 +65,7 @@ def english(scene: Scene, rng: Random) -> str:
         elif rng.random() < 0.6:
             told = " and ".join(rng.sample(groups, 2))
     elif rng.random() < 0.2:
-        told = rng.choice(ONE[2:]).format(told)
+        told = rng.choice(ONE).format(told)
     if rng.random() < 0.12 and place:
         text = f"{place}, {told}"
     else:
@@ -53,7 +81,7 @@ def _related(groups: list[str], relation: str, rng: Random) -> str:
 
 
 def _group(group: Group, rng: Random) -> str:
-    """"three striped red stars"."""
+    """ "three striped red stars"."""
     words = []
     if rng.random() < 0.8:
         words.append(rng.choice(SIZES[group.size]))
@@ -108,15 +136,14 @@ def foreign(scene: Scene, rng: Random) -> tuple[str, str]:
     """(a true caption, its language: de, fr, es, it or zh)."""
     number = rng.randrange(len(LANGUAGES))
     language = LANGUAGES[number]
-    groups = [_foreign_group(group, number) for group in scene.groups]
-    told = groups[0]
+    sentence, plain = SENTENCES[language]
+    told = _foreign_group(scene.groups[0], number)
     if scene.relation:
-        relation = RELATIONS[scene.relation][1][number]
-        told = f"{groups[1]}{relation}{groups[0]}" if language == "zh" else f"{groups[0]}, {relation} {groups[1]}"
-        if language == "zh":  # "on its left is": said of the second group
-            told = f"{groups[1]}{relation}{groups[0]}"
-    ground = PLACES[scene.place][1][number] if scene.place else COLOURS[scene.colour][2][number]
-    return SENTENCES[language](told, ground, bool(scene.place)), language
+        relation, other = RELATIONS[scene.relation][1][number], _foreign_group(scene.groups[1], number)
+        # In Chinese the relation's words say what lies there: it is told of the second group.
+        told = f"{other}{relation}{told}" if language == "zh" else f"{told}, {relation} {other}"
+    ground = PLACES[scene.place][1][number] if scene.place else plain.format(COLOURS[scene.colour][2][number])
+    return sentence.format(told=told, ground=ground), language
 
 
 def _foreign_group(group: Group, number: int) -> str:
@@ -128,12 +155,3 @@ def _foreign_group(group: Group, number: int) -> str:
     of = {"de": "in", "fr": "en", "es": "de color", "it": "di colore"}[language]
     amount = "1" if count == 1 else NUMBERS[language][count - 1]
     return f"{amount} {singular if count == 1 else plural} {of} {colour}"
-
-
-SENTENCES: dict[str, Callable[[str, str, bool], str]] = {
-    "de": lambda told, ground, place: f"Das Bild zeigt {told}, {ground if place else f'der Hintergrund ist {ground.lower()}'}",
-    "fr": lambda told, ground, place: f"Cette image montre {told}, {ground if place else f'sur un fond {ground}'}",
-    "es": lambda told, ground, place: f"Esta imagen muestra {told}, {ground if place else f'sobre un fondo {ground}'}",
-    "it": lambda told, ground, place: f"Questa immagine mostra {told}, {ground if place else f'su uno sfondo {ground}'}",
-    "zh": lambda told, ground, place: f"图中{ground if place else ground + '背景上'}有{told}",
-}

@@ -45,7 +45,7 @@ def _jitter(colour: RGB, rng: Random, by: int = 12) -> RGB:
 
 @lru_cache(maxsize=1024)
 def _pattern(texture: str, side: int) -> Image.Image:
-    """"L", side x side px, 255 where the second colour shows."""
+    """ "L", side x side px, 255 where the second colour shows."""
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
     period = max(6, side // 4)

@@ -87,9 +87,7 @@ def _region(relation: str, number: int, width: int, height: int) -> tuple[int, i
     return 0, (half if far else 0), width, half
 
 
-def _place(
-    rng: Random, group: Group, region: tuple[int, int, int, int], short: int
-) -> list[tuple[int, int, int]]:
+def _place(rng: Random, group: Group, region: tuple[int, int, int, int], short: int) -> list[tuple[int, int, int]]:
     """(x, y, side) of each shape of a group: one to a cell of a grid, at random within it."""
     left, top, width, height = region
     columns, rows = _grid(group.count, width, height)
