@@ -1,24 +1,32 @@
 """`embed`: read the pool once; embeddings and scores for every shard, committed shard by shard."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from mmfilter import storage
 from mmfilter.embed import load
-from mmfilter.errors import MMFilterError
+from mmfilter.errors import OK, SET_ASIDE, MMFilterError
 from mmfilter.recipe import Recipe
-from mmfilter.samples import Failure, ReadOptions, expected_failures
+from mmfilter.expected import expected_failures
+from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, resolve
 from mmfilter.work import Work, pending, plan_work
 
+from . import options as o
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, forget_attempts, read_attempts
 from .progress import Progress
+
+
+MetadataFlag = Annotated[str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")]
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,48 @@ class PoolCounts:
         self.read += report.read
         self.ok += report.ok
         self.failed.update(report.failed)
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def embed(
+        recipe: o.RecipeArg,
+        pool: o.Pool,
+        out: o.Out = "runs/run",
+        address: o.Address = None,
+        workers: o.Workers = None,
+        gpus: o.Gpus = None,
+        threads: o.Threads = None,
+        batch_size: o.BatchSize = None,
+        local: o.Local = False,
+        redo_changed: o.Redo = False,
+        as_json: o.Json = False,
+    ) -> None:
+        """Embeddings and scores of every shard: metadata parquet and npz. Done shards are skipped."""
+        from mmfilter.recipe import load_recipe
+
+        from .outdir import absolute, only_driver, save_run, shard_paths
+
+        loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        with only_driver(folder):
+            save_run(folder, pool=paths, recipe=loaded.source)
+            counts = embed_pool(loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed)
+            save_run(folder, embed=summary(counts))
+        print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
+        raise typer.Exit(SET_ASIDE if counts.failed else OK)
+
+    @app.command()
+    def score(recipe: o.RecipeArg, out: o.Out = "runs/run", metadata: MetadataFlag = None, as_json: o.Json = False) -> None:
+        """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
+        from mmfilter.recipe import load_recipe
+
+        from .outdir import absolute, only_driver
+        from .score import score_pool
+
+        folder = absolute(out)
+        with only_driver(folder):
+            result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata))
+        print(json.dumps(result, indent=1) if as_json else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}")
 
 
 def weights_of(models: Mapping[str, ModelSpec]) -> tuple[dict[str, str | None], dict[str, MMFilterError]]:
@@ -100,7 +150,9 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
 
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
     out = make.work.out
-    left = [path for path in paths if not _given_up(path, out, counts, make.work.read)]
+    if not paths:
+        return
+    left = [path for path in paths if not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
         while left:
             again: list[str] = []
@@ -108,7 +160,7 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
                 stem = storage.stem(path)
                 if isinstance(result, Crash):
                     count_attempt(out, stem, result.error)
-                    if not _given_up(path, out, counts, make.work.read):
+                    if not _given_up(path, out, counts):
                         again.append(path)
                         continue
                     progress.advance()
@@ -118,7 +170,7 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
             left = sorted(again)
 
 
-def _given_up(path: str, out: str, counts: PoolCounts, options: ReadOptions) -> bool:
+def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     """Whether the shard has had its attempts; then its samples are recorded as failed."""
     stem = storage.stem(path)
     attempts = read_attempts(out, stem)
@@ -145,3 +197,10 @@ def summary(counts: PoolCounts) -> dict[str, Any]:
         "failed": dict(sorted(counts.failed.items())),
         "shards_set_aside": counts.aside,
     }
+
+
+def lines(said: dict[str, Any]) -> list[str]:
+    """The summary for a person."""
+    out = [f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"]
+    out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
+    return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]

@@ -86,7 +86,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
         if recipe.select is not None:
             step = time.monotonic()
             selection = select_subset(recipe, out, asked.name)
-            result |= {"counts": selection["counts"], "subset": selection["path"], "steps": selection["steps"]}
+            result |= {"counts": selection["counts"], "selection": selection}
             seconds["select"] = time.monotonic() - step
             if asked.reshard:
                 step = time.monotonic()
@@ -101,15 +101,10 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
-    counts = result["counts"]
-    whole = max(counts["in"], 1)
-    said = [f"in {counts['in']:,} = kept {counts['kept']:,} ({counts['kept'] / whole:.1%}) + "
-            f"dropped {counts['dropped']:,} + failed {counts['failed']:,}"]
-    said += [f"  {step['path']:<24} {step['text']:<56} dropped {step['dropped']:,}" for step in result.get("steps", [])]
-    said += [f"  failed: {status:<24} {n:,}" for status, n in result["embed"]["failed"].items()]
+    from . import select
+
+    said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
-    if "subset" in result:
-        said.append(f"subset  {result['subset']}")
     if "reshard" in result:
         said.append(f"shards  {result['reshard']['path']} ({result['reshard']['shards']} shards, {result['reshard']['samples']:,} samples)")
     if "report" in result:

@@ -1,12 +1,16 @@
 """The shapes of the plugs. To add one: one file, and one line in its folder's table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from typing_extensions import Self
+
+from .errors import UsageError, nearest
+
+M = TypeVar("M", bound=BaseModel)
 
 Batch = Mapping[str, Sequence[Any]]
 """n samples as columns, by the names a score lists in `needs`; see `Score`."""
@@ -81,3 +85,32 @@ class Rule(Plug):
     def children(self) -> tuple["Rule", ...]:
         """The rules inside a rule of rules."""
         return ()
+
+
+def build_plug(kind: type[M], value: Any, where: str) -> M:
+    """`kind(**value)`; pydantic's errors become one sentence. Raises UsageError."""
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: a mapping of fields is wanted here, not {value!r}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *(str(part) for part in first["loc"])])
+        fields = [f.alias or name for name, f in kind.model_fields.items()]
+        if first["type"] == "extra_forbidden":
+            field = str(first["loc"][-1])
+            raise UsageError(f"{place}: unknown field{nearest(field, fields)} Fields: {', '.join(fields) or 'none'}") from None
+        given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
+        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}{given}") from None
+
+
+def one_key(node: Any, where: str) -> tuple[str, Any]:
+    """(name, value) of a one-key mapping, or of a bare word. Raises UsageError."""
+    if isinstance(node, str):
+        return node, {}
+    if isinstance(node, dict) and len(node) == 1:
+        return next(iter(node.items()))
+    if isinstance(node, dict) and len(node) > 1:
+        raise UsageError(f"{where}: one at a time, not {' and '.join(map(str, node))}; a list holds several ('all' for rules)")
+    raise UsageError(f"{where}: a one-key mapping is wanted, as in 'threshold: {{score: ..., min: ...}}', not {node!r}")

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from .embed import ModelSpec
 from .errors import UsageError, nearest
 from .images import ImageLimits
-from .plugs import Rule, Score
+from .plugs import Rule, Score, build_plug
 from .samples import ReadOptions
+from .weights import ModelSpec
 
 FIELDS = ("name", "paper", "about", "embed", "scores", "select", "read")
 BASE_COLUMNS = ("uid", "url", "text", "original_width", "original_height", "face_bboxes", "sha256", "key")
@@ -89,8 +89,6 @@ def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:
 
 
 def _spec(value: Any, where: str, folder: str) -> ModelSpec:
-    from .rules import build_plug
-
     spec: ModelSpec = build_plug(ModelSpec, value, where)
     beside = os.path.join(folder, spec.model)
     if folder and os.path.isdir(beside):

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import storage
-from .embed import ModelSpec
 from .errors import ConflictError
 from .plugs import Score
 from .recipe import Recipe
 from .samples import ReadOptions
 from .sidecar import BASE, columns_path, read_part
+from .weights import ModelSpec
 
 PIXELS = frozenset({"image", "bytes"})
 

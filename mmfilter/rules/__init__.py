@@ -1,7 +1,7 @@
 """Rules: arithmetic over the score table. To add one: a file here, and a line in `TABLE`."""
 
 from ..registry import Registry
-from .build import build_plug, build_rule, check_columns, walk
+from .build import build_rule, check_columns, walk
 
 TABLE = {
     "all": "mmfilter.rules.combine:All",
@@ -20,4 +20,4 @@ TABLE = {
 
 RULES = Registry("rules", TABLE)
 
-__all__ = ["RULES", "TABLE", "build_plug", "build_rule", "check_columns", "walk"]
+__all__ = ["RULES", "TABLE", "build_rule", "check_columns", "walk"]

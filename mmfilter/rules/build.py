@@ -1,44 +1,12 @@
 """From a recipe's mappings to rules, with errors that name the place and the nearest word."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from ..errors import UsageError, nearest
-from ..plugs import Rule
+from ..plugs import Rule, build_plug, one_key
 
-M = TypeVar("M", bound=BaseModel)
 LISTS = ("all", "any", "then")
-
-
-def build_plug(kind: type[M], value: Any, where: str) -> M:
-    """`kind(**value)`; pydantic's errors become one sentence. Raises UsageError."""
-    value = {} if value is None else value
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: a mapping of fields is wanted here, not {value!r}")
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([where, *(str(part) for part in first["loc"])])
-        fields = [f.alias or name for name, f in kind.model_fields.items()]
-        if first["type"] == "extra_forbidden":
-            field = str(first["loc"][-1])
-            raise UsageError(f"{place}: unknown field{nearest(field, fields)} Fields: {', '.join(fields) or 'none'}") from None
-        given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
-        raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}{given}") from None
-
-
-def one_key(node: Any, where: str) -> tuple[str, Any]:
-    """(name, value) of a one-key mapping, or of a bare word. Raises UsageError."""
-    if isinstance(node, str):
-        return node, {}
-    if isinstance(node, dict) and len(node) == 1:
-        return next(iter(node.items()))
-    if isinstance(node, dict) and len(node) > 1:
-        raise UsageError(f"{where}: one rule at a time: {', '.join(map(str, node))}; put them in a list under 'all'")
-    raise UsageError(f"{where}: a one-key mapping is wanted, as in 'threshold: {{score: ..., min: ...}}', not {node!r}")
 
 
 def build_rule(node: Any, where: str) -> Rule:

@@ -1,12 +1,9 @@
 """Scores: what costs a model or a look at the pixels. To add one: one file here, and one line below."""
 
 from collections.abc import Collection
-from typing import Any
-
-from pydantic import ValidationError
 
 from ..errors import UsageError, nearest
-from ..plugs import Score
+from ..plugs import Score, build_plug, one_key
 from ..registry import Registry
 
 TABLE = {
@@ -26,37 +23,11 @@ def build_score(node: object, where: str, models: Collection[str] | None = None)
     `where` leads every error, e.g. ``recipe x.yaml: scores[1]``. With `models`, the names in the
     recipe's `embed`, a score that asks for another is refused. Raises UsageError.
     """
-    if isinstance(node, str):
-        node = {node: {}}
-    if not isinstance(node, dict) or len(node) != 1:
-        raise UsageError(f"{where}: a score is one name and its fields, like 'caption: {{}}'; got {node!r}")
-    name, fields = next(iter(node.items()))
-    kind = SCORES.get(str(name), where)
-    where = f"{where}.{name}"
-    if fields is not None and not isinstance(fields, dict):
-        raise UsageError(f"{where}: its fields go into a mapping, like '{name}: {{}}'; got {fields!r}")
-    try:
-        score: Score = kind(**(fields or {}))
-    except ValidationError as error:
-        raise UsageError(_explain(error, kind, where)) from None
-    except TypeError as error:  # a key that is not a string
-        raise UsageError(f"{where}: {error}") from None
+    name, fields = one_key(node, where)
+    score: Score = build_plug(SCORES.get(str(name), where), fields, f"{where}.{name}")
     if models is not None:
-        _check_models(score, where, models)
+        _check_models(score, f"{where}.{name}", models)
     return score
-
-
-def _explain(error: ValidationError, kind: Any, where: str) -> str:
-    """The first of pydantic's complaints, with the place and the nearest field."""
-    first = error.errors()[0]
-    place = ".".join([where, *map(str, first["loc"])])
-    if first["type"] == "extra_forbidden":
-        known = list(kind.model_fields)
-        hint = nearest(str(first["loc"][-1]), known)
-        return f"{place}: no such field{hint} Known: {', '.join(known) or 'none'}"
-    if first["type"] == "missing":
-        return f"{place}: this field is required"
-    return f"{place}: {first['msg']}, got {first['input']!r}"
 
 
 def _check_models(score: Score, where: str, models: Collection[str]) -> None:

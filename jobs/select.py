@@ -1,0 +1,58 @@
+"""`select`: apply a recipe's rules to a pool that has its columns; seconds, no model."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from mmfilter.errors import OK, SET_ASIDE, UsageError
+
+from . import options as o
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def select(
+        recipe: o.RecipeArg,
+        out: o.Out = "runs/run",
+        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata, in place of OUT/metadata.")] = None,
+        name: o.Name = None,
+        decisions: Annotated[bool, typer.Option(help="Write each sample's verdicts (explain and the report read them).")] = True,
+        as_json: o.Json = False,
+    ) -> None:
+        """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
+        from mmfilter.recipe import load_recipe
+
+        from .outdir import absolute, only_driver
+
+        loaded = load_recipe(recipe)
+        folder = absolute(out)
+        with only_driver(folder):
+            result = select_subset(loaded, folder, name or loaded.name, metadata and absolute(metadata), decisions)
+        print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
+        raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
+
+
+def select_subset(recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True) -> dict[str, Any]:
+    """Select by the recipe's rules; the selection as plain values. Raises UsageError, DataError."""
+    from mmfilter.select import SelectOptions, select
+    from mmfilter.table import open_table
+
+    if recipe.select is None:
+        raise UsageError(f"{recipe.where}: has no 'select'; add the rules that choose, or use `mmfilter embed`")
+    options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions)
+    return asdict(select(open_table(out, metadata), recipe.select, options))
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Counts and the waterfall, for a person."""
+    counts = result["counts"]
+    whole = max(counts["in"], 1)
+    said = [
+        f"in {counts['in']:,} = kept {counts['kept']:,} ({counts['kept'] / whole:.1%}) + "
+        f"dropped {counts['dropped']:,} + failed {counts['failed']:,}"
+    ]
+    said += [f"  {step['path']:<24} {step['text']:<60} dropped {step['dropped']:,}" for step in result["steps"]]
+    said += [f"  failed: {status:<15} {n:,}" for status, n in result["failed"].items()]
+    return [*said, f"subset  {result['path']}"]
