@@ -29,11 +29,11 @@ class Chart:
     lines: list[Tick]
 
 
-def number(value: float) -> str:
-    """A value in four significant digits: 0.2431, 224, 1.5."""
+def number(value: float, digits: int = 4) -> str:
+    """A value in `digits` significant digits: 0.2431, 224, 1.5."""
     if not math.isfinite(value):
         return "none"
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.{digits}g}"
 
 
 def nice_step(span: float, parts: int) -> float:
@@ -63,7 +63,7 @@ def draw_histogram(histogram: Histogram) -> Chart:
         _bars("dropped", left, width, histogram.kept / top * HEIGHT, total / top * HEIGHT),
         *(_hover(histogram, i, left[i], width[i]) for i in range(len(total)) if total[i]),
     ]
-    lines = [Tick((cut.value - low) / (high - low) * 100, number(cut.value)) for cut in histogram.cuts]
+    lines = [Tick((cut.value - low) / (high - low) * 100, number(cut.value, 6)) for cut in histogram.cuts]
     marks = Markup("").join(
         Markup('<line class="cut" x1="{0:.3f}" x2="{0:.3f}" y1="0" y2="100"/>').format(line.at) for line in lines
     )
@@ -71,7 +71,7 @@ def draw_histogram(histogram: Histogram) -> Chart:
         _aria(histogram), Markup("").join(shapes), marks
     )
     x = [Tick((v - low) / (high - low) * 100, number(_clean(v))) for v in ticks(low, high, 6)]
-    y = [Tick(v / top * 100, f"{v:,.0f}") for v in ticks(0, top, 3) if v and v == round(v)]
+    y = [Tick(v / top * 100, f"{v:,.0f}") for v in ticks(0, top, 4) if v and v == round(v)]
     return Chart(svg, x, y, lines)
 
 
@@ -100,6 +100,6 @@ def _clean(value: float) -> float:
 
 
 def _aria(histogram: Histogram) -> str:
-    cuts = ", ".join(number(cut.value) for cut in histogram.cuts)
+    cuts = ", ".join(number(cut.value, 6) for cut in histogram.cuts)
     told = f"Histogram of {histogram.column}: {histogram.kept.sum():,} kept and {histogram.dropped.sum():,} dropped"
     return f"{told}; threshold {cuts}" if cuts else told

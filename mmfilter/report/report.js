@@ -4,7 +4,8 @@
   document.getElementById("theme").addEventListener("click", function () {
     var next = themes[(themes.indexOf(root.dataset.theme || "auto") + 1) % themes.length];
     if (next === "auto") delete root.dataset.theme; else root.dataset.theme = next;
-    this.textContent = "Theme: " + next;
+    this.textContent = "◐ " + next;
+    this.setAttribute("aria-label", "Theme: " + next);
   });
   document.querySelectorAll("button.more").forEach(function (button) {
     button.addEventListener("click", function () {

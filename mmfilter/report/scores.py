@@ -59,6 +59,8 @@ def numeric_columns(pool: Pool) -> tuple[list[str], list[str]]:
     used = list(dict.fromkeys(c for step in pool.steps for c in (*step.thresholds, *step.columns)))
     kinds = {name: _kind(pool, name) for name in pool.table.columns}
     ours = [c for c in used if c in kinds and c not in NOT_SCORES and kinds[c].is_numeric()]
+    drawn = {c for step in pool.steps for c, values in step.thresholds.items() if values}
+    ours.sort(key=lambda c: (c not in drawn, not kinds[c].is_float()))
     others = sorted(c for c, kind in kinds.items() if kind.is_float() and c not in ours and c not in NOT_SCORES)
     return ours, others[:OTHERS]
 
@@ -99,18 +101,24 @@ def _cut(pool: Pool, values: np.ndarray, good: np.ndarray, step: int, value: flo
 
 
 def _edges(values: np.ndarray, thresholds: list[float]) -> np.ndarray:
-    """Even bins over the middle 99.8 % and the thresholds; whole numbers get whole-numbered edges."""
+    """Even bins over the middle 99.8 % and the thresholds; the first threshold lies on an edge.
+
+    Whole numbers get bins of a whole number of them.
+    """
     if not len(values):
         return np.linspace(0.0, 1.0, BINS + 1)
     low, high = (float(v) for v in np.quantile(values, [0.001, 0.999]))
     finite = [t for t in thresholds if np.isfinite(t)]
     low, high = min([low, *finite]), max([high, *finite])
-    if bool((values == np.round(values)).all()):
-        width = max(1, int(np.ceil((high - low + 1) / BINS)))
-        first = int(np.floor(low))
-        return np.arange(first, int(np.ceil(high)) + width + 1, width, dtype=np.float64)
-    margin = (high - low) * 0.02 or max(abs(low) * 0.01, 1e-6)
-    return np.linspace(low - margin, high + margin, BINS + 1)
+    whole = bool((values == np.round(values)).all())
+    if whole:
+        low, high = np.floor(low), np.floor(high) + 1
+        width = float(max(1, np.ceil((high - low) / BINS)))
+    else:
+        width = (high - low) / (BINS - 2) or max(abs(low) * 0.01, 1e-6)
+    anchor = finite[0] if finite else low
+    first, last = np.floor((low - anchor) / width + 1e-9), np.ceil((high - anchor) / width - 1e-9)
+    return anchor + width * np.arange(first - (not whole), last + 1 + (not whole))
 
 
 def category(pool: Pool, column: str) -> Category:
