@@ -1,0 +1,60 @@
+"""What `select` left on disk: the record of each subset and its decisions, shard by shard."""
+
+import io
+import json
+from typing import Any
+
+import polars as pl
+
+from . import storage
+from .errors import DataError, UsageError, nearest
+
+
+def subset_names(out: str) -> list[str]:
+    """Names of the subsets that were selected in `out`, sorted."""
+    return [storage.stem(path) for path in storage.glob(storage.join(out, "subsets", "*.json"))]
+
+
+def resolve_name(out: str, name: str = "") -> str:
+    """`name` when `out` has that subset, or its only one when `name` is empty. Raises UsageError."""
+    names = subset_names(out)
+    if not names:
+        raise UsageError(f"{out}: nothing was selected here yet; run 'mmfilter select' first, or check --out")
+    if name in names:
+        return name
+    if not name and len(names) == 1:
+        return names[0]
+    known = ", ".join(names)
+    if not name:
+        raise UsageError(f"{out}: it holds several subsets ({known}); say which with --name")
+    raise UsageError(f"{out}: no subset is called '{name}'{nearest(name, names)} It has: {known}")
+
+
+def read_record(out: str, name: str) -> dict[str, Any]:
+    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged."""
+    path = storage.join(out, "subsets", f"{name}.json")
+    try:
+        record = json.loads(storage.read_bytes(path))
+        record["counts"]["kept"], record["steps"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged record ({error}); run 'mmfilter select' again") from error
+    return dict(record)
+
+
+def decision_paths(out: str, name: str) -> dict[str, str]:
+    """Shard -> path of its decisions, in the shards' order."""
+    return {storage.stem(p): p for p in storage.glob(storage.join(out, "subsets", name, "*.parquet"))}
+
+
+def failure_paths(out: str) -> dict[str, str]:
+    """Shard -> path of its failures; a shard without any has no file."""
+    return {storage.stem(p): p for p in storage.glob(storage.join(out, "failures", "*.parquet"))}
+
+
+def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
+    """A parquet file, local or remote. Raises DataError that names the file."""
+    try:
+        source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
+        return pl.read_parquet(source, columns=columns)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error

@@ -1,0 +1,148 @@
+"""Why one sample was kept or dropped: every rule's verdict on it, with the values it looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from . import storage
+from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
+from .errors import UsageError
+from .table import Table, open_table
+
+DECIDED = ("uid", "keep", "dropped_by")
+TEXT = 200  # characters of a caption that are printed
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One rule on the sample; `values` are the columns it looks at."""
+
+    path: str
+    rule: str
+    keep: bool
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What became of a uid. `status` is "kept", "dropped" or "failed".
+
+    `places` are shard/key of every sample with this uid; the rest is about the first. `dropped_by`
+    is the path of the first rule that dropped it. A failed sample has `failure`, its reason, and
+    `error`, and no verdicts.
+    """
+
+    uid: str
+    name: str
+    status: str
+    places: tuple[str, ...]
+    text: str = ""
+    url: str = ""
+    dropped_by: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    failure: str = ""
+    error: str = ""
+
+    def lines(self) -> list[str]:
+        """As the command line prints it."""
+        found = [f"{self.uid}: {self.status}" + (f" by {self.dropped_by}" if self.dropped_by else "")]
+        found.append(f"  subset  {self.name}")
+        found.append(f"  sample  {self.places[0]}")
+        if len(self.places) > 1:
+            found.append(f"  also    {', '.join(self.places[1:])}")
+        if self.text:
+            found.append(f"  text    {_short(self.text)}")
+        if self.url:
+            found.append(f"  url     {_short(self.url)}")
+        if self.failure:
+            found.append(f"  failed  {self.failure}: {_short(self.error)}")
+        width = max((len(verdict.path) for verdict in self.verdicts), default=0)
+        for verdict in self.verdicts:
+            values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items())
+            told = f"  {'keep' if verdict.keep else 'drop'}    {verdict.path:<{width}}  {verdict.rule}"
+            found.append(f"{told}  [{values}]" if values else told)
+        return found
+
+
+def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanation:
+    """Every rule's verdict of subset `name` in `out` on the sample `uid` (32 hex, in any case).
+
+    An empty `name` is the only subset there is; `metadata` is where the score table is when it is
+    not in `out`. Raises UsageError on a uid or subset that is not there.
+    """
+    uid = uid.strip().lower()
+    name = resolve_name(out, name)
+    decided = list(_find(decision_paths(out, name), uid))
+    failed = list(_find(failure_paths(out), uid))
+    if decided:
+        return _judged(out, uid, name, decided, failed, open_table(metadata or out))
+    if failed:
+        row = failed[0][1]
+        return Explanation(
+            uid, name, "failed", _places(failed), failure=str(row["status"] or ""), error=str(row["error"] or "")
+        )
+    table = storage.join(out, "subsets", name)
+    raise UsageError(
+        f"uid {uid} is in no shard: searched {len(decision_paths(out, name))} shards' decisions in {table} and the "
+        f"failures of {len(failure_paths(out))} shards beside them. Check --out, and that the uid is 32 hex digits"
+    )
+
+
+def _find(paths: dict[str, str], uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(shard, row) of each row with this uid. The uids are read first, the row only where it is."""
+    for stem, path in paths.items():
+        if (read_parquet(path, ["uid"])["uid"] == uid).any():
+            for row in read_parquet(path).filter(pl.col("uid") == uid).to_dicts():
+                yield stem, row
+
+
+def _judged(
+    out: str, uid: str, name: str, decided: list[tuple[str, dict[str, Any]]], failed: list[Any], table: Table
+) -> Explanation:
+    stem, row = decided[0]
+    steps = {step["path"]: step for step in read_record(out, name)["steps"]}
+    wanted = [column for step in steps.values() for column in step.get("columns") or ()]
+    here = [c for c in dict.fromkeys(["key", "text", "url", *wanted]) if c in table.columns]
+    found = table.read(["uid", *here], stem).filter(pl.col("uid") == uid).to_dicts()
+    values: dict[str, Any] = found[0] if found else {}
+    verdicts = tuple(
+        Verdict(
+            path,
+            str(steps.get(path, {}).get("text") or path),
+            bool(keep),
+            {c: values[c] for c in steps.get(path, {}).get("columns") or () if c in values},
+        )
+        for path, keep in row.items()
+        if path not in DECIDED
+    )
+    places = [f"{stem}/{found_row.get('key') or '?'}" for found_row in found] or [stem]
+    places += [_place(table, other, uid) for other in dict.fromkeys(s for s, _ in decided) if other != stem]
+    text, url = str(values.get("text") or ""), str(values.get("url") or "")
+    status = "kept" if row["keep"] else "dropped"
+    every = (*places, *(f"{place} (failed)" for place in _places(failed)))
+    return Explanation(uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts)
+
+
+def _place(table: Table, stem: str, uid: str) -> str:
+    if "key" not in table.columns:
+        return stem
+    rows = table.read(["uid", "key"], stem).filter(pl.col("uid") == uid)
+    return ", ".join(f"{stem}/{key}" for key in rows["key"].to_list())
+
+
+def _places(rows: list[tuple[str, dict[str, Any]]]) -> tuple[str, ...]:
+    return tuple(f"{stem}/{row.get('key') or '?'}" for stem, row in rows)
+
+
+def _short(text: str) -> str:
+    """On one line, with control characters escaped: a terminal obeys nothing a caption says."""
+    plain = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in text)
+    return plain if len(plain) <= TEXT else plain[:TEXT] + "…"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return _short(value) if isinstance(value, str) else str(value)

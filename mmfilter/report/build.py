@@ -1,0 +1,131 @@
+"""One HTML file from a folder of results."""
+
+import base64
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from .. import storage
+from ..decisions import resolve_name
+from . import collect, scores, sheet
+from .charts import Chart, draw_histogram, number
+from .pool import Pool, open_pool, read_failures
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """`samples` thumbnails on each sheet, drawn by `seed`; `labels` is a parquet of uid, kind, match.
+
+    `metadata` is where the score table is when it is not in the output folder; `path` is the file
+    to write, OUT/report.html when empty.
+    """
+
+    samples: int = 8
+    seed: int = 0
+    labels: str = ""
+    metadata: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """A column's chart, and below it the sheets on each side of each threshold."""
+
+    histogram: scores.Histogram
+    chart: Chart
+    cuts: list[tuple[scores.Cut, tuple[sheet.Sheet, sheet.Sheet]]] = field(default_factory=list)
+
+
+def build_report(out: str, name: str = "", options: ReportOptions = ReportOptions()) -> str:
+    """Write the report on subset `name` in `out`, one self-contained HTML file; returns its path.
+
+    An empty `name` is the only subset there is. Raises UsageError on a name that is not there and
+    DataError on files that do not fit together. A tar that is gone only costs its pictures.
+    """
+    pool = open_pool(out, resolve_name(out, name), options.metadata)
+    page = _render(_facts(pool, options))
+    path = options.path or storage.join(out, "report.html")
+    storage.write_atomic(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
+    """Everything the template shows."""
+    failures = read_failures(pool.out)
+    counts = collect.count(pool, failures)
+    cards = _cards(pool, options)
+    sheets = _sheets(pool, options, cards)
+    shown = [s for group in sheets for s in group[1]] + [s for card in cards for _, pair in card.cuts for s in pair]
+    source = pool.record.get("recipe") or {}
+    return {
+        "pool": pool,
+        "counts": counts,
+        "differences": collect.differences(pool, counts),
+        "levels": collect.waterfall(pool),
+        "cards": cards,
+        "categories": [scores.category(pool, column) for column in scores.text_columns(pool)],
+        "sheets": sheets,
+        "thumbs": sheet.load_thumbs(pool, shown),
+        "failures": collect.reasons(failures),
+        "stages": collect.stages(pool, counts),
+        "labels": collect.label(pool, failures, options.labels) if options.labels else None,
+        "origins": collect.origins(pool),
+        "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
+        "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,
+    }
+
+
+def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
+    """One column in memory at a time."""
+    ours, others = scores.numeric_columns(pool)
+    cards = []
+    for column in [*ours, *others]:
+        values = pool.floats(column)
+        histogram = scores.histogram(pool, column, values, column in ours)
+        pairs = [(cut, sheet.beside(pool, values, cut, options.samples, options.seed)) for cut in histogram.cuts]
+        cards.append(ScoreCard(histogram, draw_histogram(histogram), pairs))
+    return cards
+
+
+def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[tuple[str, list[sheet.Sheet]]]:
+    """Random samples: of all kept, of all dropped, and of what each rule without a threshold dropped."""
+    drawn = {cut.step for card in cards for cut, _ in card.cuts}
+    rest = [i for i in range(len(pool.steps)) if i not in drawn and (pool.blame == i).any()]
+    n, seed = options.samples, options.seed
+
+    def some(title: str, kept: bool, mask: np.ndarray) -> sheet.Sheet:
+        return sheet.Sheet(title, kept, sheet.at_random(np.flatnonzero(mask), n, seed))
+
+    both = [some("Kept", True, pool.keep), some("Dropped", False, ~pool.keep)]
+    by_rule = [some(pool.steps[i].text, False, pool.blame == i) for i in rest]
+    return [("At random", both)] + ([("Dropped by rules without a threshold", by_rule)] if by_rule else [])
+
+
+def _render(facts: dict[str, Any]) -> str:
+    here = files(__package__)
+    parts = {name: here.joinpath(name).read_text("utf-8") for name in ("report.html", "macros.html")}
+    style, script = (here.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
+    environment = Environment(
+        loader=DictLoader(parts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(n=lambda v: f"{v:,}", num=number, pct=_percent)
+    # Only this script may run, whatever a caption says: the browser itself refuses every other.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        **facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
+    )
+
+
+def _percent(value: float) -> str:
+    """One decimal, and never 100 or 0 for what is not all or nothing."""
+    if 0 < value < 0.05:
+        return "< 0.1 %"
+    if 99.95 <= value < 100:
+        return "> 99.9 %"
+    return f"{value:.1f} %"

@@ -1,0 +1,221 @@
+"""The numbers of a report, each from the files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from ..decisions import read_parquet
+from ..errors import DataError
+from .pool import Pool, Step
+
+EXAMPLES = 4  # failures shown for each reason
+
+REASONS = {
+    "lost": "Listed in the shard's own statistics or table, and not found in its tar.",
+    "truncated": "The tar ends in the middle of the sample.",
+    "corrupt_header": "A tar header was damaged; reading went on at the next one that is valid.",
+    "not_a_tar": "The file is not a tar.",
+    "empty": "The shard's file is empty.",
+    "trailing_garbage": "Bytes after the last member are not a tar's.",
+    "uid_missing": "The sample's json has no uid.",
+    "uid_malformed": "The uid is not 32 hexadecimal digits.",
+    "embedding_not_finite": "A model gave a vector that is not finite or has no length.",
+}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """in = kept + dropped + failed, from the decisions and the failures; `read` is the commits' own sum."""
+
+    read: int
+    kept: int
+    dropped: int
+    failed: int
+    shards: int
+
+    @property
+    def conserved(self) -> bool:
+        return self.read == self.kept + self.dropped + self.failed
+
+    def share(self, part: int) -> float:
+        """`part` of all that was read, in percent; 0 for an empty pool."""
+        return percent(part, self.read)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One line of the waterfall: samples before and after a rule."""
+
+    step: Step
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    status: str
+    sentence: str
+    count: int
+    examples: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Seconds added up over threads and workers; rate in samples a second of those."""
+
+    name: str
+    seconds: float
+    rate: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Samples of one known kind; `blamed` counts those each step dropped first, by the step's path."""
+
+    name: str
+    match: int
+    read: int
+    kept: int
+    failed: int
+    blamed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Kept, in percent."""
+        return percent(self.kept, self.read)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Known labels against the decision. positive = the caption describes the image (`match`)."""
+
+    kinds: list[Kind]
+    known: int
+    positives: int
+    kept: int
+    kept_positives: int
+
+    @property
+    def precision(self) -> float:
+        return percent(self.kept_positives, self.kept)
+
+    @property
+    def recall(self) -> float:
+        return percent(self.kept_positives, self.positives)
+
+    @property
+    def before(self) -> float:
+        """The precision of keeping everything."""
+        return percent(self.positives, self.known)
+
+
+def percent(part: float, whole: float) -> float:
+    return 100.0 * part / whole if whole else 0.0
+
+
+def count(pool: Pool, failures: pl.DataFrame) -> Counts:
+    kept = int(pool.keep.sum())
+    read = sum(int(commit["counts"]["read"]) for commit in pool.commits.values())
+    if not pool.commits:
+        read = len(pool) + failures.height
+    return Counts(read, kept, len(pool) - kept, failures.height, len(pool.commits) or len(pool.table.stems))
+
+
+def differences(pool: Pool, counts: Counts) -> list[str]:
+    """Sentences on every number that two files tell differently; none is as it should be."""
+    found = []
+    if not counts.conserved:
+        total = counts.kept + counts.dropped + counts.failed
+        found.append(f"The shards hold {counts.read:,} samples and {total:,} are accounted for.")
+    recorded = pool.record["counts"]
+    for name in ("in", "kept", "dropped", "failed"):
+        now = counts.read if name == "in" else getattr(counts, name)
+        if name in recorded and int(recorded[name]) != now:
+            found.append(f"The subset was recorded with {name} = {int(recorded[name]):,}; the files now say {now:,}.")
+    return found
+
+
+def waterfall(pool: Pool) -> list[Level]:
+    """The rules in order, with what was left before and after each."""
+    levels, left = [], len(pool)
+    for number, step in enumerate(pool.steps):
+        dropped = int((pool.blame == number).sum())
+        levels.append(Level(Step(**{**step.__dict__, "dropped": dropped}), left, left - dropped))
+        left -= dropped
+    return levels
+
+
+def reasons(failures: pl.DataFrame) -> list[Reason]:
+    """Failures by status, most frequent first, with the first few of each."""
+    found = []
+    for (status,), rows in failures.sort("status", "shard", "key").group_by("status", maintain_order=True):
+        name = str(status)
+        sentence = REASONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
+        found.append(Reason(name, sentence, rows.height, rows.head(EXAMPLES).to_dicts()))
+    return sorted(found, key=lambda reason: (-reason.count, reason.status))
+
+
+def stages(pool: Pool, counts: Counts) -> list[Stage]:
+    """Time by stage over all shards, longest first."""
+    seconds: dict[str, float] = {}
+    for commit in pool.commits.values():
+        for name, spent in (commit.get("seconds") or {}).items():
+            seconds[name] = seconds.get(name, 0.0) + float(spent)
+    longest = max(seconds.values(), default=0.0)
+    return [
+        Stage(name, spent, counts.read / spent if spent else 0.0, percent(spent, longest))
+        for name, spent in sorted(seconds.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def label(pool: Pool, failures: pl.DataFrame, path: str) -> Labels:
+    """Compare with a parquet of known labels: uid (str), kind (str), match (bool)."""
+    known = read_parquet(path)
+    if lacking := [name for name in ("uid", "kind", "match") if name not in known.columns]:
+        raise DataError(f"{path}: labels need the columns uid, kind and match; {', '.join(lacking)} is not there")
+    known = known.select("uid", pl.col("kind").cast(pl.String), pl.col("match").cast(pl.Boolean)).unique("uid")
+    decided = pl.DataFrame({"uid": pool.series("uid").cast(pl.String), "keep": pool.keep, "blame": pool.blame})
+    lost = failures.select("uid", keep=pl.lit(False), blame=pl.lit(-2, pl.Int16))
+    rows = pl.concat([decided, lost], how="vertical_relaxed").join(known, on="uid")
+    kinds = [_kind(pool, str(name), part) for (name,), part in rows.sort("kind").group_by("kind", maintain_order=True)]
+    kinds.sort(key=lambda kind: (-kind.match / max(kind.read, 1), -kind.read, kind.name))
+    positive = rows.filter("match")
+    return Labels(kinds, rows.height, positive.height, int(rows["keep"].sum()), int(positive["keep"].sum()))
+
+
+def _kind(pool: Pool, name: str, rows: pl.DataFrame) -> Kind:
+    blamed = dict(rows["blame"].value_counts().iter_rows())
+    by_step = {step.path: int(blamed.get(i, 0)) for i, step in enumerate(pool.steps)}
+    return Kind(name, int(rows["match"].sum()), rows.height, int(rows["keep"].sum()), int(blamed.get(-2, 0)), by_step)
+
+
+def origins(pool: Pool) -> dict[str, list[tuple[str, str]]]:
+    """What made the files: models, parts and packages, as (name, value) lines; several values are all told."""
+    groups: dict[str, dict[str, dict[str, int]]] = {"models": {}, "parts": {}, "packages": {}}
+    for commit in pool.commits.values():
+        _gather(groups["models"], commit.get("models") or {})
+        _gather(groups["parts"], commit.get("parts") or {})
+        _gather(groups["packages"], commit.get("versions") or {})
+    if not pool.commits:
+        _gather(groups["packages"], pool.record.get("versions") or {})
+    return {group: [(name, _told(values)) for name, values in sorted(lines.items())] for group, lines in groups.items()}
+
+
+def _gather(into: dict[str, dict[str, int]], value: Mapping[str, Any], prefix: str = "") -> None:
+    """Flatten nested mappings to dotted names, and count each value."""
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(inner, Mapping):
+            _gather(into, inner, f"{name}.")
+        else:
+            counts = into.setdefault(name, {})
+            counts[str(inner)] = counts.get(str(inner), 0) + 1
+
+
+def _told(values: Mapping[str, int]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({n} shards)" for value, n in sorted(values.items(), key=lambda item: (-item[1], item[0])))

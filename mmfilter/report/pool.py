@@ -1,0 +1,147 @@
+"""A pool and one decision over it, read a column at a time."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from .. import storage
+from ..decisions import decision_paths, failure_paths, read_parquet, read_record
+from ..errors import DataError
+from ..table import Table, open_table
+
+ROW_COLUMNS = ("uid", "key", "text", "url", "sha256", "offset", "size", "original_width", "original_height")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One leaf rule of the selection, as subsets/{name}.json tells it.
+
+    `dropped` counts the samples it was first to drop, `alone` those it would drop by itself.
+    """
+
+    path: str
+    rule: str
+    text: str
+    read: int
+    dropped: int
+    alone: int
+    columns: tuple[str, ...] = ()
+    thresholds: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The n well samples of a pool, in the table's order, with what was decided on each.
+
+    keep (n,) bool; blame (n,) int16: the position in `steps` of the first rule that dropped it, -1
+    where kept; starts (shards + 1,) int64: where each shard's rows begin.
+    """
+
+    out: str
+    name: str
+    table: Table
+    record: dict[str, Any]
+    steps: list[Step]
+    starts: np.ndarray
+    keep: np.ndarray
+    blame: np.ndarray
+    commits: dict[str, dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+    def series(self, column: str) -> pl.Series:
+        """A column over the whole pool (n,), in its own type."""
+        parts = [self.table.read([column], stem)[column] for stem in self.table.stems]
+        return pl.concat(parts) if parts else pl.Series(column, [], dtype=pl.Float64)
+
+    def floats(self, column: str) -> np.ndarray:
+        """A number column as (n,) float64; what is missing is NaN."""
+        return self.series(column).cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+
+    def rows(self, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """uid, key, text, url, place in the tar and shard of the samples at `positions`."""
+        wanted = np.unique(np.fromiter(positions, np.int64))
+        shards = np.searchsorted(self.starts, wanted, side="right") - 1
+        have = [name for name in ROW_COLUMNS if name in self.table.columns]
+        found: dict[int, dict[str, Any]] = {}
+        for shard in np.unique(shards):
+            stem = self.table.stems[shard]
+            here = wanted[shards == shard]
+            rows = self.table.read(have, stem)[here - self.starts[shard]].to_dicts()
+            path = self.commits.get(stem, {}).get("path", "")
+            found.update({int(p): {**row, "shard": stem, "path": path} for p, row in zip(here, rows, strict=True)})
+        return found
+
+
+def open_pool(out: str, name: str, metadata: str = "") -> Pool:
+    """Read the decisions of subset `name` in `out`, and line them up with the table by uid.
+
+    `metadata` is where the score table is when it is not in `out`. Raises DataError when a sample
+    has no decision.
+    """
+    record = read_record(out, name)
+    steps = [_step(raw) for raw in record["steps"]]
+    table = open_table(metadata or out)
+    numbers = {step.path: i for i, step in enumerate(steps)}
+    paths = decision_paths(out, name)
+    keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
+    for stem in table.stems:
+        decided = _decided(table, stem, paths.get(stem, ""), name)
+        for path in decided["dropped_by"].unique(maintain_order=True).to_list():
+            if path and path not in numbers:  # a rule of rules that took the blame itself
+                numbers[path] = len(steps)
+                steps.append(Step(path, path, path, 0, 0, 0))
+        keeps.append(decided["keep"].to_numpy())
+        codes = decided["dropped_by"].replace_strict({**numbers, "": -1}, return_dtype=pl.Int16)
+        blames.append(codes.to_numpy())
+        starts.append(starts[-1] + decided.height)
+    return Pool(
+        out, name, table, record, steps,
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(metadata or out),
+    )  # fmt: skip
+
+
+def _step(raw: dict[str, Any]) -> Step:
+    thresholds = {str(k): [float(v) for v in values] for k, values in (raw.get("thresholds") or {}).items()}
+    path, rule = str(raw["path"]), str(raw.get("rule", raw["path"]))
+    counts = [int(raw.get(key) or 0) for key in ("in", "dropped", "alone")]
+    return Step(path, rule, str(raw.get("text") or rule), *counts, tuple(raw.get("columns") or ()), thresholds)
+
+
+def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
+    again = f"run 'mmfilter select' again to decide subset '{name}' on the pool as it is now"
+    if not path:
+        raise DataError(f"shard {stem}: it has no decisions; {again}")
+    uids = table.read(["uid"], stem).select("uid")
+    decided = read_parquet(path, ["uid", "keep", "dropped_by"])
+    if not decided["uid"].equals(uids["uid"]):
+        decided = uids.join(decided.unique("uid", keep="first"), on="uid", how="left", maintain_order="left")
+    if missing := decided["keep"].null_count():
+        raise DataError(f"{path}: {missing} samples of the shard have no decision; {again}")
+    return decided.with_columns(pl.col("dropped_by").fill_null(""))
+
+
+def _commits(out: str) -> dict[str, dict[str, Any]]:
+    """Each shard's metadata json, in order; DataComp's own metadata has none."""
+    commits = {}
+    for path in storage.glob(storage.join(out, "metadata", "*.json")):
+        try:
+            commits[storage.stem(path)] = dict(json.loads(storage.read_bytes(path)))
+        except ValueError as error:
+            raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error
+    return commits
+
+
+def read_failures(out: str) -> pl.DataFrame:
+    """Every failed or lost sample of the pool: shard, key, uid, status, error (all str)."""
+    columns = ["key", "uid", "status", "error"]
+    frames = [
+        read_parquet(path, columns).cast(pl.String).fill_null("").with_columns(shard=pl.lit(stem))
+        for stem, path in failure_paths(out).items()
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys([*columns, "shard"], pl.String))

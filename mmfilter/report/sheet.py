@@ -1,0 +1,146 @@
+"""Sheets of thumbnails: which samples to show, and their images read straight from the tars."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .. import storage
+from ..images import DecodeError, decode
+from .pool import Pool
+from .scores import Cut
+
+SIDE = 128  # pixels of a thumbnail's longer side
+MAX_BYTES = 32 << 20  # of an image file that is worth a thumbnail
+BUDGET = 3_500_000  # characters of images in one report; beyond it only captions are shown
+CAPTION = 280  # characters of a caption that are shown
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Positions (k,) in the pool, in the order they are shown, and the value beside each (or none)."""
+
+    title: str
+    kept: bool
+    positions: np.ndarray
+    values: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """What is shown of a sample: `image` is a data URI, or empty with `why` in its place."""
+
+    uid: str
+    caption: str
+    image: str
+    why: str
+    size: str
+    place: str
+
+
+def beside(pool: Pool, values: np.ndarray, cut: Cut, n: int, seed: int) -> tuple[Sheet, Sheet]:
+    """The n samples this threshold was first to drop that lie nearest to it, and the n nearest kept.
+
+    values (samples,) float64. Ties (a column of whole numbers) are drawn at random by `seed`.
+    """
+    up = cut.above_kept >= cut.below_kept
+    right_side = (values >= cut.value) if up else (values < cut.value)
+    dropped = np.flatnonzero((pool.blame == cut.step) & ~right_side & np.isfinite(values))
+    kept = np.flatnonzero(pool.keep & right_side & np.isfinite(values))
+    just = [_nearest(where, values, cut.value, n, seed) for where in (dropped, kept)]
+    return (
+        Sheet("Just dropped", False, just[0], values[just[0]]),
+        Sheet("Just kept", True, just[1], values[just[1]]),
+    )
+
+
+def _nearest(where: np.ndarray, values: np.ndarray, value: float, n: int, seed: int) -> np.ndarray:
+    gaps = np.abs(values[where] - value)
+    if len(where) > n:  # only what is within the n-th gap needs sorting
+        close = gaps <= np.partition(gaps, n - 1)[n - 1]
+        where, gaps = where[close], gaps[close]
+    ties = np.random.default_rng(seed).permutation(len(where))
+    return where[np.lexsort((ties, gaps))[:n]]
+
+
+def at_random(where: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n of the positions `where` (k,), drawn by `seed`, in the pool's order."""
+    return np.sort(np.random.default_rng(seed).choice(where, min(n, len(where)), replace=False))
+
+
+def load_thumbs(pool: Pool, sheets: list[Sheet]) -> dict[int, Thumb]:
+    """The samples of all sheets by position. What cannot be shown says why; nothing here raises on data."""
+    order = [int(p) for sheet in sheets for p in sheet.positions]
+    rows = pool.rows(order)
+    images = dict(_images({p: rows[p] for p in dict.fromkeys(order)}))
+    return {p: _thumb(rows[p], *images[p]) for p in rows}
+
+
+def _thumb(row: dict[str, Any], image: str, why: str) -> Thumb:
+    text = str(row.get("text") or "")
+    size = f"{row.get('original_width')} × {row.get('original_height')}"
+    place = f"{row['shard']}/{row.get('key') or ''}".rstrip("/")
+    caption = text if len(text) <= CAPTION else text[:CAPTION] + "…"
+    return Thumb(str(row["uid"]), visible(caption), image, why, size, place)
+
+
+def visible(text: str) -> str:
+    """Control characters as their pictures (NUL becomes U+2400), so that nothing is hidden or lost."""
+    return "".join(chr(0x2400 + ord(c)) if ord(c) < 32 else "\u2421" if ord(c) == 127 else c for c in text)
+
+
+def _images(rows: dict[int, dict[str, Any]]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """(position, (data URI, why not)); each tar is opened once."""
+    by_tar: dict[str, list[int]] = {}
+    for position, row in rows.items():
+        by_tar.setdefault(row["path"], []).append(position)
+    used = 0
+    for path, positions in sorted(by_tar.items()):
+        stream = _open(path)
+        for position in sorted(positions, key=lambda p: rows[p].get("offset") or 0):
+            image, why = ("", "left out to keep the report small") if used > BUDGET else _image(stream, rows[position])
+            used += len(image)
+            yield position, (image, why)
+        if stream is not None:
+            stream.close()
+
+
+def _open(path: str) -> BinaryIO | None:
+    try:
+        return storage.open_read(path) if path else None
+    except Exception:  # a store can fail in its own ways; a report without pictures is still a report
+        return None
+
+
+def _image(stream: BinaryIO | None, row: dict[str, Any]) -> tuple[str, str]:
+    if stream is None:
+        return "", "its tar is not at hand" if row["path"] else "this pool came without images"
+    if row.get("offset") is None or not 0 < (row.get("size") or 0) <= MAX_BYTES:
+        return "", "its place in the tar is not known"
+    try:
+        stream.seek(row["offset"])
+        data = stream.read(row["size"])
+    except Exception:
+        return "", "its tar cannot be read"
+    if row.get("sha256") and hashlib.sha256(data).hexdigest() != row["sha256"]:
+        return "", "its tar has changed since"
+    try:
+        return small(data), ""
+    except DecodeError as error:
+        return "", f"not an image: {error}"
+
+
+def small(data: bytes) -> str:
+    """A WebP data URI of the image, at most SIDE pixels on its longer side. Raises DecodeError."""
+    image = decode(data)
+    if image.mode.startswith("I") or image.mode == "F":
+        image = image.point(lambda v: v / 256).convert("L")  # 16-bit grey
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "WEBP", quality=62, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
