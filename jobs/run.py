@@ -70,7 +70,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 
     from .embed import embed_pool, summary
     from .outdir import only_driver, save_run
-    from .report import report_run
+    from .look import report_run
     from .reshard import reshard_subset
     from .select import select_subset
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import storage
 from .errors import DataError, nearest
 from .feed import Clock
-from .sidecar import Stored, columns_path, metadata_path, write_column
+from .sidecar import Stored, columns_path, write_column
 from .work import Work, score_part
 
 
@@ -20,8 +20,9 @@ class StoredBatch(Mapping[str, Any]):
     Where a column or array is not in memory it is looked for in the shard's files, one at a time.
     """
 
-    def __init__(self, stored: Stored, out: str, stem: str) -> None:
+    def __init__(self, stored: Stored, out: str, stem: str, metadata: str = "") -> None:
         self.stored, self.out, self.stem = stored, out, stem
+        self.metadata = metadata or storage.join(out, "metadata")
 
     def __getitem__(self, need: str) -> Any:
         kind, _, model = need.partition(":")
@@ -40,7 +41,7 @@ class StoredBatch(Mapping[str, Any]):
 
     def _array(self, name: str) -> np.ndarray:
         if name not in self.stored.arrays:
-            path = metadata_path(self.out, self.stem, "npz")
+            path = storage.join(self.metadata, f"{self.stem}.npz")
             data: Any = path if not storage.is_remote(path) else io.BytesIO(storage.read_bytes(path))
             with np.load(data, allow_pickle=False) as npz:
                 if name not in npz.files:
@@ -73,13 +74,14 @@ def _plain(column: Any) -> Any:
     return column.to_pylist()
 
 
-def add_columns(stem: str, work: Work, clock: Clock) -> None:
-    """Compute `work.scores` (none of which reads pixels) for a committed shard: columns/<column>/."""
+def add_columns(stem: str, work: Work, clock: Clock, metadata: str = "") -> None:
+    """Compute `work.scores` (none of which reads pixels) for a shard of `metadata`: columns/<column>/."""
     import pyarrow.parquet as pq
 
     started = time.perf_counter()
-    with storage.open_read(metadata_path(work.out, stem, "parquet")) as stream:
-        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()))), work.out, stem)
+    folder = metadata or storage.join(work.out, "metadata")
+    with storage.open_read(storage.join(folder, f"{stem}.parquet")) as stream:
+        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()))), work.out, stem, folder)
     for score in work.scores:
         columns = {"uid": batch["uid"], **score(batch)}
         write_column(columns_path(work.out, score.columns[0], stem), columns, work.parts[score_part(score)])

@@ -1,0 +1,47 @@
+"""`report` and `explain`: look at what a run did, from its files alone."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from . import options as o
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def report(
+        out: o.OutArg,
+        name: o.Name = None,
+        labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match).")] = None,
+        samples: Annotated[int, typer.Option(min=1, max=100, help="Thumbnails on each side of a threshold.")] = 8,
+    ) -> None:
+        """OUT/report.html: what each rule kept and dropped, with pictures; one file that opens anywhere."""
+        from .outdir import absolute
+
+        print(report_run(absolute(out), name or "", labels, samples))
+
+    @app.command()
+    def explain(
+        uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.")],
+        out: o.Out = "runs/run",
+        name: o.Name = None,
+        as_json: o.Json = False,
+    ) -> None:
+        """Why one sample was kept, dropped or failed: every rule's verdict, with its values."""
+        from mmfilter.explain import explain as explain_uid
+
+        from .outdir import absolute
+
+        found = explain_uid(absolute(out), uid, name or "")
+        print(json.dumps(asdict(found), indent=1, default=str) if as_json else "\n".join(found.lines()))
+
+
+def report_run(out: str, name: str, labels: str | None = None, samples: int = 8) -> str:
+    """Write the report of subset `name`; returns its path."""
+    from mmfilter.report import ReportOptions, build_report
+
+    from .outdir import absolute
+
+    return build_report(out, name, ReportOptions(samples=samples, labels=absolute(labels) if labels else ""))
