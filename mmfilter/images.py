@@ -71,6 +71,9 @@ def _unidentified(data: bytes) -> DecodeError:
     for mark, name in ((b"%!PS", "EPS"), (b"%PDF", "PDF"), (b"<svg", "SVG"), (b"<?xml", "XML or SVG"), (b"8BPS", "PSD")):
         if start.startswith(mark):
             return DecodeError("format_not_allowed", f"{name}, not an image of {', '.join(FORMATS)}")
+    for mark, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF")):
+        if data.startswith(mark):
+            return DecodeError("truncated_image", f"its {name} header is cut short or damaged ({len(data)} bytes)")
     if start[:1] == b"<":
         return DecodeError("not_an_image", "HTML, not an image")
     return DecodeError("not_an_image", f"no image of {', '.join(FORMATS)}; it starts with {start[:12]!r}")

@@ -211,7 +211,7 @@ def test_fault_18_not_images():
 def test_fault_19_truncated_jpeg():
     data = jpeg(size=(64, 64))
     for cut in range(20, len(data) - 1, 37):
-        assert status_of(data[:cut]) in {"truncated_image", "corrupt_image", "not_an_image"}
+        assert status_of(data[:cut]) in {"truncated_image", "corrupt_image"}
 
 
 def test_fault_20_bit_flipped_jpeg():
@@ -241,7 +241,7 @@ def bombs():
 
 @pytest.mark.parametrize("data", bombs(), ids=["jpeg", "png", "webp"])
 def test_fault_21_decompression_bombs(data):
-    assert status_of(data) in {"too_many_pixels", "not_an_image", "corrupt_image"}
+    assert status_of(data) in {"too_many_pixels", "truncated_image", "corrupt_image"}
     with pytest.raises(DecodeError):
         probe(data)
 

@@ -1,0 +1,62 @@
+"""Fixtures: one local Ray for the session, a tiny random model, the real pool where it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
+
+
+def pytest_collection_modifyitems(items):
+    absent = pytest.mark.skip(reason=f"the real pool is not at {DATA} (MMFILTER_DATA)")
+    for item in items:
+        if "real" in item.keywords and not (DATA / "pool").is_dir():
+            item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of the real pool, clean pairs and tasks."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def ray_here():
+    """One local Ray for every test that drives workers; no dashboard."""
+    from jobs.cluster import start_ray
+
+    ray = start_ray(None)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A model folder with random weights: 24-dimensional embeddings of 32 px images."""
+    from embed_util import tiny_folder
+
+    return tiny_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def mmfilter():
+    """Run the command line in a process of its own, as a user does; returns (exit code, stdout, stderr)."""
+
+    def run(*words, cwd=None, env=None, timeout=300):
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", *map(str, words)],
+            capture_output=True,
+            text=True,
+            cwd=cwd or ROOT,
+            env={**os.environ, **(env or {})},
+            timeout=timeout,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
