@@ -10,7 +10,7 @@ from . import storage
 from .records import Failure
 from .samples import ReadOptions, Sample, read_samples
 from .subset import Subset
-from .uids import DTYPE, parse_uids
+from .uids import parse_uids
 
 # A member's data in its tar: byte offset and bytes, a checksum of its name (see name_check), and its
 # extension as a position in `extensions`.
@@ -86,8 +86,3 @@ def name_check(name: str) -> int:
     raw = name.lower().encode("utf-8", "surrogateescape")
     return zlib.crc32(raw) if len(raw) <= 100 and raw.isascii() else 0
 
-
-def empty_index(path: str) -> ShardIndex:
-    """A shard that holds nothing."""
-    nothing = np.empty(0, MEMBER)
-    return ShardIndex(path, None, 0, np.empty(0, DTYPE), np.zeros(1, np.int64), nothing, (), [])
