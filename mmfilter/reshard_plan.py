@@ -89,10 +89,9 @@ def plan_output(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardO
     """
     rows = _Rows(indexes)
     picked, repeated = _first_of_each(rows.uids, subset)
-    lacking = subset - Subset(np.repeat(rows.uids[picked], subset.counts(rows.uids[picked])))
-    missing = len(lacking.unique())
-    if missing and not options.allow_missing:
-        raise DataError(_missing_error(lacking.unique(), subset, indexes))
+    missing = subset.unique() - Subset(rows.uids[picked])
+    if len(missing) and not options.allow_missing:
+        raise DataError(_missing_error(missing, subset, indexes))
     copies = subset.counts(rows.uids[picked])
     row = np.repeat(picked, copies)
     copy = np.arange(len(row)) - np.repeat(np.cumsum(copies) - copies, copies)
@@ -100,7 +99,7 @@ def plan_output(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardO
     whole = fingerprint(parts)
     cuts = _cuts(rows.tar_bytes()[row], options)
     shards = [rows.shard(f"{n:08d}", whole, row[a:b], copy[a:b]) for n, (a, b) in enumerate(cuts)]
-    return Plan(shards, parts, subset, sum(index.read for index in indexes), missing, repeated)
+    return Plan(shards, parts, subset, sum(index.read for index in indexes), len(missing), repeated)
 
 
 class _Rows:
@@ -178,7 +177,7 @@ def _parts(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardOption
     for array in (rows.uids[row], first, members):
         layout.update(np.ascontiguousarray(array).tobytes())
     return {
-        "pool": {storage.stem(index.path): index.identity for index in indexes},
+        "pool": [[storage.stem(index.path), index.identity] for index in indexes],
         "subset": {"uids": len(subset), "sha256": hashlib.sha256(subset.uids.tobytes()).hexdigest()},
         "options": asdict(options),
         "layout": layout.hexdigest(),
