@@ -115,8 +115,7 @@ class _Window:
     def check(self, move: _Move) -> None:
         """The block before the data is the header that was indexed."""
         at = move.offset - BLOCK
-        ahead = max(move.offset, min(move.until, move.offset + WINDOW))
-        found = parse_block(bytes(self.read(at, move.offset, ahead)))
+        found = parse_block(bytes(self.read(at, move.offset, move.until)))
         if found is None or found[1] != move.size or (move.check and name_check(found[0]) != move.check):
             raise self._changed(f"the header at byte {at} is another")
 
