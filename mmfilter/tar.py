@@ -229,6 +229,12 @@ class _Source:
             window = window[-(2 * BLOCK) :]  # enough for a header that straddles two chunks
 
 
+def parse_block(block: bytes) -> tuple[str, int] | None:
+    """(name, size) that one header block states, PAX records aside; None when it is no sound header."""
+    size = _checked(block) if len(block) == BLOCK else None
+    return None if size is None else (_name(block), size)
+
+
 def _checked(block: bytes) -> int | None:
     """The size a header states, or None when the block is no sound header."""
     try:

@@ -1,0 +1,147 @@
+"""Write a subset's samples as new shards: members' bytes are copied, nothing is decoded.
+
+    plan = plan_output([index_shard(path) for path in paths], subset)
+    begin(plan, folder)
+    for shard in plan.shards:      # in any order, by any number of workers: the bytes are the same
+        write_output(shard, folder)
+    finish(plan, folder)
+
+The layout is DataComp's resharder's: `{:08d}.tar` with keys `{uid}-{j}`, `{:08d}_stats.json`,
+`sample_ids.npy` and `meta.json`; and `sizes.json` for open_clip. `reshard.plan` tells what the
+folder was made from, so that only the same plan is taken up again.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import storage
+from .copying import copy_members
+from .errors import ConflictError, DataError
+from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output
+from .samples import ReadOptions
+from .shard_index import index_shard
+from .subset import Subset
+
+PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
+FORMAT = "{:08d}.tar"
+LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """What one output shard came to; `skipped` when it was there already."""
+
+    shard: str
+    successes: int
+    bytes: int
+    seconds: float
+    skipped: bool = False
+
+
+def begin(plan: Plan, folder: str) -> None:
+    """Make `folder` this plan's own. Raises ConflictError when it holds another plan's shards."""
+    path = storage.join(folder, PLAN)
+    if storage.exists(path):
+        before = json.loads(storage.read_bytes(path))
+        if before != plan.parts:
+            changed = [name for name in plan.parts if before.get(name) != plan.parts[name]]
+            raise ConflictError(
+                f"{folder}: its shards were made from another {_words(changed)}. Give another folder, or delete this one"
+            )
+        return
+    if storage.glob(storage.join(folder, "*.tar")):
+        raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
+    storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
+
+
+def _words(changed: Sequence[str]) -> str:
+    told = [name for name in changed if name != "layout"]  # a layout differs because of something else
+    return " and ".join(told or changed)
+
+
+def write_output(shard: OutputShard, folder: str) -> OutputReport:
+    """Write one tar and, last, its stats; skip it when the stats are there.
+
+    Raises DataError when an input is no longer what was indexed, ConflictError when `folder` was not
+    begun with this plan.
+    """
+    started = time.perf_counter()
+    _check_begun(shard, folder)
+    path = storage.join(folder, f"{shard.name}.tar")
+    if _successes(folder, shard.name) == len(shard) and storage.exists(path):
+        return OutputReport(shard.name, len(shard), storage.size(path), 0.0, skipped=True)
+    with storage.open_atomic(path) as stream:
+        written = copy_members(shard, stream)
+    stats = json.dumps({"successes": len(shard)}).encode()
+    storage.write_atomic(storage.join(folder, f"{shard.name}_stats.json"), stats)
+    return OutputReport(shard.name, len(shard), written, time.perf_counter() - started)
+
+
+def _check_begun(shard: OutputShard, folder: str) -> None:
+    path = storage.join(folder, PLAN)
+    if not storage.exists(path) or fingerprint(json.loads(storage.read_bytes(path))) != shard.plan:
+        raise ConflictError(f"{folder}: it was not begun with the plan of shard {shard.name}; run the whole reshard again")
+
+
+def _successes(folder: str, name: str) -> int | None:
+    """The count in a shard's stats; None where they are not there."""
+    path = storage.join(folder, f"{name}_stats.json")
+    if not storage.exists(path):
+        return None
+    try:
+        return int(json.loads(storage.read_bytes(path))["successes"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
+    """Check that every shard is there, then write the files that stand for the whole; returns meta.json.
+
+    Raises DataError naming shards that are not finished. A folder without meta.json is not done.
+    """
+    undone = [shard.name for shard in plan.shards if _successes(folder, shard.name) != len(shard)]
+    if undone:
+        raise DataError(f"{folder}: {len(undone)} shards are not finished ({', '.join(undone[:5])}); run the same again")
+    sizes = {f"{shard.name}.tar": len(shard) for shard in plan.shards}
+    storage.write_atomic(storage.join(folder, "sizes.json"), json.dumps(sizes).encode())
+    plan.subset.write(storage.join(folder, "sample_ids.npy"))
+    meta = {
+        "processed_count": plan.processed,
+        "output_count": sum(sizes.values()),
+        "output_shard_count": len(sizes),
+        "worker_success": workers,
+        "output_shard_format": FORMAT,
+        "missing_count": plan.missing,
+        "repeated_count": plan.repeated,
+    }
+    storage.write_atomic(storage.join(folder, "meta.json"), json.dumps(meta).encode())
+    _sweep(folder)
+    return meta
+
+
+def _sweep(folder: str) -> None:
+    """Remove what killed writers left under temporary names."""
+    if not storage.is_remote(folder):
+        for name in os.listdir(folder):
+            if LEFTOVER.fullmatch(name):
+                os.unlink(storage.join(folder, name))
+
+
+def reshard(
+    paths: Sequence[str],
+    subset: Subset,
+    folder: str,
+    options: ReshardOptions = ReshardOptions(),
+    read: ReadOptions = ReadOptions(),
+) -> dict[str, Any]:
+    """All of it in this process: the samples of `subset` from the tars `paths` into `folder`; returns meta.json."""
+    plan = plan_output([index_shard(path, read, subset) for path in paths], subset, options)
+    begin(plan, folder)
+    for shard in plan.shards:
+        write_output(shard, folder)
+    return finish(plan, folder)
