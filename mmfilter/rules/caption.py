@@ -8,6 +8,7 @@ from ..plugs import Rule
 from .masks import true_mask
 
 WORD = r"[^\s\x1c-\x1f]+"  # str.split()'s white space is Unicode's and the four separators \x1c to \x1f
+LONG = 256  # words; patterns of thousands pass the engine's limit of size
 
 
 class Caption(Rule):
@@ -26,16 +27,16 @@ class Caption(Rule):
         return frozenset({"text"})
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
-        text = pl.col("text")
+        text = pl.col("text").cast(pl.String)  # a shard whose captions are all null has no string type
         keep = text.is_not_null()
         if self.min_chars:
             keep &= text.str.len_chars() >= self.min_chars
         if self.max_chars is not None:
             keep &= text.str.len_chars() <= self.max_chars
         if self.min_words:
-            keep &= text.str.contains(at_least(self.min_words))
+            keep &= at_least(text, self.min_words)
         if self.max_words is not None:
-            keep &= ~text.str.contains(at_least(self.max_words + 1))
+            keep &= ~at_least(text, self.max_words + 1)
         return true_mask(table, keep)
 
     def describe(self) -> str:
@@ -45,6 +46,9 @@ class Caption(Rule):
         return ", ".join(parts) or "any caption"
 
 
-def at_least(words: int) -> str:
-    """A pattern that texts of at least so many words match; it stops there instead of counting them all."""
-    return WORD if words == 1 else rf"(?:{WORD}[\s\x1c-\x1f]+){{{words - 1}}}{WORD}"
+def at_least(text: pl.Expr, words: int) -> pl.Expr:
+    """Whether a text has so many words. A pattern stops at the last one asked for; a long one is slower than a count."""
+    if words > LONG:
+        return text.str.count_matches(WORD) >= words
+    pattern = WORD if words == 1 else rf"(?:{WORD}[\s\x1c-\x1f]+){{{words - 1}}}{WORD}"
+    return text.str.contains(pattern)

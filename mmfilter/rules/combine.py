@@ -1,8 +1,9 @@
 """Rules of rules: all, any, not, then."""
 
+from typing import Self
+
 import numpy as np
 import polars as pl
-from typing_extensions import Self
 
 from ..plugs import Rule
 

@@ -1,13 +1,13 @@
 """The top share of the pool by a score."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
 from pydantic import Field, PrivateAttr
-from typing_extensions import Self
 
 from ..plugs import Rule
+from .masks import numbers, sound
 
 
 class Fraction(Rule):
@@ -37,9 +37,9 @@ class Fraction(Rule):
         return {} if self._edge is None or not np.isfinite(self._edge) else {self.score: [self._edge]}
 
     def fit(self, table: pl.DataFrame) -> Self:
-        values = table[self.score].to_numpy()
-        sound = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
-        scores = values[sound]
+        values = numbers(table, self.score)
+        there = sound(values)
+        scores = values[there]
         n = table.height
         if self.compat == "datacomp":
             return self._fitted(self._datacomp_edge(scores, n))
@@ -48,10 +48,10 @@ class Fraction(Rule):
             return self._fitted(float("inf"), None)
         edge = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
         above = int((scores > edge).sum())
-        tied = np.flatnonzero(sound & (values == edge))
+        tied = np.flatnonzero(there & (values == edge))
         hi, lo = table["uid_hi"].to_numpy()[tied], table["uid_lo"].to_numpy()[tied]
         last = np.lexsort((lo, hi))[wanted - above - 1]
-        return self._fitted(float(edge), (int(hi[last]), int(lo[last])))
+        return self._fitted(edge.item(), (int(hi[last]), int(lo[last])))
 
     def _fitted(self, edge: float, uid: tuple[int, int] | None = None) -> Self:
         fitted = self.model_copy()
@@ -62,12 +62,14 @@ class Fraction(Rule):
         rank = int(n * self.keep)
         if not len(scores):
             return float("inf")
-        return float(scores.min() if rank >= len(scores) else np.partition(scores, len(scores) - 1 - rank)[len(scores) - 1 - rank])
+        place = max(len(scores) - 1 - rank, 0)
+        edge: float = np.partition(scores, place)[place].item()
+        return edge
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         if self._edge is None:
             raise RuntimeError("a fraction is fitted to the pool before it is asked for a mask")
-        values = table[self.score].to_numpy()
+        values = numbers(table, self.score)
         if self.compat == "datacomp":
             return np.asarray(values >= self._edge)
         keep = np.asarray(values > self._edge)

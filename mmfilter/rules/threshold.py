@@ -1,11 +1,14 @@
 """A score between fixed bounds."""
 
+from typing import Self
+
 import numpy as np
 import polars as pl
-from pydantic import model_validator
-from typing_extensions import Self
+from pydantic import Field, model_validator
 
 from ..plugs import Rule
+from .masks import numbers, sound
+
 
 class Threshold(Rule):
     """Keep `min <= score <= max`, either bound being optional; a missing value or NaN is dropped.
@@ -14,8 +17,8 @@ class Threshold(Rule):
     """
 
     score: str
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -34,8 +37,8 @@ class Threshold(Rule):
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         # In the column's own precision, as numpy and pandas compare: a float32 score equal to float32(0.7) is >= 0.7.
-        values = table[self.score].to_numpy()
-        keep = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), bool)
+        values = numbers(table, self.score)
+        keep = sound(values)
         if self.min is not None:
             keep &= values >= self.min
         if self.max is not None:

@@ -1,31 +1,40 @@
 """Any expression over the columns, in SQL."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 from pydantic import field_validator
 
+from ..errors import UsageError
 from ..plugs import Rule
 from .masks import true_mask
 
 
 class Where(Rule):
-    """Keep rows for which a polars SQL expression is true; null counts as false.
+    """Keep rows for which a polars SQL expression is true; null and NaN count as false.
 
     ``where: {sql: "clip_b32_similarity_score > 0.28 AND original_width < 2000"}``. It is an expression,
-    not a query: it sees the columns of one row at a time, and nothing else.
+    not a query: it sees the columns of one row at a time, and nothing else, so that a row's verdict does
+    not hang on the shard it stands in (no AVG, no RANK).
     """
 
     sql: str
 
     @field_validator("sql")
     @classmethod
-    def _parses(cls, sql: str) -> str:
+    def _one_row_at_a_time(cls, sql: str) -> str:
         try:
-            names = pl.sql_expr(sql).meta.root_names()
+            expression = pl.sql_expr(sql)
         except Exception as error:  # polars raises several kinds
-            raise ValueError(f"not an SQL expression over columns: {str(error).splitlines()[0]}") from error
-        if not names:
+            raise ValueError(f"not an SQL expression over columns: {_line(error)}") from error
+        meta = expression.meta
+        if meta.has_multiple_outputs():
+            raise ValueError("names columns by a pattern; name each one")
+        if not meta.root_names():
             raise ValueError("names no column")
+        if not all(map(_row_by_row, _nodes(expression))):
+            raise ValueError("looks at more than one row (an aggregate or a window), where a verdict is one row's own")
         return sql
 
     @property
@@ -33,12 +42,29 @@ class Where(Rule):
         return frozenset(pl.sql_expr(self.sql).meta.root_names())
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
-        from ..errors import UsageError
-
         try:
-            return true_mask(table, pl.sql_expr(self.sql).cast(pl.Boolean, strict=True))
-        except pl.exceptions.PolarsError as error:
-            raise UsageError(f"where: '{self.sql}' does not work on these columns: {str(error).splitlines()[0]}") from error
+            return true_mask(table, pl.sql_expr(self.sql))
+        except (pl.exceptions.PolarsError, UsageError) as error:
+            raise UsageError(f"where: '{self.sql}' does not work on these columns: {_line(error)}") from error
 
     def describe(self) -> str:
         return self.sql
+
+
+def _nodes(expression: pl.Expr) -> Iterator[pl.Expr]:
+    """The expression and all expressions inside it."""
+    yield expression
+    for inner in expression.meta.pop():
+        yield from _nodes(inner)
+
+
+def _row_by_row(node: pl.Expr) -> bool:
+    """Polars answers for a node alone; for some, such as IN, it wants to know the columns: those are row by row."""
+    try:
+        return node.meta.is_literal() or node.meta.is_row_separable()
+    except pl.exceptions.PolarsError:
+        return True
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
