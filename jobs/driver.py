@@ -69,6 +69,19 @@ def _in_process(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
         yield task, guarded(call, task)
 
 
+def _wait_ready(ray: Any, actors: list[Any]) -> None:
+    """Wait until every worker has loaded what it needs. Raises MMFilterError with the reason of one that cannot."""
+    from ray.exceptions import RayError
+
+    try:
+        refused = [error for error in ray.get([actor.ready.remote() for actor in actors]) if error is not None]
+    except RayError as error:
+        why = [line for line in str(error).splitlines() if line.strip()]
+        raise MMFilterError(f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)") from error
+    if refused:
+        raise refused[0]
+
+
 def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
     ray = start_ray(width.address)
     from ray.exceptions import RayActorError
@@ -80,7 +93,9 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
     setup = Setup(shape.device, shape.threads, shape.batch_size)
     options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": -1, "max_concurrency": shape.overlap}
     actors = [Worker.options(**options).remote(make, setup) for _ in range(shape.workers)]
+    _wait_ready(ray, actors)
     pool = ActorPool(actors * shape.overlap)
+    back: set[int] = set()
     flying: dict[str, list[int]] = {}  # actor id -> tasks sent to it and not yet back
 
     def send(actor: Any, number: int) -> Any:
@@ -94,9 +109,14 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
             actor_id, number, result = pool.get_next_unordered()
         except RayActorError as error:
             for number in flying.pop(error.actor_id or "", []):
+                back.add(number)
                 yield tasks[number], Crash(f"its worker died ({type(error).__name__})")
             continue
-        flying[actor_id].remove(number)
-        yield tasks[number], result
+        if number not in back:  # else its worker died right after it, and it is counted already
+            flying[actor_id].remove(number)
+            back.add(number)
+            yield tasks[number], result
+    if len(back) < len(tasks):
+        raise MMFilterError(f"no worker is left and {len(tasks) - len(back)} tasks are not done; the same command goes on from here")
     for actor in actors:
         ray.kill(actor)

@@ -91,7 +91,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             if asked.reshard:
                 step = time.monotonic()
                 to = storage.join(out, "shards", asked.name)
-                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width)
+                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width, read=recipe.read)
                 seconds["reshard"] = time.monotonic() - step
             save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
             result["report"] = report_run(out, asked.name, asked.labels)
@@ -101,12 +101,12 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
-    from . import select
+    from . import reshard, select
 
     said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
     if "reshard" in result:
-        said.append(f"shards  {result['reshard']['path']} ({result['reshard']['shards']} shards, {result['reshard']['samples']:,} samples)")
+        said.append(f"shards  {reshard.line(result['reshard'])}")
     if "report" in result:
         said.append(f"report  {result['report']}")
     said.append("seconds " + ", ".join(f"{stage} {s:g}" for stage, s in result["seconds"].items()))

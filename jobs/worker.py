@@ -4,6 +4,8 @@ from typing import Any
 
 import ray
 
+from mmfilter.errors import MMFilterError
+
 from .driver import Make, Setup, guarded
 
 
@@ -12,7 +14,15 @@ class Worker:
     """Calls `make(setup)` once, then the function it returned for each task."""
 
     def __init__(self, make: Make, setup: Setup) -> None:
-        self.call = make(setup)
+        self.refusal: MMFilterError | None = None
+        try:
+            self.call = make(setup)
+        except MMFilterError as error:
+            self.refusal = error
+
+    def ready(self) -> MMFilterError | None:
+        """Answers once the worker has loaded everything: why it could not, or None."""
+        return self.refusal
 
     def run(self, number: int, task: Any) -> tuple[str, int, Any]:
         """(this actor's id, the task's number, its result): the driver keeps books by them."""

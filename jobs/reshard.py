@@ -1,0 +1,131 @@
+"""`reshard`: a subset's samples as new shards, by workers; members' bytes are copied, never decoded."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from mmfilter.errors import OK, MMFilterError
+
+from . import options as o
+from .cluster import Width
+from .driver import Crash, Setup, drive
+from .progress import Progress
+
+IN_PROCESS = 3  # seconds of Ray's start are not worth it below so many tasks
+
+
+@dataclass(frozen=True)
+class MakeIndexer:
+    """Indexes a tar: what of the subset is in it, and where."""
+
+    subset: Any
+    read: Any
+
+    def __call__(self, _: Setup) -> Callable[[str], Any]:
+        from mmfilter.shard_index import index_shard
+
+        return lambda path: index_shard(path, self.read, self.subset)
+
+
+@dataclass(frozen=True)
+class MakeWriter:
+    """Writes an output shard of a plan."""
+
+    folder: str
+
+    def __call__(self, _: Setup) -> Callable[[Any], Any]:
+        from mmfilter.reshard import write_output
+
+        return lambda shard: write_output(shard, self.folder)
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def reshard(
+        subset: Annotated[str, typer.Argument(help="A subset's .npy.")],
+        pool: o.Pool,
+        out: Annotated[str, typer.Option("--out", help="The folder of the new shards.", metavar="FOLDER")],
+        max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,
+        max_bytes: Annotated[int, typer.Option(min=1, help="Bytes a shard at most.")] = 3_000_000_000,
+        allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")] = False,
+        derive_uids: Annotated[bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")] = False,
+        address: o.Address = None,
+        workers: o.Workers = None,
+        local: o.Local = False,
+        as_json: o.Json = False,
+    ) -> None:
+        """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
+        from mmfilter.reshard_plan import ReshardOptions
+        from mmfilter.samples import ReadOptions
+
+        from .outdir import absolute, shard_paths
+
+        asked = ReshardOptions(max_samples=max_samples, max_bytes=max_bytes, allow_missing=allow_missing)
+        width = Width(address=address, workers=workers, gpus=0, local=local)
+        result = reshard_subset(absolute(subset), shard_paths(pool), absolute(out), width, asked, ReadOptions(derive_uids))
+        print(json.dumps(result, indent=1) if as_json else line(result))
+        raise typer.Exit(OK)
+
+
+def reshard_subset(
+    subset: str, paths: list[str], folder: str, width: Width, options: Any = None, read: Any = None
+) -> dict[str, Any]:
+    """Index, plan, write, finish; the counts as plain values. Raises DataError, ConflictError."""
+    from dataclasses import replace
+
+    from mmfilter.reshard import begin, finish
+    from mmfilter.reshard_plan import ReshardOptions, plan_output
+    from mmfilter.samples import ReadOptions
+    from mmfilter.subset import Subset
+
+    wanted = Subset.read(subset)
+    width = replace(width, gpus=0, local=width.local or len(paths) < IN_PROCESS)
+    indexes = _all(paths, MakeIndexer(wanted, read or ReadOptions()), width, "index")
+    plan = plan_output([indexes[path] for path in paths], wanted, options or ReshardOptions())
+    begin(plan, folder)
+    small = replace(width, local=width.local or len(plan.shards) < IN_PROCESS)
+    written = _all(list(plan.shards), MakeWriter(folder), small, "reshard", key=lambda shard: shard.name)
+    meta = finish(plan, folder)
+    return {
+        "path": folder,
+        "shards": meta["output_shard_count"],
+        "samples": meta["output_count"],
+        "shards_done_before": sum(report.skipped for report in written.values()),
+        "bytes": sum(report.bytes for report in written.values()),
+        "missing": meta["missing_count"],
+        "repeated": meta["repeated_count"],
+    }
+
+
+def _all(tasks: list[Any], make: Any, width: Width, stage: str, key: Callable[[Any], Any] = lambda task: task) -> dict[Any, Any]:
+    """Key of task -> result, for every task; one that crashes is tried once more, then the job fails."""
+    results: dict[Any, Any] = {}
+    if not tasks:
+        return results
+    with Progress(stage, len(tasks)) as progress:
+        for last in (False, True):
+            crashed = []
+            for task, result in drive([t for t in tasks if key(t) not in results], make, width):
+                if isinstance(result, Crash):
+                    crashed.append(f"{key(task)}: {result.error.splitlines()[0]}")
+                    continue
+                results[key(task)] = result
+                progress.advance(getattr(result, "successes", 0))
+            if not crashed:
+                return results
+            if last:
+                raise MMFilterError(f"{stage}: {len(crashed)} tasks failed twice: {crashed[0]}")
+    return results
+
+
+def line(result: dict[str, Any]) -> str:
+    """The result for a person."""
+    told = f"{result['samples']:,} samples in {result['shards']:,} shards in {result['path']}"
+    if result["shards_done_before"]:
+        told += f" ({result['shards_done_before']:,} were done before)"
+    if result["missing"] or result["repeated"]:
+        told += f"; {result['missing']:,} uids are not in the pool, {result['repeated']:,} stood in it twice"
+    return told
