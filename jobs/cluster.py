@@ -77,7 +77,7 @@ def start_ray(address: str | None) -> Any:
 def settle(width: Width, tasks: int, resources: dict[str, float] | None = None) -> Shape:
     """The shape for `tasks` tasks on a cluster's `resources` (None: this process alone)."""
     if resources is None:
-        cpus, gpus = float(os.cpu_count() or 1), _local_gpus()
+        cpus, gpus = float(os.cpu_count() or 1), 0 if width.gpus == 0 else _local_gpus()
     else:
         cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
     gpus = gpus if width.gpus is None else min(width.gpus, gpus) if resources is None else width.gpus

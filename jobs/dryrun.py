@@ -6,10 +6,12 @@ from collections import Counter
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.errors import MMFilterError
 from mmfilter.recipe import Recipe
+from mmfilter.weights import find, local_sha256
 from mmfilter.work import plan_work
 
-from .embed import find_todo, weights_of
+from .embed import find_todo
 from .run import RunOptions
 
 CAPTION_TOKENS = 16  # a caption of natural length, both ends counted
@@ -27,17 +29,17 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
     Samples come from the `_stats.json` beside each shard, where there is one, and else from the mean
     of those that have one. Raises ConflictError as the run itself would.
     """
-    weights, errors = weights_of(recipe.embed)
-    todo = find_todo(paths, plan_work(recipe, asked.out, weights))
+    todo = find_todo(paths, plan_work(recipe, asked.out, {n: local_sha256(s) for n, s in recipe.embed.items()}))
     counts = {path: _stated(path) for path in todo}
     known = [n for n in counts.values() if n is not None]
     mean = sum(known) / len(known) if known else 0
     samples = round(sum(mean if n is None else n for n in counts.values()))
     parts = Counter(part for missing in todo.values() for part in missing)
-    models = {}
+    models, errors = {}, {}
     for name, spec in recipe.embed.items():
         if parts[f"embed:{name}"]:
             share = parts[f"embed:{name}"] / max(len(todo), 1)
+            errors.update(_absent(name, spec))
             models[name] = {"gflop_a_sample": round(_gflop(spec), 2), "pflop": round(_gflop(spec) * samples * share / 1e6, 4)}
     rate = matmul_rate() if models else 0.0
     pflop = sum(model["pflop"] for model in models.values())
@@ -50,12 +52,21 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
         "gb_to_read": round(sum(_size(path) for path in todo) / 1e9, 3),
         "parts": dict(parts),
         "models": models,
-        "weights_not_at_hand": {name: str(error) for name, error in errors.items()},
+        "weights_not_at_hand": errors,
         "pflop": round(pflop, 4),
         "device_gflop_per_s": round(rate / 1e9, 1),
         "device_hours_at_least": round(pflop * 1e15 / rate / 3600, 3) if rate else 0.0,
         "then": _then(recipe, asked),
     }
+
+
+def _absent(name: str, spec: Any) -> dict[str, str]:
+    """{name: what to fetch} when the weights are not on this machine and cannot be fetched."""
+    try:
+        find(spec)
+    except MMFilterError as error:
+        return {name: str(error)}
+    return {}
 
 
 def _then(recipe: Recipe, asked: RunOptions) -> list[str]:

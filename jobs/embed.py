@@ -9,14 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter import storage
-from mmfilter.embed import load
 from mmfilter.errors import OK, SET_ASIDE, MMFilterError
 from mmfilter.recipe import Recipe
 from mmfilter.expected import expected_failures
 from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
-from mmfilter.weights import ModelSpec, resolve
+from mmfilter.weights import ModelSpec, local_sha256, resolve
 from mmfilter.work import Work, pending, plan_work
 
 from . import options as o
@@ -42,6 +41,8 @@ class MakeEmbedder:
 
             if setup.device == "cpu":
                 torch.set_num_threads(1)  # workers are the parallelism, and the bytes do not depend on the cores
+        from mmfilter.embed import load
+
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
         return lambda path: process_shard(path, work, embedders)
@@ -106,16 +107,10 @@ def add(app: typer.Typer) -> None:
         print(json.dumps(result, indent=1) if as_json else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}")
 
 
-def weights_of(models: Mapping[str, ModelSpec]) -> tuple[dict[str, str | None], dict[str, MMFilterError]]:
-    """Each model's weights sha256, and the error of those that are not at hand."""
-    found: dict[str, str | None] = {}
-    errors: dict[str, MMFilterError] = {}
-    for name, spec in models.items():
-        try:
-            found[name] = resolve(spec).sha256
-        except MMFilterError as error:
-            found[name], errors[name] = None, error
-    return found, errors
+def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, str | None]:
+    """Each model's weights sha256, fetched where wanted. Raises MMFilterError saying what to fetch by hand."""
+    known = {name: work.parts[f"embed:{name}"]["weights"] for name in work.models}
+    return {**known, **{name: resolve(spec).sha256 for name, spec in models.items() if known[name] is None}}
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
@@ -130,13 +125,12 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
     Raises ConflictError where OUT was made from something else, MMFilterError when a model is
     wanted and its weights are not at hand.
     """
-    weights, errors = weights_of(recipe.embed)
-    work = replace(plan_work(recipe, out, weights), redo=redo)
+    work = replace(plan_work(recipe, out, {n: local_sha256(s) for n, s in recipe.embed.items()}), redo=redo)
     todo = find_todo(paths, work)
     models = {n: s for n, s in work.models.items() if any(f"embed:{n}" in parts for parts in todo.values())}
-    for name in models:
-        if name in errors:
-            raise errors[name]
+    if models:
+        work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
+        todo = find_todo(paths, work)
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
     _drive(list(todo), MakeEmbedder(work, models), width, counts)
     for path in paths:

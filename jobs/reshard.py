@@ -14,7 +14,7 @@ from .cluster import Width
 from .driver import Crash, Setup, drive
 from .progress import Progress
 
-IN_PROCESS = 3  # seconds of Ray's start are not worth it below so many tasks
+IN_PROCESS = 4 << 30  # bytes of tars; below it Ray's start takes longer than the work
 
 
 @dataclass(frozen=True)
@@ -65,35 +65,50 @@ def add(app: typer.Typer) -> None:
 
         asked = ReshardOptions(max_samples=max_samples, max_bytes=max_bytes, allow_missing=allow_missing)
         width = Width(address=address, workers=workers, gpus=0, local=local)
-        result = reshard_subset(absolute(subset), shard_paths(pool), absolute(out), width, asked, ReadOptions(derive_uids))
+        result = reshard_subset(absolute(subset), shard_paths(pool), absolute(out), width, Request(asked, ReadOptions(derive_uids)))
         print(json.dumps(result, indent=1) if as_json else line(result))
         raise typer.Exit(OK)
 
 
-def reshard_subset(
-    subset: str, paths: list[str], folder: str, width: Width, options: Any = None, read: Any = None
-) -> dict[str, Any]:
-    """Index, plan, write, finish; the counts as plain values. Raises DataError, ConflictError."""
+@dataclass(frozen=True)
+class Request:
+    """Beyond subset and pool: limits, how uids are read, and whether an earlier subset's shards may be replaced."""
+
+    options: Any = None
+    read: Any = None
+    replace: bool = False
+
+
+def reshard_subset(subset: str, paths: list[str], folder: str, width: Width, request: Request = Request()) -> dict[str, Any]:
+    """Index, plan, write, finish; the counts as plain values. Nothing is opened when it is done already.
+
+    Raises DataError on a gap, ConflictError where `folder` holds something else.
+    """
     from dataclasses import replace
 
-    from mmfilter.reshard import begin, finish
+    from mmfilter import storage
+    from mmfilter.reshard import begin, begun, clear, finish, finished
     from mmfilter.reshard_plan import ReshardOptions, plan_output
     from mmfilter.samples import ReadOptions
     from mmfilter.subset import Subset
 
-    wanted = Subset.read(subset)
-    width = replace(width, gpus=0, local=width.local or len(paths) < IN_PROCESS)
-    indexes = _all(paths, MakeIndexer(wanted, read or ReadOptions()), width, "index")
-    plan = plan_output([indexes[path] for path in paths], wanted, options or ReshardOptions())
-    begin(plan, folder)
-    small = replace(width, local=width.local or len(plan.shards) < IN_PROCESS)
-    written = _all(list(plan.shards), MakeWriter(folder), small, "reshard", key=lambda shard: shard.name)
-    meta = finish(plan, folder)
+    wanted, options = Subset.read(subset), request.options or ReshardOptions()
+    meta, written = finished(paths, wanted, folder, options), {}
+    if meta is None:
+        small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
+        width = replace(width, gpus=0, local=width.local or (small and width.address is None))
+        indexes = _all(paths, MakeIndexer(wanted, request.read or ReadOptions()), width, "index")
+        plan = plan_output([indexes[path] for path in paths], wanted, options)
+        if request.replace and not begun(plan, folder):
+            clear(folder)
+        begin(plan, folder)
+        written = _all(list(plan.shards), MakeWriter(folder), width, "reshard", key=lambda shard: shard.name)
+        meta = finish(plan, folder)
     return {
         "path": folder,
         "shards": meta["output_shard_count"],
         "samples": meta["output_count"],
-        "shards_done_before": sum(report.skipped for report in written.values()),
+        "shards_done_before": meta["output_shard_count"] - sum(not report.skipped for report in written.values()),
         "bytes": sum(report.bytes for report in written.values()),
         "missing": meta["missing_count"],
         "repeated": meta["repeated_count"],

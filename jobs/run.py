@@ -71,7 +71,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .embed import embed_pool, summary
     from .outdir import only_driver, save_run
     from .look import report_run
-    from .reshard import reshard_subset
+    from .reshard import Request, reshard_subset
     from .select import select_subset
 
     started = time.monotonic()
@@ -91,7 +91,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             if asked.reshard:
                 step = time.monotonic()
                 to = storage.join(out, "shards", asked.name)
-                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width, read=recipe.read)
+                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width, Request(None, recipe.read, True))
                 seconds["reshard"] = time.monotonic() - step
             save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
             result["report"] = report_run(out, asked.name, asked.labels)

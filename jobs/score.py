@@ -13,7 +13,6 @@ from mmfilter.sidecar import columns_path, read_commit, read_part
 from mmfilter.table import Table, open_table
 from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
 
-from .embed import weights_of
 from .progress import Progress
 
 
@@ -28,8 +27,7 @@ def score_pool(recipe: Recipe, out: str, metadata: str | None = None) -> dict[st
     for score in todo:
         if reads_pixels(score):
             raise UsageError(f"{recipe.where}: the score of '{score.columns[0]}' looks at pixels; `mmfilter embed` computes it")
-    weights, _ = weights_of(recipe.embed)
-    work = plan_work(recipe, out, weights)
+    work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
         for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo), table.stems):

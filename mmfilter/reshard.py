@@ -22,13 +22,14 @@ from typing import Any
 from . import storage
 from .copying import copy_members
 from .errors import ConflictError, DataError
-from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output
+from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .samples import ReadOptions
 from .shard_index import index_shard
 from .subset import Subset
 
 PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
 FORMAT = "{:08d}.tar"
+OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
 LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
 
 
@@ -62,6 +63,38 @@ def begin(plan: Plan, folder: str) -> None:
 def _words(changed: Sequence[str]) -> str:
     told = [name for name in changed if name != "layout"]  # a layout differs because of something else
     return " and ".join(told or changed)
+
+
+def begun(plan: Plan, folder: str) -> bool:
+    """Whether `folder` was begun with this very plan."""
+    path = storage.join(folder, PLAN)
+    return bool(storage.exists(path) and json.loads(storage.read_bytes(path)) == plan.parts)
+
+
+def finished(paths: Sequence[str], subset: Subset, folder: str, options: ReshardOptions = ReshardOptions()) -> dict[str, Any] | None:
+    """meta.json of a folder that is done with this very pool, subset and options; None otherwise. Opens no tar."""
+    plan, meta = storage.join(folder, PLAN), storage.join(folder, "meta.json")
+    if not (storage.exists(plan) and storage.exists(meta)):
+        return None
+    now = request(paths, subset, options)
+    before = json.loads(storage.read_bytes(plan))
+    return json.loads(storage.read_bytes(meta)) if all(before.get(name) == now[name] for name in now) else None
+
+
+def clear(folder: str) -> None:
+    """Remove the shards of an earlier reshard (and nothing else) from a local `folder`, so that another can begin.
+
+    Raises ConflictError where shards stand that no reshard of ours has begun.
+    """
+    if not storage.exists(storage.join(folder, PLAN)):
+        if storage.glob(storage.join(folder, "*.tar")):
+            raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
+        return
+    if storage.is_remote(folder):
+        raise ConflictError(f"{folder}: it holds the shards of another subset; delete it, or give another --out")
+    for name in sorted(os.listdir(folder), key=lambda name: (name != "meta.json", name == PLAN)):  # the plan goes last
+        if name == PLAN or OURS.fullmatch(name) or LEFTOVER.fullmatch(name):
+            os.unlink(storage.join(folder, name))
 
 
 def write_output(shard: OutputShard, folder: str) -> OutputReport:

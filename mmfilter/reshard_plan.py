@@ -176,11 +176,15 @@ def _parts(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardOption
     layout = hashlib.sha256(json.dumps(rows.extensions).encode())
     for array in (rows.uids[row], first, members):
         layout.update(np.ascontiguousarray(array).tobytes())
+    return {**request([index.path for index in indexes], subset, options), "layout": layout.hexdigest()}
+
+
+def request(paths: Sequence[str], subset: Subset, options: ReshardOptions) -> dict:
+    """What was asked for: the pool's tars with their identities, the subset, the limits."""
     return {
-        "pool": [[storage.stem(index.path), index.identity] for index in indexes],
+        "pool": [[storage.stem(path), storage.identity_or_none(path)] for path in paths],
         "subset": {"uids": len(subset), "sha256": hashlib.sha256(subset.uids.tobytes()).hexdigest()},
         "options": asdict(options),
-        "layout": layout.hexdigest(),
     }
 
 

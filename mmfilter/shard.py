@@ -28,7 +28,7 @@ from .sidecar import (
     write_stored,
 )
 from .versions import versions
-from .work import Work, input_identity, needs_pass, pending, reads_pixels, select_parts
+from .work import Work, needs_pass, pending, reads_pixels, select_parts
 
 
 @dataclass
@@ -113,7 +113,7 @@ class _Pass:
     def __init__(self, path: str, work: Work, embedders: Mapping[str, Embedder], clock: Clock) -> None:
         self.path, self.work, self.clock = path, work, clock
         self.embedders = {name: embedders[name] for name in work.models}
-        self.identity = input_identity(path)
+        self.identity = storage.identity_or_none(path)
         self.failures: list[Failure] = []
         self.notes: Counter[str] = Counter()
         self.rows: dict[str, list[Any]] = {name: [] for name in BASE}

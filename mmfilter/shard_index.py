@@ -41,7 +41,7 @@ def index_shard(path: str, read: ReadOptions = ReadOptions(), wanted: Subset | N
     With `wanted`, only its uids are kept, so that a large pool's indexes stay as small as the subset;
     failures are kept all, since one may be why a wanted uid is missing. Never raises on content.
     """
-    identity = _identity(path)
+    identity = storage.identity_or_none(path)
     samples: list[Sample] = []
     failures: list[Failure] = []
     for sample in read_samples(path, read, want_images=False):
@@ -56,13 +56,6 @@ def index_shard(path: str, read: ReadOptions = ReadOptions(), wanted: Subset | N
         uids, samples = uids[rows], [samples[row] for row in rows]
     first, members, extensions = _pack(samples)
     return ShardIndex(path, identity, count, uids, first, members, extensions, failures)
-
-
-def _identity(path: str) -> dict[str, int | str] | None:
-    try:
-        return storage.identity(path)
-    except OSError:
-        return None
 
 
 def _pack(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

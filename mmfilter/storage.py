@@ -103,6 +103,14 @@ def identity(path: str) -> dict[str, int | str]:
     return {"bytes": int(info["size"]), "etag": str(tag)}
 
 
+def identity_or_none(path: str) -> dict[str, int | str] | None:
+    """`identity`, or None for a path that cannot be found."""
+    try:
+        return identity(path)
+    except OSError:
+        return None
+
+
 def open_read(path: str) -> BinaryIO:
     """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
     if not is_remote(path):

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .checkpoint import checkpoint_config, read_config, resolve_vocabulary
+from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hub import fetch_hub, fetch_tag, quiet, why
 
@@ -77,6 +77,17 @@ def resolve(spec: ModelSpec) -> Resolved:
             f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant"
         )
     return Resolved(name, path, digest, tag)
+
+
+def local_sha256(spec: ModelSpec) -> str | None:
+    """The sha256 that `resolve` would find, without open_clip and without a network; None where that takes either.
+
+    A tag's or a hub's weights do not change under their name; a file of the user's can.
+    """
+    if spec.pretrained == "random":
+        return ""
+    path = os.path.join(os.path.expanduser(spec.folder), WEIGHTS) if spec.folder else spec.weights and os.path.expanduser(spec.weights)
+    return sha256_file(path) if path and os.path.isfile(path) else None
 
 
 def find(spec: ModelSpec) -> tuple[str, str, dict[str, Any]]:

@@ -44,7 +44,7 @@ def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Wo
         parts[score_part(score)] = {
             "plug": f"{type(score).__module__}:{type(score).__qualname__}",
             "fields": _plain(score.model_dump()),
-            "models": {name: parts[f"embed:{name}"] for name in models},
+            "models": {name: _plain(recipe.embed[name].model_dump()) for name in models},
         }
     return Work(out, recipe.embed, recipe.scores, recipe.read, parts)
 
@@ -88,17 +88,9 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
 
 
 def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
-    now = input_identity(path)
+    now = storage.identity_or_none(path)
     was = commit.get("input")
     return "" if now == was else f"Its tar {path} was {was} and is {now}."
-
-
-def input_identity(path: str) -> dict[str, int | str] | None:
-    """Size and time (or etag) of a tar; None when it cannot be found."""
-    try:
-        return storage.identity(path)
-    except OSError:
-        return None
 
 
 def _part_conflict(work: Work, have: Mapping[str, Any]) -> str:
