@@ -75,13 +75,17 @@ class Embedder:
         A row can be bad (see `bad_rows`) where the weights are. Raises MMFilterError when one image
         alone does not fit in the device's memory.
         """
+        return self.submit(pixels)()
+
+    def submit(self, pixels: np.ndarray) -> Callable[[], np.ndarray]:
+        """`images` in two halves: queue the work on the device now, and wait for it when called."""
 
         def step(rows: slice) -> Any:
             x = self._put(pixels[rows]).permute(0, 3, 1, 2).contiguous()
             x = x.float().div_(255).sub_(self._mean).div_(self._std)  # as torchvision does, to the bit
             return self._unit(self.model.encode_image, x)
 
-        return self._all(len(pixels), self.batch, step)
+        return self._queue(len(pixels), self.batch, step)
 
     def texts(self, texts: list[str]) -> np.ndarray:
         """fp16 (n, dim), rows of unit length, in the order of `texts`. Raises MMFilterError (memory)."""
@@ -93,7 +97,7 @@ class Embedder:
             picked = order[rows]
             return self._unit(self.text_tower, self._put(tokens[picked, : self._width(lengths[picked], tokens)]))
 
-        rows = self._all(len(texts), 2 * self.batch, step)
+        rows = self._queue(len(texts), 2 * self.batch, step)()
         back = np.empty_like(rows)
         back[order[: len(rows)]] = rows
         return back
@@ -117,8 +121,11 @@ class Embedder:
         features = features[0] if isinstance(features, tuple) else features
         return torch.nn.functional.normalize(features.float(), dim=-1).half()
 
-    def _all(self, n: int, batch: int, step: Callable[[slice], Any]) -> np.ndarray:
-        """`step` over n rows; a batch that does not fit is halved and tried again, and stays halved."""
+    def _queue(self, n: int, batch: int, step: Callable[[slice], Any]) -> Callable[[], np.ndarray]:
+        """`step` over n rows; a batch that does not fit is halved and tried again, and stays halved.
+
+        What is returned waits for the device, outside the lock: another thread can queue meanwhile.
+        """
         import torch
 
         done: list[Any] = []
@@ -135,8 +142,8 @@ class Embedder:
                     self.halved += 1
                     if self.cuda:
                         torch.cuda.empty_cache()
-        # Waiting for the device happens outside the lock, so that another thread can queue its batch.
-        return torch.cat(done).cpu().numpy() if done else np.zeros((0, getattr(self, "dim", 0)), np.float16)
+        empty = np.zeros((0, getattr(self, "dim", 0)), np.float16)
+        return lambda: torch.cat(done).cpu().numpy() if done else empty
 
     def info(self) -> dict[str, Any]:
         """What the embeddings depend on, for the sidecar: plain JSON values."""

@@ -1,12 +1,13 @@
 """What a model costs, by arithmetic: no weights, no device (for --dry-run and the benchmarks' floor)."""
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .hub import quiet
+from .hub import fetch_hub, quiet
 from .tokens import TextTower
-from .weights import ModelSpec, find, known
+from .weights import HUB, ModelSpec, find, known
 
 
 class Flops(NamedTuple):
@@ -27,21 +28,27 @@ class Flops(NamedTuple):
 
 
 def flops(spec: ModelSpec) -> Flops:
-    """Count with torch's counter on the meta device, where nothing is computed. Raises UsageError."""
+    """Count with torch's counter on the meta device, where nothing is computed. Raises UsageError, MMFilterError."""
     import open_clip
     import torch
     from open_clip.transform import PreprocessCfg
 
-    if spec.folder or ":" in spec.model:
-        name = find(spec)[0]
-    else:
-        name = spec.model.replace("/", "-")
-        known(name)
+    name = _name(spec)
     with torch.device("meta"), quiet():
         model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta").eval()
         height, width = PreprocessCfg(**model.visual.preprocess_cfg).input_size[1:]
         image = _count(model.encode_image, torch.empty(1, 3, height, width))
         return Flops(image, *_text(model))
+
+
+def _name(spec: ModelSpec) -> str:
+    """What open_clip builds the model from; of a hub's model only the configuration is fetched."""
+    if spec.folder:
+        return find(spec)[0]
+    if spec.model.startswith(HUB):
+        return f"local-dir:{os.path.dirname(fetch_hub(spec.model[len(HUB) :], weights=False))}"
+    known(name := spec.model.replace("/", "-"))
+    return name
 
 
 def _text(model: Any) -> tuple[tuple[float, float, float], int]:

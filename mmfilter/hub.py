@@ -35,17 +35,21 @@ def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
         ) from error
 
 
-def fetch_hub(repo: str) -> str:
-    """The weights' file of ``hf-hub:{repo}``, its configuration beside it. Raises MMFilterError."""
+def fetch_hub(repo: str, weights: bool = True) -> str:
+    """The weights' file of ``hf-hub:{repo}``, its configuration beside it. Raises MMFilterError.
+
+    With `weights` False only the configuration is fetched, and its path returned.
+    """
     from open_clip.pretrained import download_pretrained_from_hf
 
-    here = _cached(repo, "") if _cached(repo, CONFIG) else None
+    config = _cached(repo, CONFIG)
+    here = _cached(repo, "") if weights and config else config
     if here:
         return here
     try:
         _online()
-        download_pretrained_from_hf(repo, filename=CONFIG)
-        return str(download_pretrained_from_hf(repo))
+        config = download_pretrained_from_hf(repo, filename=CONFIG)
+        return str(download_pretrained_from_hf(repo) if weights else config)
     except Exception as error:
         raise MMFilterError(
             f"the model hf-hub:{repo} is not on this machine and could not be fetched ({why(error)}). "

@@ -336,6 +336,22 @@ def test_flops_are_those_of_the_published_models():
     assert counted.caption(20) - counted.caption(19) == pytest.approx(12 * 24 * 512**2, rel=0.02)
 
 
+def test_flops_of_a_folder_and_of_a_hubs_model_need_no_weights(folders, monkeypatch, tmp_path):
+    import shutil
+
+    counted = flops(ModelSpec(model=folders["clip"]))
+    snapshot = tmp_path / "models--some--where" / "snapshots" / "0"
+    snapshot.mkdir(parents=True)
+    shutil.copy(f"{folders['clip']}/open_clip_config.json", snapshot)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert flops(ModelSpec(model="hf-hub:some/where")) == counted
+    shutil.copy(f"{folders['clip']}/open_clip_model.safetensors", snapshot)
+    hub_model = load("m", ModelSpec(model="hf-hub:some/where", sha256=weights_sha(folders["clip"])))
+    assert hub_model.images(prepared(hub_model, pictures(1))).shape == (1, 24)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", MODELS)

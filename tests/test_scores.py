@@ -162,16 +162,16 @@ def test_phash_is_what_its_docstring_says():
     ("node", "says"),
     [
         ("phsh", "scores[1]: no score is called 'phsh'; did you mean 'phash'?"),
-        ({"phash": {"size": 9}}, "scores[1].phash.size: Input should be less than or equal to 8, got 9"),
-        ({"phash": {"sise": 8}}, "scores[1].phash.sise: no such field; did you mean 'size'?"),
-        ({"clip_similarity": {}}, "scores[1].clip_similarity.model: this field is required"),
+        ({"phash": {"size": 9}}, "scores[1].phash.size: Input should be less than or equal to 8 (it is 9)"),
+        ({"phash": {"sise": 8}}, "scores[1].phash.sise: unknown field; did you mean 'size'?"),
+        ({"clip_similarity": {}}, "scores[1].clip_similarity.model: Field required"),
         (
             {"clip_similarity": {"model": "l41"}},
             "scores[1].clip_similarity.model: no model 'l41' in embed; did you mean 'l14'?",
         ),
-        ({"caption": [1]}, "scores[1].caption: its fields go into a mapping"),
-        ({"caption": {}, "phash": {}}, "scores[1]: a score is one name and its fields"),
-        (7, "scores[1]: a score is one name and its fields"),
+        ({"caption": [1]}, "scores[1].caption: a mapping of fields is wanted"),
+        ({"caption": {}, "phash": {}}, "scores[1]: one at a time, not caption and phash"),
+        (7, "scores[1]: a one-key mapping is wanted"),
     ],
 )
 def test_a_wrong_recipe_is_told_where_and_what(node, says):
