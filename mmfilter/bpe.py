@@ -4,6 +4,8 @@ import gzip
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 Pair = tuple[str, str]
 
@@ -49,9 +51,9 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
 
 def _words(texts: Iterable[str]) -> list[tuple[list[str], int]]:
     """(symbols, count) of each different word."""
-    from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
+    from open_clip.tokenizer import bytes_to_unicode
 
-    cutter = SimpleTokenizer()
+    cutter = _cutter()
     letters = bytes_to_unicode()
     counts: Counter[str] = Counter()
     for text in texts:
@@ -62,6 +64,13 @@ def _words(texts: Iterable[str]) -> list[tuple[list[str], int]]:
         symbols[-1] += "</w>"
         words.append((symbols, counts[word]))
     return words
+
+
+@lru_cache(maxsize=1)
+def _cutter() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
 
 
 def _merge(symbols: list[str], pair: Pair) -> list[str]:
