@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
@@ -27,7 +28,7 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
     pairs: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
     for number, (symbols, count) in enumerate(words):
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in itertools.pairwise(symbols):
             pairs[pair] += count
             where[pair].add(number)
     learned: list[Pair] = []
@@ -39,9 +40,9 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
         for number in where.pop(best):
             symbols, count = words[number]
             merged = _merge(symbols, best)
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in itertools.pairwise(symbols):
                 pairs[pair] -= count
-            for pair in zip(merged, merged[1:], strict=False):
+            for pair in itertools.pairwise(merged):
                 pairs[pair] += count
                 where[pair].add(number)
             words[number] = (merged, count)

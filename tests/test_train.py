@@ -1,6 +1,7 @@
 """Training through its door: the same bytes for a seed, a folder that open_clip reads, a loss that falls."""
 
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -51,7 +52,7 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def options(pool, config):
     def make(out, **changes):
-        given = dict(pool=pool, model=config, samples=1280, batch=32, vocabulary=120, lr=3e-3, seed=4)
+        given = {"pool": pool, "model": config, "samples": 1280, "batch": 32, "vocabulary": 120, "lr": 3e-3, "seed": 4}
         return TrainOptions(**{**given, "out": str(out), "augment": Augment(0.9, 0.1, True), **changes})
 
     return make
@@ -215,7 +216,7 @@ def naive_merges(words, count):
     while len(learned) < count:
         pairs: dict[tuple[str, str], int] = {}
         for symbols, number in words:
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in itertools.pairwise(symbols):
                 pairs[pair] = pairs.get(pair, 0) + number
         best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
         if best is None or pairs[best] < 2:
