@@ -4,19 +4,22 @@ import json
 import math
 import os
 import platform
+import shlex
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from . import __version__, bpe, checkpoint, pairs
+from . import bpe, checkpoint, pairs
 from .auc import auc
 from .errors import UsageError, nearest
 from .storage import read_bytes, write_atomic
+from .versions import versions
 
 Row = tuple[int, int, float]
 """A point of the loss curve: step, pairs seen, mean contrastive loss since the last row."""
@@ -63,7 +66,10 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """`loss` is the curve, `auc` that of true against swapped captions on the hold-out, None without one."""
+    """`loss` is the curve, `auc` that of true against swapped captions on the hold-out, None without one.
+
+    `failed` counts the samples that could not be used, by status.
+    """
 
     out: str
     steps: int
@@ -71,6 +77,7 @@ class TrainReport:
     seconds: float
     loss: list[Row]
     auc: float | None
+    failed: dict[str, int]
 
 
 def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda row: None) -> TrainReport:
@@ -98,7 +105,9 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         measured = held_out_auc(options.out, held) if held else None
     count = sum(weight.numel() for weight in model.parameters())
     seconds = round(time.perf_counter() - begun, 1)
-    report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured)
+    report = TrainReport(
+        options.out, curve[-1][0], count, seconds, curve, measured, dict(Counter(source.failed.values()))
+    )
     _record(report, options, source)
     return report
 
@@ -204,12 +213,12 @@ def held_out_auc(folder: str, held: pairs.Source) -> float:
 
 def _record(report: TrainReport, options: TrainOptions, source: pairs.Source) -> None:
     """train.json: what was asked for, from what, with what, and how it went."""
-    versions = {name: version(name) for name in ("torch", "open_clip_torch", "numpy", "pillow")}
-    versions |= {"mmfilter": __version__, "python": platform.python_version()}
     row = {
+        "command": shlex.join(sys.argv),
         "options": asdict(options),
         "data": pairs.describe(source),
-        "versions": versions,
+        "failed": report.failed,
+        "versions": versions(),
         "machine": {"processor": platform.machine(), "device": options.device},
         "steps": report.steps,
         "parameters": report.parameters,
