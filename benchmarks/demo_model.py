@@ -28,7 +28,7 @@ def options(out: str) -> TrainOptions:
     return TrainOptions(
         pool="runs/demo-train",
         out=out,
-        model="mmfilter/models/demo.json",
+        model="demo",
         samples=200_000,
         batch=128,
         lr=2e-3,

@@ -25,6 +25,10 @@ Row = tuple[int, int, float]
 """A point of the loss curve: step, pairs seen, mean contrastive loss since the last row."""
 
 
+DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.json")
+"""The demo model's configuration: 64 px, 3.6 million parameters, quick on a CPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class Augment:
     """Light changes to the pictures. `crop` is the smallest part of a side that is kept, `jitter` the
@@ -38,7 +42,7 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """`model` is a configuration's name or JSON file, or a model folder to go on from.
+    """`model` is a configuration's name ("demo" is ours) or JSON file, or a model folder to go on from.
 
     `subset` is a .npy of uids to train on; `holdout` the part of the pool (by uid) kept for measuring
     an AUC at the end. `samples` is how many pairs are seen, repeats included. `vocabulary` is how many merges
@@ -145,6 +149,8 @@ def _configuration(model: str) -> tuple[dict[str, Any], str]:
     if os.path.isdir(model):
         found = checkpoint.checkpoint_config(model)
         return {"model_cfg": found.model_cfg, "preprocess_cfg": found.preprocess_cfg}, found.weights_path
+    if model == "demo":
+        model = DEMO
     if model.endswith(".json"):
         if not os.path.isfile(model):
             raise UsageError(f"model: there is no file {model}")

@@ -181,6 +181,26 @@ def test_mistakes_are_named(options, tmp_path, changes, words):
         train(options(tmp_path, **changes))
 
 
+def test_an_unreadable_sample_is_counted_not_lost(pool, options, tmp_path):
+    data = bytearray(Path(pool, "00000000.tar").read_bytes())
+    data[512 + 200 : 512 + 1200] = bytes(1000)  # inside the first picture
+    data[-3000:] = b""  # and the end is gone, with what the last sample had there
+    Path(tmp_path, "00000000.tar").write_bytes(data)
+    report = train(options(tmp_path / "out", pool=str(tmp_path / "00000000.tar"), samples=64, vocabulary=10))
+    assert sum(report.failed.values()) >= 1 and set(report.failed) <= {
+        "corrupt_image",
+        "truncated_image",
+        "truncated",
+        "missing_json",
+    }
+    assert json.loads(Path(tmp_path, "out", "train.json").read_bytes())["failed"] == report.failed
+
+
+def test_the_demo_configuration_has_a_name(options, tmp_path):
+    report = train(options(tmp_path, model="demo", samples=8, batch=4, vocabulary=10))
+    assert report.parameters < 4_000_000
+
+
 def test_a_folder_that_lacks_a_part_is_named(trained, tmp_path):
     with pytest.raises(UsageError, match="not a model folder"):
         checkpoint_config(str(tmp_path))
