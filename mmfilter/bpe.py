@@ -2,8 +2,11 @@
 
 import gzip
 import io
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 Pair = tuple[str, str]
 
@@ -25,7 +28,7 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
     pairs: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)
     for number, (symbols, count) in enumerate(words):
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in itertools.pairwise(symbols):
             pairs[pair] += count
             where[pair].add(number)
     learned: list[Pair] = []
@@ -37,9 +40,9 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
         for number in where.pop(best):
             symbols, count = words[number]
             merged = _merge(symbols, best)
-            for pair in zip(symbols, symbols[1:], strict=False):
+            for pair in itertools.pairwise(symbols):
                 pairs[pair] -= count
-            for pair in zip(merged, merged[1:], strict=False):
+            for pair in itertools.pairwise(merged):
                 pairs[pair] += count
                 where[pair].add(number)
             words[number] = (merged, count)
@@ -49,9 +52,9 @@ def learn(texts: Iterable[str], merges: int) -> list[Pair]:
 
 def _words(texts: Iterable[str]) -> list[tuple[list[str], int]]:
     """(symbols, count) of each different word."""
-    from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
+    from open_clip.tokenizer import bytes_to_unicode
 
-    cutter = SimpleTokenizer()
+    cutter = _cutter()
     letters = bytes_to_unicode()
     counts: Counter[str] = Counter()
     for text in texts:
@@ -62,6 +65,13 @@ def _words(texts: Iterable[str]) -> list[tuple[list[str], int]]:
         symbols[-1] += "</w>"
         words.append((symbols, counts[word]))
     return words
+
+
+@lru_cache(maxsize=1)
+def _cutter() -> Any:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer()
 
 
 def _merge(symbols: list[str], pair: Pair) -> list[str]:

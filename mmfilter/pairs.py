@@ -1,17 +1,18 @@
 """Image-caption pairs for training: read from shards, kept in memory as pixels, or streamed through a buffer."""
 
 import hashlib
-import io
-import json
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .errors import DataError, UsageError
-from .storage import expand, identity, open_read
+from .errors import UsageError
+from .images import DecodeError, decode
+from .samples import Failure, ReadOptions, read_samples
+from .storage import expand, identity
+from .subset import Subset
+from .uids import format_uids
 
 Keep = Callable[[str], bool]
 """Does a pair of this uid belong?"""
@@ -28,31 +29,45 @@ class Pair:
 
 @dataclass(slots=True)
 class Source:
-    """Where pairs come from: shard paths, which uids, how many px a side, and how the picture is made square."""
+    """Where pairs come from: shard paths, which uids, how many px a side, and how the picture is made square.
+
+    `failed` maps (shard, key) of what could not be used so far to its status.
+    """
 
     paths: list[str]
     side: int
     squash: bool = False
     keep: Keep = field(default=lambda uid: True)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pair]:
-        """Every pair once, in the shards' order. A sample that cannot be read is left out."""
+        """Every pair once, in the shards' order."""
         for path in self.paths:
             yield from self.shard(path)
 
     def shard(self, path: str) -> Iterator[Pair]:
-        for uid, image, captions in read(path):
-            if self.keep(uid) and captions:
-                pixels = square(image, self.side, self.squash)
-                if pixels is not None:
-                    yield Pair(uid, pixels, captions)
+        """The pairs of one shard."""
+        for uid, image, captions in self._read(path):
+            try:
+                yield Pair(uid, square(image, self.side, self.squash), captions)
+            except DecodeError as error:
+                self.failed[path, uid] = error.status
 
     def captions(self) -> Iterator[tuple[str, ...]]:
         """The captions alone: no picture is decoded."""
         for path in self.paths:
-            for uid, _, captions in read(path):
-                if self.keep(uid) and captions:
-                    yield captions
+            for _, _, captions in self._read(path):
+                yield captions
+
+    def _read(self, path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
+        for number, found in enumerate(read(path)):
+            if isinstance(found, Failure):
+                self.failed[path, found.key or f"number {number}"] = found.status
+            elif self.keep(found[0]):
+                if found[2]:
+                    yield found
+                else:
+                    self.failed[path, found[0]] = "text_empty"
 
 
 def source(patterns: str | list[str], side: int, squash: bool, keep: Keep | None) -> Source:
@@ -61,15 +76,8 @@ def source(patterns: str | list[str], side: int, squash: bool, keep: Keep | None
 
 
 def chosen(subset: str) -> Keep:
-    """Pairs whose uid a subset file (.npy of `u8,u8`) names. Raises DataError."""
-    try:
-        uids = np.load(open_read(subset), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{subset}: not a subset file ({error}); `mmfilter select` writes one") from error
-    if uids.dtype != np.dtype("u8,u8"):
-        raise DataError(f"{subset}: its dtype is {uids.dtype}, a subset's is 'u8,u8'")
-    known = {f"{high:016x}{low:016x}" for high, low in uids.tolist()}
-    return known.__contains__
+    """Pairs whose uid a subset file names; repeats count once (reshard to train on them). Raises DataError."""
+    return frozenset(format_uids(Subset.read(subset).uids)).__contains__
 
 
 def part(share: float, seed: int) -> Keep:
@@ -82,46 +90,26 @@ def part(share: float, seed: int) -> Keep:
     return keep
 
 
-def read(path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-    """(uid, image file, captions) of each whole sample of a shard.
+def read(path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
+    """(uid, image file, captions) of each whole sample of a shard, and a Failure for each other one.
 
-    The captions are the json's `captions` when it has them, else the text. Raises DataError when the
-    shard cannot be read at all.
+    The captions are the json's `captions` when it has them, else the text; blank ones are left out.
+    Never raises on content. A sample without a uid gets one, of its shard and key.
     """
-    parts: dict[str, bytes] = {}
-    last = ""
-    try:
-        with open_read(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")
-                if key != last:
-                    yield from _sample(parts)
-                    parts, last = {}, key
-                file = tar.extractfile(member) if member.isfile() else None
-                if file is not None:
-                    parts[extension.lower()] = file.read()
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); `mmfilter inspect` says what is wrong with it") from error
-    yield from _sample(parts)
+    for sample in read_samples(path, ReadOptions(derive_uids=True)):
+        if isinstance(sample, Failure):
+            yield sample
+            continue
+        told = sample.meta.get("captions")
+        captions = told if isinstance(told, list) and told else [sample.text]
+        yield sample.uid, sample.image, tuple(str(text) for text in captions if str(text).strip())
 
 
-def _sample(parts: dict[str, bytes]) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-    image = next((parts[name] for name in ("jpg", "jpeg", "png", "webp") if name in parts), None)
-    if image is None:
-        return
-    meta = json.loads(parts["json"]) if "json" in parts else {}
-    captions = meta.get("captions") or [parts.get("txt", b"").decode("utf-8", "replace")]
-    yield str(meta.get("uid", "")), image, tuple(text for text in captions if text.strip())
-
-
-def square(image: bytes, side: int, squash: bool) -> np.ndarray | None:
-    """(side, side, 3) uint8, squashed or cut from the middle, bicubic; None when it cannot be decoded."""
+def square(image: bytes, side: int, squash: bool) -> np.ndarray:
+    """(side, side, 3) uint8, squashed or cut from the middle, bicubic. Raises images.DecodeError."""
     from PIL import Image
 
-    try:
-        picture = Image.open(io.BytesIO(image)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
+    picture = decode(image).convert("RGB")
     box = None
     if not squash:
         short = min(picture.size)
@@ -139,8 +127,7 @@ def shuffled(source: Source, rng: np.random.Generator, memory: int) -> Iterator[
     """
     room = max(1, memory // (3 * source.side**2))
     held: list[Pair] = []
-    stream = iter(source)
-    for pair in stream:
+    for pair in source:
         held.append(pair)
         if len(held) > room:
             break
@@ -150,7 +137,7 @@ def shuffled(source: Source, rng: np.random.Generator, memory: int) -> Iterator[
         while True:
             for index in rng.permutation(len(held)):
                 yield held[index]
-    del stream
+    held.clear()
     yield from _streamed(source, rng, room)
 
 

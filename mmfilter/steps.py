@@ -42,7 +42,7 @@ class Pixels:
         theta[:, :, 2] = shift
         if self.augment.flip:
             theta[:, 0, 0] *= np.where(self.rng.random(n) < 0.5, -1, 1)
-        grid = functional.affine_grid(torch.from_numpy(theta).to(x.device), (n, 3, self.size, self.size), False)
+        grid = functional.affine_grid(torch.from_numpy(theta).to(x.device), [n, 3, self.size, self.size], False)
         return functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
     def _jittered(self, x: Any) -> Any:
@@ -61,7 +61,7 @@ def encode_text(model: Any, tokens: Any) -> Any:
     In a causal tower what follows a text's end does not touch it, so the result is that of the full
     length; the tower's mask is cut to fit. Other towers get the full length.
     """
-    tower = getattr(model, "text", None)
+    tower: Any = getattr(model, "text", None)
     mask = getattr(tower, "attn_mask", None)
     if mask is None or getattr(tower, "use_pad_mask", True) or getattr(tower, "cls_emb", None) is not None:
         return model.encode_text(tokens, normalize=True)

@@ -4,22 +4,29 @@ import json
 import math
 import os
 import platform
+import shlex
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from . import __version__, bpe, checkpoint, pairs
+from . import bpe, checkpoint, pairs
 from .auc import auc
 from .errors import UsageError, nearest
 from .storage import read_bytes, write_atomic
+from .versions import versions
 
 Row = tuple[int, int, float]
 """A point of the loss curve: step, pairs seen, mean contrastive loss since the last row."""
+
+
+DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.json")
+"""The demo model's configuration: 64 px, 3.6 million parameters, quick on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """`model` is a configuration's name or JSON file, or a model folder to go on from.
+    """`model` is a configuration's name ("demo" is ours) or JSON file, or a model folder to go on from.
 
     `subset` is a .npy of uids to train on; `holdout` the part of the pool (by uid) kept for measuring
     an AUC at the end. `samples` is how many pairs are seen, repeats included. `vocabulary` is how many merges
@@ -63,7 +70,10 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainReport:
-    """`loss` is the curve, `auc` that of true against swapped captions on the hold-out, None without one."""
+    """`loss` is the curve, `auc` that of true against swapped captions on the hold-out, None without one.
+
+    `failed` counts the samples that could not be used, by status.
+    """
 
     out: str
     steps: int
@@ -71,6 +81,7 @@ class TrainReport:
     seconds: float
     loss: list[Row]
     auc: float | None
+    failed: dict[str, int]
 
 
 def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda row: None) -> TrainReport:
@@ -98,7 +109,9 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         measured = held_out_auc(options.out, held) if held else None
     count = sum(weight.numel() for weight in model.parameters())
     seconds = round(time.perf_counter() - begun, 1)
-    report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured)
+    report = TrainReport(
+        options.out, curve[-1][0], count, seconds, curve, measured, dict(Counter(source.failed.values()))
+    )
     _record(report, options, source)
     return report
 
@@ -136,6 +149,8 @@ def _configuration(model: str) -> tuple[dict[str, Any], str]:
     if os.path.isdir(model):
         found = checkpoint.checkpoint_config(model)
         return {"model_cfg": found.model_cfg, "preprocess_cfg": found.preprocess_cfg}, found.weights_path
+    if model == "demo":
+        model = DEMO
     if model.endswith(".json"):
         if not os.path.isfile(model):
             raise UsageError(f"model: there is no file {model}")
@@ -204,12 +219,12 @@ def held_out_auc(folder: str, held: pairs.Source) -> float:
 
 def _record(report: TrainReport, options: TrainOptions, source: pairs.Source) -> None:
     """train.json: what was asked for, from what, with what, and how it went."""
-    versions = {name: version(name) for name in ("torch", "open_clip_torch", "numpy", "pillow")}
-    versions |= {"mmfilter": __version__, "python": platform.python_version()}
     row = {
+        "command": shlex.join(sys.argv),
         "options": asdict(options),
         "data": pairs.describe(source),
-        "versions": versions,
+        "failed": report.failed,
+        "versions": versions(),
         "machine": {"processor": platform.machine(), "device": options.device},
         "steps": report.steps,
         "parameters": report.parameters,

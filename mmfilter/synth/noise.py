@@ -124,7 +124,7 @@ def _duplicate(plan: Plan, source: int, kind: str, rng: Random) -> Made:
 
 
 def _changed(data: bytes, kind: str, rng: Random) -> bytes:
-    image = Image.open(io.BytesIO(data))
+    image: Image.Image = Image.open(io.BytesIO(data))
     if kind == "duplicate_resized":
         image = _scaled(image, rng.uniform(0.75, 0.9) if rng.random() < 0.5 else rng.uniform(1.15, 1.6))
     elif kind == "duplicate_cropped":

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from PIL import Image
 
 from ..errors import ConflictError
 from ..storage import expand, join, stem, write_atomic
+from ..tar import END, header, pad
 from .noise import Made, Plan, make, make_plan, uid
 from .options import KINDS, SynthOptions, SynthReport
 
@@ -104,7 +104,7 @@ def pack_shard(plan: Plan, number: int) -> Packed:
         _add(stream, f"{key}.json", json.dumps({**row, **extra}, ensure_ascii=False).encode())
         rows.append(row)
         labels.append(_label(made, row, options.seed))
-    stream.write(bytes(1024))
+    stream.write(END)
     return Packed(stream.getvalue(), rows, labels)
 
 
@@ -134,10 +134,8 @@ def _label(made: Made, row: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _add(stream: io.BytesIO, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)  # mtime 0, mode 0644, uid and gid 0
-    info.size = len(data)
-    stream.write(info.tobuf(tarfile.USTAR_FORMAT))
-    stream.write(data + bytes(-len(data) % 512))
+    stream.write(header(name, len(data)))
+    stream.write(data + pad(len(data)))
 
 
 def _write_shard(out: str, number: int, packed: Packed) -> None:
