@@ -132,7 +132,8 @@ def _record(
         alone = sum(not rule.keep(row) for row in rows)
         steps.append(step | {"alone": alone, "columns": rule.columns, "thresholds": rule.thresholds})
         left -= dropped
-    counts = {"in": len(rows) + sum(lost.values()), "kept": left, "dropped": len(rows) - left, "failed": sum(lost.values())}
+    failed = sum(lost.values())
+    counts = {"in": len(rows) + failed, "kept": left, "dropped": len(rows) - left, "failed": failed}
     recipe = {"name": "made-by-hand", "select": {"all": [{rule.path.rsplit(".")[-1]: {}} for rule in rules]}}
     record = {"name": "kept", "rule": recipe["select"], "counts": counts, "failed": dict(lost), "steps": steps}
     record |= {"seconds": 0.1, "recipe": recipe, "versions": {"mmfilter": "0.1.0"}}

@@ -218,4 +218,5 @@ def _gather(into: dict[str, dict[str, int]], value: Mapping[str, Any], prefix: s
 def _told(values: Mapping[str, int]) -> str:
     if len(values) == 1:
         return next(iter(values))
-    return "; ".join(f"{value} ({n} shards)" for value, n in sorted(values.items(), key=lambda item: (-item[1], item[0])))
+    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{value} ({n} shards)" for value, n in ordered)

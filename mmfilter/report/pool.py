@@ -109,8 +109,9 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
 def _step(raw: dict[str, Any]) -> Step:
     thresholds = {str(k): [float(v) for v in values] for k, values in (raw.get("thresholds") or {}).items()}
     path, rule = str(raw["path"]), str(raw.get("rule", raw["path"]))
-    counts = [int(raw.get(key) or 0) for key in ("in", "dropped", "alone")]
-    return Step(path, rule, str(raw.get("text") or rule), *counts, tuple(raw.get("columns") or ()), thresholds)
+    read, dropped, alone = (int(raw.get(key) or 0) for key in ("in", "dropped", "alone"))
+    text, columns = str(raw.get("text") or rule), tuple(raw.get("columns") or ())
+    return Step(path, rule, text, read, dropped, alone, columns, thresholds)
 
 
 def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
