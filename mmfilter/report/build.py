@@ -26,7 +26,7 @@ class ReportOptions:
     to write, OUT/report.html when empty.
     """
 
-    samples: int = 8
+    samples: int = 12
     seed: int = 0
     labels: str = ""
     metadata: str = ""
