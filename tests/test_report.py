@@ -15,6 +15,7 @@ from report_util import Made, Row, Rule, make_out, make_rows
 from mmfilter.errors import DataError
 from mmfilter.report import ReportOptions, build_report
 from mmfilter.report.charts import nice_step, number, ticks
+from mmfilter.report.collect import auc
 from mmfilter.report.scores import _edges
 
 EVIL = "</p><script>alert(1)</script><img src=x onerror=alert(2)> & \u202eright to left\u202c"
@@ -186,8 +187,16 @@ def test_labels_table_precision_and_recall(made: Made, tmp_path: Path) -> None:
     good = {uid for uid, kind in zip(uids, kinds, strict=False) if kind != "noise"}
     assert f"precision: {len(kept & good)} of {len(kept)} kept are matches" in text
     assert f"recall: {len(kept & good)} of {len(good)} matches were kept" in text
+    assert "AUC against the labels 1.000" in text.split('data-column="score"')[1].split("</h3>")[1][:200]
     noise = text.split('data-kind="noise"')[1].split("</tr>")[0]
     assert re.findall(r"<td>(\d+)</td>", noise) == [str(len(uids) - len(good)), "0", "1"]
+
+
+def test_auc_is_the_chance_that_a_match_scores_higher() -> None:
+    values, match = np.array([0.1, 0.4, 0.4, 0.9, 0.2, np.nan]), np.array([0, 1, 0, 1, -1, 1])
+    pairs = [(a > b) + (a == b) / 2 for a in (0.4, 0.9) for b in (0.1, 0.4)]
+    assert auc(values, match) == sum(pairs) / 4
+    assert auc(values, np.ones(6)) is None
 
 
 def test_labels_without_their_columns(made: Made, tmp_path: Path) -> None:

@@ -35,10 +35,11 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class ScoreCard:
-    """A column's chart, and below it the sheets on each side of each threshold."""
+    """A column's chart, and below it the sheets on each side of each threshold; `auc` against known labels."""
 
     histogram: scores.Histogram
     chart: Chart
+    auc: float | None
     cuts: list[tuple[scores.Cut, tuple[sheet.Sheet, sheet.Sheet]]] = field(default_factory=list)
 
 
@@ -84,12 +85,14 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
 def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
     """One column in memory at a time."""
     ours, others = scores.numeric_columns(pool)
+    match = collect.matches(pool, options.labels) if options.labels else None
     cards = []
     for column in [*ours, *others]:
         values = pool.floats(column)
         histogram = scores.histogram(pool, column, values, column in ours)
         pairs = [(cut, sheet.beside(pool, values, cut, options.samples, options.seed)) for cut in histogram.cuts]
-        cards.append(ScoreCard(histogram, draw_histogram(histogram), pairs))
+        auc = collect.auc(values, match) if match is not None else None
+        cards.append(ScoreCard(histogram, draw_histogram(histogram), auc, pairs))
     return cards
 
 

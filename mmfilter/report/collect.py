@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from ..decisions import read_parquet
@@ -173,10 +174,7 @@ def stages(pool: Pool, counts: Counts) -> list[Stage]:
 
 def label(pool: Pool, failures: pl.DataFrame, path: str) -> Labels:
     """Compare with a parquet of known labels: uid (str), kind (str), match (bool)."""
-    known = read_parquet(path)
-    if lacking := [name for name in ("uid", "kind", "match") if name not in known.columns]:
-        raise DataError(f"{path}: labels need the columns uid, kind and match; {', '.join(lacking)} is not there")
-    known = known.select("uid", pl.col("kind").cast(pl.String), pl.col("match").cast(pl.Boolean)).unique("uid")
+    known = _known(path)
     decided = pl.DataFrame({"uid": pool.series("uid").cast(pl.String), "keep": pool.keep, "blame": pool.blame})
     lost = failures.select("uid", keep=pl.lit(False), blame=pl.lit(-2, pl.Int16))
     rows = pl.concat([decided, lost], how="vertical_relaxed").join(known, on="uid")
@@ -184,6 +182,33 @@ def label(pool: Pool, failures: pl.DataFrame, path: str) -> Labels:
     kinds.sort(key=lambda kind: (-kind.match / max(kind.read, 1), -kind.read, kind.name))
     positive = rows.filter("match")
     return Labels(kinds, rows.height, positive.height, int(rows["keep"].sum()), int(positive["keep"].sum()))
+
+
+def _known(path: str) -> pl.DataFrame:
+    known = read_parquet(path)
+    if lacking := [name for name in ("uid", "kind", "match") if name not in known.columns]:
+        raise DataError(f"{path}: labels need the columns uid, kind and match; {', '.join(lacking)} is not there")
+    known = known.select("uid", pl.col("kind").cast(pl.String), pl.col("match").cast(pl.Boolean))
+    return known.unique("uid", keep="first")
+
+
+def matches(pool: Pool, path: str) -> np.ndarray:
+    """(n,) int8 over the pool's samples: 1 where the caption is known to match, 0 where not, -1 unknown."""
+    uids = pl.DataFrame({"uid": pool.series("uid").cast(pl.String)})
+    found = uids.join(_known(path), on="uid", how="left", maintain_order="left")
+    return found["match"].cast(pl.Int8).fill_null(-1).to_numpy()
+
+
+def auc(values: np.ndarray, match: np.ndarray) -> float | None:
+    """How well `values` (n,) float64 part matches (1) from the rest (0): the chance that a match has the
+    higher value, ties counting half. None where there are none of either."""
+    known = np.isfinite(values) & (match >= 0)
+    good = match[known] == 1
+    if good.all() or not good.any():
+        return None
+    ranks = pl.Series(values[known]).rank("average").to_numpy()
+    n = int(good.sum())
+    return float((ranks[good].sum() - n * (n + 1) / 2) / (n * (len(good) - n)))
 
 
 def _kind(pool: Pool, name: str, rows: pl.DataFrame) -> Kind:
