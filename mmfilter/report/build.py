@@ -12,6 +12,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from .. import storage
+from ..auc import auc
 from ..decisions import resolve_name
 from . import collect, scores, sheet
 from .charts import Chart, draw_histogram, number
@@ -58,7 +59,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
 
 def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     """Everything the template shows."""
-    failures = read_failures(pool.out)
+    failures, run = read_failures(pool), collect.read_run(pool)
     counts = collect.count(pool, failures)
     cards = _cards(pool, options)
     sheets = _sheets(pool, options, cards)
@@ -74,6 +75,9 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "sheets": sheets,
         "thumbs": sheet.load_thumbs(pool, shown),
         "failures": collect.reasons(failures),
+        "notes": collect.notes(pool),
+        "absent": collect.absent_shards(pool, run),
+        "clock": list((run.get("seconds") or {}).items()),
         "stages": collect.stages(pool, counts),
         "labels": collect.label(pool, failures, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
@@ -91,9 +95,17 @@ def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
         values = pool.floats(column)
         histogram = scores.histogram(pool, column, values, column in ours)
         pairs = [(cut, sheet.beside(pool, values, cut, options.samples, options.seed)) for cut in histogram.cuts]
-        auc = collect.auc(values, match) if match is not None else None
-        cards.append(ScoreCard(histogram, draw_histogram(histogram), auc, pairs))
+        cards.append(ScoreCard(histogram, draw_histogram(histogram), _auc(values, match), pairs))
     return cards
+
+
+def _auc(values: np.ndarray, match: np.ndarray | None) -> float | None:
+    """Of the samples that are known (match 0 or 1) and have a value; None where a side is empty."""
+    if match is None:
+        return None
+    known = np.isfinite(values) & (match >= 0)
+    sides = match[known] == 1
+    return auc(values[known], sides) if sides.any() and not sides.all() else None
 
 
 def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[tuple[str, list[sheet.Sheet]]]:
@@ -105,7 +117,7 @@ def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[
     def some(title: str, kept: bool, mask: np.ndarray) -> sheet.Sheet:
         return sheet.Sheet(title, kept, sheet.at_random(np.flatnonzero(mask), n, seed))
 
-    both = [some("Kept", True, pool.keep), some("Dropped", False, ~pool.keep)]
+    both = [some("Kept", True, pool.keep), some("Dropped", False, pool.blame >= 0)]
     by_rule = [some(pool.steps[i].text, False, pool.blame == i) for i in rest]
     return [("At random", both)] + ([("Dropped by rules without a threshold", by_rule)] if by_rule else [])
 

@@ -1,5 +1,6 @@
 """The numbers of a report, each from the files."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,23 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from .. import storage
 from ..decisions import read_parquet
 from ..errors import DataError
-from .pool import Pool, Step
+from .pool import REPEATED, Pool, Step
+from .reasons import sentence
 
 EXAMPLES = 4  # failures shown for each reason
-
-REASONS = {
-    "lost": "Listed in the shard's own statistics or table, and not found in its tar.",
-    "truncated": "The tar ends in the middle of the sample.",
-    "corrupt_header": "A tar header was damaged; reading went on at the next one that is valid.",
-    "not_a_tar": "The file is not a tar.",
-    "empty": "The shard's file is empty.",
-    "trailing_garbage": "Bytes after the last member are not a tar's.",
-    "uid_missing": "The sample's json has no uid.",
-    "uid_malformed": "The uid is not 32 hexadecimal digits.",
-    "embedding_not_finite": "A model gave a vector that is not finite or has no length.",
-}
 
 
 @dataclass(frozen=True)
@@ -118,11 +109,11 @@ def percent(part: float, whole: float) -> float:
 
 
 def count(pool: Pool, failures: pl.DataFrame) -> Counts:
-    kept = int(pool.keep.sum())
+    kept, dropped = int(pool.keep.sum()), int((pool.blame >= 0).sum())
     read = sum(int(commit["counts"]["read"]) for commit in pool.commits.values())
     if not pool.commits:
-        read = len(pool) + failures.height
-    return Counts(read, kept, len(pool) - kept, failures.height, len(pool.commits) or len(pool.table.stems))
+        read = kept + dropped + failures.height
+    return Counts(read, kept, dropped, failures.height, len(pool.commits) or len(pool.table.stems))
 
 
 def differences(pool: Pool, counts: Counts) -> list[str]:
@@ -141,7 +132,7 @@ def differences(pool: Pool, counts: Counts) -> list[str]:
 
 def waterfall(pool: Pool) -> list[Level]:
     """The rules in order, with what was left before and after each."""
-    levels, left = [], len(pool)
+    levels, left = [], int(pool.well.sum())
     for number, step in enumerate(pool.steps):
         dropped = int((pool.blame == number).sum())
         levels.append(Level(Step(**{**step.__dict__, "dropped": dropped}), left, left - dropped))
@@ -154,8 +145,7 @@ def reasons(failures: pl.DataFrame) -> list[Reason]:
     found = []
     for (status,), rows in failures.sort("status", "shard", "key").group_by("status", maintain_order=True):
         name = str(status)
-        sentence = REASONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
-        found.append(Reason(name, sentence, rows.height, rows.head(EXAMPLES).to_dicts()))
+        found.append(Reason(name, sentence(name), rows.height, rows.head(EXAMPLES).to_dicts()))
     return sorted(found, key=lambda reason: (-reason.count, reason.status))
 
 
@@ -176,6 +166,7 @@ def label(pool: Pool, failures: pl.DataFrame, path: str) -> Labels:
     """Compare with a parquet of known labels: uid (str), kind (str), match (bool)."""
     known = _known(path)
     decided = pl.DataFrame({"uid": pool.series("uid").cast(pl.String), "keep": pool.keep, "blame": pool.blame})
+    decided = decided.filter(pl.col("blame") != REPEATED)  # those are among the failures
     lost = failures.select("uid", keep=pl.lit(False), blame=pl.lit(-2, pl.Int16))
     rows = pl.concat([decided, lost], how="vertical_relaxed").join(known, on="uid")
     kinds = [_kind(pool, str(name), part) for (name,), part in rows.sort("kind").group_by("kind", maintain_order=True)]
@@ -199,22 +190,35 @@ def matches(pool: Pool, path: str) -> np.ndarray:
     return found["match"].cast(pl.Int8).fill_null(-1).to_numpy()
 
 
-def auc(values: np.ndarray, match: np.ndarray) -> float | None:
-    """How well `values` (n,) float64 part matches (1) from the rest (0): the chance that a match has the
-    higher value, ties counting half. None where there are none of either."""
-    known = np.isfinite(values) & (match >= 0)
-    good = match[known] == 1
-    if good.all() or not good.any():
-        return None
-    ranks = pl.Series(values[known]).rank("average").to_numpy()
-    n = int(good.sum())
-    return float((ranks[good].sum() - n * (n + 1) / 2) / (n * (len(good) - n)))
-
-
 def _kind(pool: Pool, name: str, rows: pl.DataFrame) -> Kind:
     blamed = dict(rows["blame"].value_counts().iter_rows())
     by_step = {step.path: int(blamed.get(i, 0)) for i, step in enumerate(pool.steps)}
     return Kind(name, int(rows["match"].sum()), rows.height, int(rows["keep"].sum()), int(blamed.get(-2, 0)), by_step)
+
+
+def notes(pool: Pool) -> list[tuple[str, int]]:
+    """What was worth counting and cost no sample, such as members that were there twice."""
+    found: dict[str, int] = {}
+    for commit in pool.commits.values():
+        for name, n in (commit.get("notes") or {}).items():
+            found[name] = found.get(name, 0) + int(n)
+    return sorted(found.items())
+
+
+def read_run(pool: Pool) -> dict[str, Any]:
+    """run.json, where a run wrote one: `seconds` by step on the clock, and the shards it was given."""
+    path = storage.join(pool.out, "run.json")
+    if not storage.exists(path):
+        return {}
+    try:
+        return dict(json.loads(storage.read_bytes(path)))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); run again to write it anew") from error
+
+
+def absent_shards(pool: Pool, run: Mapping[str, Any]) -> list[str]:
+    """Shards the run was given that no file here speaks of: set aside, or not reached yet."""
+    return [path for path in run.get("pool") or [] if storage.stem(str(path)) not in pool.commits]
 
 
 def origins(pool: Pool) -> dict[str, list[tuple[str, str]]]:
