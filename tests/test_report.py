@@ -1,8 +1,8 @@
 """The report: every number is the files', nothing in a caption is obeyed, and no data breaks it."""
 
+import json
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -10,68 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_util import Made, Row, Rule, make_out, make_rows
+from report_util import RULES, Made, Row, make_out, make_rows, page_of, rows_of
 
 from mmfilter.errors import DataError
 from mmfilter.report import ReportOptions, build_report
 from mmfilter.report.charts import nice_step, number, ticks
 from mmfilter.report.scores import _edges
-
-EVIL = "</p><script>alert(1)</script><img src=x onerror=alert(2)> & \u202eright to left\u202c"
-TEXTS = ["a red cat on a mat", "dog", EVIL, "القط على السجادة", "", "猫がマットの上に\x00いる", "a b", "one two three"]
-SCORES = [0.9, 0.8, 0.7, 0.6, 0.55, 0.4, 0.3, 0.1]
-VOID = {"meta", "link", "img", "br", "hr", "input", "path", "rect", "line"}
-
-
-def long_enough(row: Row) -> bool:
-    return len(str(row["text"]).split()) >= 2
-
-
-RULES = [
-    Rule("all[0].caption", "at least 2 words", long_enough, ["text"]),
-    Rule("all[1].language", "language is en", lambda row: row["language"] == "en", ["language"]),
-    Rule("all[2].threshold", "score >= 0.5", lambda row: row["score"] >= 0.5, ["score"], {"score": [0.5]}),
-]
-
-
-class Page(HTMLParser):
-    """Tags must balance; text by element, and what could run or fetch, are gathered."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.ids: dict[str, str] = {}
-        self.texts: list[tuple[str, str]] = []
-        self._id = ""
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._id = dict(attrs).get("id") or ""
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._id:
-            self.ids.setdefault(self._id, data.strip())
-        self.texts.append((self.open[-1] if self.open else "", data))
-        self._id = ""
-
-    def count(self, tag: str, **attributes: str) -> int:
-        return sum(t == tag and all(a.get(k) == v for k, v in attributes.items()) for t, a in self.tags)
-
-
-def rows_of(folder: Path, stem: str, n: int = 8) -> list[Row]:
-    languages = ["en", "en", "en", "ar", "en", "ja", "en", "en"]
-    scores = {"score": SCORES[:n], "language": languages[:n], "extra_score": SCORES[:n]}
-    return make_rows(folder, stem, TEXTS[:n], scores)
 
 
 @pytest.fixture
@@ -83,11 +27,6 @@ def made(tmp_path: Path) -> Made:
         {"key": "0102", "uid": "", "status": "truncated", "error": "the tar ends"},
     ]
     return make_out(tmp_path / "out", tars, {s: rows_of(tars, s) for s in ("000", "001")}, RULES, {"001": failed})
-
-
-def page_of(out: str, **options: object) -> tuple[str, Page]:
-    text = Path(build_report(out, "", ReportOptions(**options))).read_text("utf-8")  # type: ignore[arg-type]
-    return text, Page(text)
 
 
 def test_counts_are_the_files_and_are_conserved(made: Made) -> None:
@@ -297,3 +236,11 @@ def test_in_a_browser_nothing_fails_or_is_fetched(made: Made) -> None:
         browser.close()
     assert said == [] and loaded and widths[0] <= widths[1]
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_shards_that_are_not_there_yet_are_named(made: Made, tmp_path: Path) -> None:
+    run = {"pool": ["p/000.tar", "p/001.tar", "p/002.tar"], "seconds": {"embed": 12.5}}
+    (tmp_path / "out/run.json").write_text(json.dumps(run))
+    text, _ = page_of(made.out)
+    assert "1 of the shards the run was given is not in these numbers" in text and "p/002.tar" in text
+    assert "embed 12.5 s" in text

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
-from . import collect, scores, sheet
+from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram, number
 from .pool import Pool, open_pool, read_failures
 
@@ -79,7 +79,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "absent": collect.absent_shards(pool, run),
         "clock": list((run.get("seconds") or {}).items()),
         "stages": collect.stages(pool, counts),
-        "labels": collect.label(pool, failures, options.labels) if options.labels else None,
+        "labels": labels.label(pool, failures, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
         "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
         "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,
@@ -89,7 +89,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
 def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
     """One column in memory at a time."""
     ours, others = scores.numeric_columns(pool)
-    match = collect.matches(pool, options.labels) if options.labels else None
+    match = labels.matches(pool, options.labels) if options.labels else None
     cards = []
     for column in [*ours, *others]:
         values = pool.floats(column)
