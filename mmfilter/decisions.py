@@ -9,6 +9,8 @@ import polars as pl
 from . import storage
 from .errors import DataError, UsageError, nearest
 
+UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
+
 
 def subset_names(out: str) -> list[str]:
     """Names of the subsets that were selected in `out`, sorted."""

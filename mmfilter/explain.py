@@ -8,8 +8,9 @@ import polars as pl
 
 from . import storage
 from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
-from .errors import UsageError
-from .table import Table, open_table
+from .errors import MMFilterError, UsageError
+from .rules import build_rule, walk
+from .table import HALVES, Table, open_table
 
 DECIDED = ("uid", "keep", "dropped_by")
 TEXT = 200  # characters of a caption that are printed
@@ -60,7 +61,7 @@ class Explanation:
             found.append(f"  failed  {self.failure}: {_short(self.error)}")
         width = max((len(verdict.path) for verdict in self.verdicts), default=0)
         for verdict in self.verdicts:
-            values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items())
+            values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items() if name != "text")
             told = f"  {'keep' if verdict.keep else 'drop'}    {verdict.path:<{width}}  {verdict.rule}"
             found.append(f"{told}  [{values}]" if values else told)
         return found
@@ -77,7 +78,7 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
     decided = list(_find(decision_paths(out, name), uid))
     failed = list(_find(failure_paths(out), uid))
     if decided:
-        return _judged(out, uid, name, decided, failed, open_table(metadata or out))
+        return _judged(out, uid, name, decided, failed, open_table(out, metadata or None))
     if failed:
         row = failed[0][1]
         return Explanation(
@@ -102,17 +103,17 @@ def _judged(
     out: str, uid: str, name: str, decided: list[tuple[str, dict[str, Any]]], failed: list[Any], table: Table
 ) -> Explanation:
     stem, row = decided[0]
-    steps = {step["path"]: step for step in read_record(out, name)["steps"]}
-    wanted = [column for step in steps.values() for column in step.get("columns") or ()]
+    rules = _rules(read_record(out, name))
+    wanted = [column for _, columns in rules.values() for column in columns]
     here = [c for c in dict.fromkeys(["key", "text", "url", *wanted]) if c in table.columns]
     found = table.read(["uid", *here], stem).filter(pl.col("uid") == uid).to_dicts()
     values: dict[str, Any] = found[0] if found else {}
     verdicts = tuple(
         Verdict(
             path,
-            str(steps.get(path, {}).get("text") or path),
+            rules.get(path, (path, ()))[0],
             bool(keep),
-            {c: values[c] for c in steps.get(path, {}).get("columns") or () if c in values},
+            {column: values[column] for column in rules.get(path, ("", ()))[1] if column in values},
         )
         for path, keep in row.items()
         if path not in DECIDED
@@ -123,6 +124,21 @@ def _judged(
     status = "kept" if row["keep"] else "dropped"
     every = (*places, *(f"{place} (failed)" for place in _places(failed)))
     return Explanation(uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts)
+
+
+def _rules(record: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """path -> (the rule in a line, the columns it looks at), of every leaf.
+
+    The record knows the steps, with what was fitted; rules inside an `any` or a `not` are built anew.
+    """
+    rules = {step["path"]: (str(step["text"]), tuple(step.get("columns") or ())) for step in record["steps"]}
+    try:
+        leaves = list(walk(build_rule(record["rule"], "select"))) if record.get("rule") else []
+    except MMFilterError:  # of a package that is not installed here
+        leaves = []
+    for path, leaf in leaves:
+        rules.setdefault(path, (leaf.describe(), tuple(sorted(leaf.needs - set(HALVES)))))
+    return rules
 
 
 def _place(table: Table, stem: str, uid: str) -> str:

@@ -7,13 +7,20 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from PIL import Image, ImageDraw
 
+from mmfilter.report import ReportOptions, build_report
+
 Row = dict[str, Any]
+EVIL = "</p><script>alert(1)</script><img src=x onerror=alert(2)> & \u202eright to left\u202c"
+TEXTS = ["a red cat on a mat", "dog", EVIL, "القط على السجادة", "", "猫がマットの上に\x00いる", "a b", "one two three"]
+SCORES = [0.9, 0.8, 0.7, 0.6, 0.55, 0.4, 0.3, 0.1]
+VOID = {"meta", "link", "img", "br", "hr", "input", "path", "rect", "line"}
 COLORS = ["#b4513d", "#3d7ab4", "#4f8f4a", "#c9a33b", "#6d5a9c", "#3a8f8a"]
 
 
@@ -132,8 +139,65 @@ def _record(
         alone = sum(not rule.keep(row) for row in rows)
         steps.append(step | {"alone": alone, "columns": rule.columns, "thresholds": rule.thresholds})
         left -= dropped
-    counts = {"in": len(rows) + sum(lost.values()), "kept": left, "dropped": len(rows) - left, "failed": sum(lost.values())}
+    failed = sum(lost.values())
+    counts = {"in": len(rows) + failed, "kept": left, "dropped": len(rows) - left, "failed": failed}
     recipe = {"name": "made-by-hand", "select": {"all": [{rule.path.rsplit(".")[-1]: {}} for rule in rules]}}
     record = {"name": "kept", "rule": recipe["select"], "counts": counts, "failed": dict(lost), "steps": steps}
     record |= {"seconds": 0.1, "recipe": recipe, "versions": {"mmfilter": "0.1.0"}}
     (out / "subsets" / "kept.json").write_text(json.dumps(record))
+
+
+def long_enough(row: Row) -> bool:
+    return len(str(row["text"]).split()) >= 2
+
+
+RULES = [
+    Rule("all[0].caption", "at least 2 words", long_enough, ["text"]),
+    Rule("all[1].language", "language is en", lambda row: row["language"] == "en", ["language"]),
+    Rule("all[2].threshold", "score >= 0.5", lambda row: row["score"] >= 0.5, ["score"], {"score": [0.5]}),
+]
+
+
+def rows_of(folder: Path, stem: str, n: int = 8) -> list[Row]:
+    languages = ["en", "en", "en", "ar", "en", "ja", "en", "en"]
+    scores = {"score": SCORES[:n], "language": languages[:n], "extra_score": SCORES[:n]}
+    return make_rows(folder, stem, TEXTS[:n], scores)
+
+
+class Page(HTMLParser):
+    """Tags must balance; text by element, and what could run or fetch, are gathered."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: dict[str, str] = {}
+        self.texts: list[tuple[str, str]] = []
+        self._id = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._id = dict(attrs).get("id") or ""
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._id:
+            self.ids.setdefault(self._id, data.strip())
+        self.texts.append((self.open[-1] if self.open else "", data))
+        self._id = ""
+
+    def count(self, tag: str, **attributes: str) -> int:
+        return sum(t == tag and all(a.get(k) == v for k, v in attributes.items()) for t, a in self.tags)
+
+
+def page_of(out: str, **options: object) -> tuple[str, Page]:
+    text = Path(build_report(out, "", ReportOptions(**options))).read_text("utf-8")  # type: ignore[arg-type]
+    return text, Page(text)

@@ -17,7 +17,8 @@ RULES = [
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
-    a = make_rows(tmp_path / "tars", "000", ["a red cat", "dog", "a dog\x1b[31m", "cat"], {"score": [0.9, 0.8, 0.1, 0.2]})
+    texts = ["a red cat", "dog", "a dog\x1b[31m", "cat"]
+    a = make_rows(tmp_path / "tars", "000", texts, {"score": [0.9, 0.8, 0.1, 0.2]})
     b = make_rows(tmp_path / "tars", "001", ["two birds"], {"score": [0.7]})
     failed: list[Row] = [{"key": "0009", "uid": "f" * 32, "status": "truncated", "error": "the tar ends at 1,024"}]
     return make_out(tmp_path / "out", tmp_path / "tars", {"000": a, "001": b}, RULES, {"001": failed})
@@ -53,7 +54,7 @@ def test_failed_sample_gives_its_reason(made: Made) -> None:
 
 
 def test_unknown_uid_says_what_was_searched(made: Made) -> None:
-    with pytest.raises(UsageError, match=r"searched 2 shards' decisions in .*subsets/kept and the failures of 1 shards"):
+    with pytest.raises(UsageError, match=r"searched 2 shards' decisions in .*kept and the failures of 1 shards"):
         explain(made.out, "0" * 32)
 
 

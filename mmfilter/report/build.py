@@ -12,8 +12,9 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from .. import storage
+from ..auc import auc
 from ..decisions import resolve_name
-from . import collect, scores, sheet
+from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram, number
 from .pool import Pool, open_pool, read_failures
 
@@ -26,7 +27,7 @@ class ReportOptions:
     to write, OUT/report.html when empty.
     """
 
-    samples: int = 8
+    samples: int = 12
     seed: int = 0
     labels: str = ""
     metadata: str = ""
@@ -35,10 +36,11 @@ class ReportOptions:
 
 @dataclass(frozen=True)
 class ScoreCard:
-    """A column's chart, and below it the sheets on each side of each threshold."""
+    """A column's chart, and below it the sheets on each side of each threshold; `auc` against known labels."""
 
     histogram: scores.Histogram
     chart: Chart
+    auc: float | None
     cuts: list[tuple[scores.Cut, tuple[sheet.Sheet, sheet.Sheet]]] = field(default_factory=list)
 
 
@@ -57,7 +59,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
 
 def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     """Everything the template shows."""
-    failures = read_failures(pool.out)
+    failures, run = read_failures(pool), collect.read_run(pool)
     counts = collect.count(pool, failures)
     cards = _cards(pool, options)
     sheets = _sheets(pool, options, cards)
@@ -73,8 +75,11 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "sheets": sheets,
         "thumbs": sheet.load_thumbs(pool, shown),
         "failures": collect.reasons(failures),
+        "notes": collect.notes(pool),
+        "absent": collect.absent_shards(pool, run),
+        "clock": list((run.get("seconds") or {}).items()),
         "stages": collect.stages(pool, counts),
-        "labels": collect.label(pool, failures, options.labels) if options.labels else None,
+        "labels": labels.label(pool, failures, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
         "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
         "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,
@@ -84,13 +89,23 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
 def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
     """One column in memory at a time."""
     ours, others = scores.numeric_columns(pool)
+    match = labels.matches(pool, options.labels) if options.labels else None
     cards = []
     for column in [*ours, *others]:
         values = pool.floats(column)
         histogram = scores.histogram(pool, column, values, column in ours)
         pairs = [(cut, sheet.beside(pool, values, cut, options.samples, options.seed)) for cut in histogram.cuts]
-        cards.append(ScoreCard(histogram, draw_histogram(histogram), pairs))
+        cards.append(ScoreCard(histogram, draw_histogram(histogram), _auc(values, match), pairs))
     return cards
+
+
+def _auc(values: np.ndarray, match: np.ndarray | None) -> float | None:
+    """Of the samples that are known (match 0 or 1) and have a value; None where a side is empty."""
+    if match is None:
+        return None
+    known = np.isfinite(values) & (match >= 0)
+    sides = match[known] == 1
+    return auc(values[known], sides) if sides.any() and not sides.all() else None
 
 
 def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[tuple[str, list[sheet.Sheet]]]:
@@ -102,7 +117,7 @@ def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[
     def some(title: str, kept: bool, mask: np.ndarray) -> sheet.Sheet:
         return sheet.Sheet(title, kept, sheet.at_random(np.flatnonzero(mask), n, seed))
 
-    both = [some("Kept", True, pool.keep), some("Dropped", False, ~pool.keep)]
+    both = [some("Kept", True, pool.keep), some("Dropped", False, pool.blame >= 0)]
     by_rule = [some(pool.steps[i].text, False, pool.blame == i) for i in rest]
     return [("At random", both)] + ([("Dropped by rules without a threshold", by_rule)] if by_rule else [])
 

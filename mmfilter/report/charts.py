@@ -48,7 +48,7 @@ def nice_step(span: float, parts: int) -> float:
 def ticks(low: float, high: float, parts: int) -> list[float]:
     step = nice_step(high - low, parts)
     first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, int(math.floor(high / step + 1e-9)) + 1)]
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def draw_histogram(histogram: Histogram) -> Chart:

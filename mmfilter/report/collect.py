@@ -1,28 +1,22 @@
 """The numbers of a report, each from the files."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from ..decisions import read_parquet
+from .. import storage
 from ..errors import DataError
 from .pool import Pool, Step
+from .reasons import sentence
 
 EXAMPLES = 4  # failures shown for each reason
 
-REASONS = {
-    "lost": "Listed in the shard's own statistics or table, and not found in its tar.",
-    "truncated": "The tar ends in the middle of the sample.",
-    "corrupt_header": "A tar header was damaged; reading went on at the next one that is valid.",
-    "not_a_tar": "The file is not a tar.",
-    "empty": "The shard's file is empty.",
-    "trailing_garbage": "Bytes after the last member are not a tar's.",
-    "uid_missing": "The sample's json has no uid.",
-    "uid_malformed": "The uid is not 32 hexadecimal digits.",
-    "embedding_not_finite": "A model gave a vector that is not finite or has no length.",
-}
+
+def percent(part: float, whole: float) -> float:
+    return 100.0 * part / whole if whole else 0.0
 
 
 @dataclass(frozen=True)
@@ -71,57 +65,12 @@ class Stage:
     share: float
 
 
-@dataclass(frozen=True)
-class Kind:
-    """Samples of one known kind; `blamed` counts those each step dropped first, by the step's path."""
-
-    name: str
-    match: int
-    read: int
-    kept: int
-    failed: int
-    blamed: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def share(self) -> float:
-        """Kept, in percent."""
-        return percent(self.kept, self.read)
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Known labels against the decision. positive = the caption describes the image (`match`)."""
-
-    kinds: list[Kind]
-    known: int
-    positives: int
-    kept: int
-    kept_positives: int
-
-    @property
-    def precision(self) -> float:
-        return percent(self.kept_positives, self.kept)
-
-    @property
-    def recall(self) -> float:
-        return percent(self.kept_positives, self.positives)
-
-    @property
-    def before(self) -> float:
-        """The precision of keeping everything."""
-        return percent(self.positives, self.known)
-
-
-def percent(part: float, whole: float) -> float:
-    return 100.0 * part / whole if whole else 0.0
-
-
 def count(pool: Pool, failures: pl.DataFrame) -> Counts:
-    kept = int(pool.keep.sum())
+    kept, dropped = int(pool.keep.sum()), int((pool.blame >= 0).sum())
     read = sum(int(commit["counts"]["read"]) for commit in pool.commits.values())
     if not pool.commits:
-        read = len(pool) + failures.height
-    return Counts(read, kept, len(pool) - kept, failures.height, len(pool.commits) or len(pool.table.stems))
+        read = kept + dropped + failures.height
+    return Counts(read, kept, dropped, failures.height, len(pool.commits) or len(pool.table.stems))
 
 
 def differences(pool: Pool, counts: Counts) -> list[str]:
@@ -140,7 +89,7 @@ def differences(pool: Pool, counts: Counts) -> list[str]:
 
 def waterfall(pool: Pool) -> list[Level]:
     """The rules in order, with what was left before and after each."""
-    levels, left = [], len(pool)
+    levels, left = [], int(pool.well.sum())
     for number, step in enumerate(pool.steps):
         dropped = int((pool.blame == number).sum())
         levels.append(Level(Step(**{**step.__dict__, "dropped": dropped}), left, left - dropped))
@@ -153,8 +102,7 @@ def reasons(failures: pl.DataFrame) -> list[Reason]:
     found = []
     for (status,), rows in failures.sort("status", "shard", "key").group_by("status", maintain_order=True):
         name = str(status)
-        sentence = REASONS.get(name, f"{name.replace('_', ' ').capitalize()}.")
-        found.append(Reason(name, sentence, rows.height, rows.head(EXAMPLES).to_dicts()))
+        found.append(Reason(name, sentence(name), rows.height, rows.head(EXAMPLES).to_dicts()))
     return sorted(found, key=lambda reason: (-reason.count, reason.status))
 
 
@@ -171,25 +119,29 @@ def stages(pool: Pool, counts: Counts) -> list[Stage]:
     ]
 
 
-def label(pool: Pool, failures: pl.DataFrame, path: str) -> Labels:
-    """Compare with a parquet of known labels: uid (str), kind (str), match (bool)."""
-    known = read_parquet(path)
-    if lacking := [name for name in ("uid", "kind", "match") if name not in known.columns]:
-        raise DataError(f"{path}: labels need the columns uid, kind and match; {', '.join(lacking)} is not there")
-    known = known.select("uid", pl.col("kind").cast(pl.String), pl.col("match").cast(pl.Boolean)).unique("uid")
-    decided = pl.DataFrame({"uid": pool.series("uid").cast(pl.String), "keep": pool.keep, "blame": pool.blame})
-    lost = failures.select("uid", keep=pl.lit(False), blame=pl.lit(-2, pl.Int16))
-    rows = pl.concat([decided, lost], how="vertical_relaxed").join(known, on="uid")
-    kinds = [_kind(pool, str(name), part) for (name,), part in rows.sort("kind").group_by("kind", maintain_order=True)]
-    kinds.sort(key=lambda kind: (-kind.match / max(kind.read, 1), -kind.read, kind.name))
-    positive = rows.filter("match")
-    return Labels(kinds, rows.height, positive.height, int(rows["keep"].sum()), int(positive["keep"].sum()))
+def notes(pool: Pool) -> list[tuple[str, int]]:
+    """What was worth counting and cost no sample, such as members that were there twice."""
+    found: dict[str, int] = {}
+    for commit in pool.commits.values():
+        for name, n in (commit.get("notes") or {}).items():
+            found[name] = found.get(name, 0) + int(n)
+    return sorted(found.items())
 
 
-def _kind(pool: Pool, name: str, rows: pl.DataFrame) -> Kind:
-    blamed = dict(rows["blame"].value_counts().iter_rows())
-    by_step = {step.path: int(blamed.get(i, 0)) for i, step in enumerate(pool.steps)}
-    return Kind(name, int(rows["match"].sum()), rows.height, int(rows["keep"].sum()), int(blamed.get(-2, 0)), by_step)
+def read_run(pool: Pool) -> dict[str, Any]:
+    """run.json, where a run wrote one: `seconds` by step on the clock, and the shards it was given."""
+    path = storage.join(pool.out, "run.json")
+    if not storage.exists(path):
+        return {}
+    try:
+        return dict(json.loads(storage.read_bytes(path)))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); run again to write it anew") from error
+
+
+def absent_shards(pool: Pool, run: Mapping[str, Any]) -> list[str]:
+    """Shards the run was given that no file here speaks of: set aside, or not reached yet."""
+    return [path for path in run.get("pool") or [] if storage.stem(str(path)) not in pool.commits]
 
 
 def origins(pool: Pool) -> dict[str, list[tuple[str, str]]]:
@@ -218,4 +170,5 @@ def _gather(into: dict[str, dict[str, int]], value: Mapping[str, Any], prefix: s
 def _told(values: Mapping[str, int]) -> str:
     if len(values) == 1:
         return next(iter(values))
-    return "; ".join(f"{value} ({n} shards)" for value, n in sorted(values.items(), key=lambda item: (-item[1], item[0])))
+    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    return "; ".join(f"{value} ({n} shards)" for value, n in ordered)

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from .. import storage
-from ..decisions import decision_paths, failure_paths, read_parquet, read_record
+from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
 from ..table import Table, open_table
 
+REPEATED = -2  # the blame of a sample whose uid stood in the pool before: it counts as failed
 ROW_COLUMNS = ("uid", "key", "text", "url", "sha256", "offset", "size", "original_width", "original_height")
 
 
@@ -38,7 +39,7 @@ class Pool:
     """The n well samples of a pool, in the table's order, with what was decided on each.
 
     keep (n,) bool; blame (n,) int16: the position in `steps` of the first rule that dropped it, -1
-    where kept; starts (shards + 1,) int64: where each shard's rows begin.
+    where kept, REPEATED where it failed; starts (shards + 1,) int64: where each shard's rows begin.
     """
 
     out: str
@@ -54,14 +55,22 @@ class Pool:
     def __len__(self) -> int:
         return len(self.keep)
 
+    @property
+    def well(self) -> np.ndarray:
+        """(n,) bool: the samples the rules judged."""
+        return self.blame != REPEATED
+
     def series(self, column: str) -> pl.Series:
         """A column over the whole pool (n,), in its own type."""
         parts = [self.table.read([column], stem)[column] for stem in self.table.stems]
         return pl.concat(parts) if parts else pl.Series(column, [], dtype=pl.Float64)
 
     def floats(self, column: str) -> np.ndarray:
-        """A number column as (n,) float64; what is missing is NaN."""
-        return self.series(column).cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy()
+        """A number column as (n,) float32 if it is stored so (rules compare in its own precision), else
+        float64; what is missing is NaN."""
+        values = self.series(column)
+        kind = pl.Float32 if values.dtype == pl.Float32 else pl.Float64
+        return values.cast(kind, strict=False).fill_null(float("nan")).to_numpy()
 
     def rows(self, positions: Iterable[int]) -> dict[int, dict[str, Any]]:
         """uid, key, text, url, place in the tar and shard of the samples at `positions`."""
@@ -86,31 +95,32 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
     """
     record = read_record(out, name)
     steps = [_step(raw) for raw in record["steps"]]
-    table = open_table(metadata or out)
+    table = open_table(out, metadata or None)
     numbers = {step.path: i for i, step in enumerate(steps)}
     paths = decision_paths(out, name)
     keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
     for stem in table.stems:
         decided = _decided(table, stem, paths.get(stem, ""), name)
         for path in decided["dropped_by"].unique(maintain_order=True).to_list():
-            if path and path not in numbers:  # a rule of rules that took the blame itself
+            if path not in ("", UID_REPEATED) and path not in numbers:  # a rule of rules that took the blame itself
                 numbers[path] = len(steps)
                 steps.append(Step(path, path, path, 0, 0, 0))
         keeps.append(decided["keep"].to_numpy())
-        codes = decided["dropped_by"].replace_strict({**numbers, "": -1}, return_dtype=pl.Int16)
+        codes = decided["dropped_by"].replace_strict({**numbers, "": -1, UID_REPEATED: REPEATED}, return_dtype=pl.Int16)
         blames.append(codes.to_numpy())
         starts.append(starts[-1] + decided.height)
     return Pool(
         out, name, table, record, steps,
-        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(metadata or out),
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata),
     )  # fmt: skip
 
 
 def _step(raw: dict[str, Any]) -> Step:
     thresholds = {str(k): [float(v) for v in values] for k, values in (raw.get("thresholds") or {}).items()}
     path, rule = str(raw["path"]), str(raw.get("rule", raw["path"]))
-    counts = [int(raw.get(key) or 0) for key in ("in", "dropped", "alone")]
-    return Step(path, rule, str(raw.get("text") or rule), *counts, tuple(raw.get("columns") or ()), thresholds)
+    read, dropped, alone = (int(raw.get(key) or 0) for key in ("in", "dropped", "alone"))
+    text, columns = str(raw.get("text") or rule), tuple(raw.get("columns") or ())
+    return Step(path, rule, text, read, dropped, alone, columns, thresholds)
 
 
 def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
@@ -126,22 +136,28 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     return decided.with_columns(pl.col("dropped_by").fill_null(""))
 
 
-def _commits(out: str) -> dict[str, dict[str, Any]]:
+def _commits(folder: str) -> dict[str, dict[str, Any]]:
     """Each shard's metadata json, in order; DataComp's own metadata has none."""
     commits = {}
-    for path in storage.glob(storage.join(out, "metadata", "*.json")):
+    for path in storage.glob(storage.join(folder, "*.json")):
         try:
-            commits[storage.stem(path)] = dict(json.loads(storage.read_bytes(path)))
+            commit = dict(json.loads(storage.read_bytes(path)))
+            if "counts" in commit:
+                commits[storage.stem(path)] = commit
         except ValueError as error:
             raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error
     return commits
 
 
-def read_failures(out: str) -> pl.DataFrame:
+def read_failures(pool: Pool) -> pl.DataFrame:
     """Every failed or lost sample of the pool: shard, key, uid, status, error (all str)."""
     columns = ["key", "uid", "status", "error"]
     frames = [
-        read_parquet(path, columns).cast(pl.String).fill_null("").with_columns(shard=pl.lit(stem))
-        for stem, path in failure_paths(out).items()
+        read_parquet(path, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
+        for stem, path in failure_paths(pool.out).items()
     ]
-    return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys([*columns, "shard"], pl.String))
+    again = pool.rows(np.flatnonzero(~pool.well)).values()
+    error = "an earlier sample of the pool has the same uid"
+    repeated = [{**row, "key": row.get("key") or "", "status": UID_REPEATED, "error": error} for row in again]
+    schema = dict.fromkeys([*columns, "shard"], pl.String)
+    return pl.concat([pl.DataFrame([{k: row[k] for k in schema} for row in repeated], schema=schema), *frames])

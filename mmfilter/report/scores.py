@@ -77,20 +77,20 @@ def _kind(pool: Pool, column: str) -> pl.DataType:
 
 
 def histogram(pool: Pool, column: str, values: np.ndarray, used: bool) -> Histogram:
-    """`values` (n,) float64 of the column; thresholds are those of the pool's rules on it."""
-    good = np.isfinite(values)
+    """`values` (n,) float of the column; thresholds are those of the pool's rules on it."""
+    good = np.isfinite(values) & pool.well
     cuts = [
         _cut(pool, values, good, step, float(value))
         for step, rule in enumerate(pool.steps)
         for value in rule.thresholds.get(column, [])
     ]
     edges = _edges(values[good], [cut.value for cut in cuts])
-    inside = np.clip(values[good], edges[0], edges[-1])
+    inside = np.clip(values[good].astype(np.float64), edges[0], edges[-1])
     keep = pool.keep[good]
     kept, dropped = (np.histogram(inside[side], edges)[0] for side in (keep, ~keep))
-    beyond = int((inside != values[good]).sum())
+    beyond = int(((values[good] < edges[0]) | (values[good] > edges[-1])).sum())
     median = float(np.median(values[good])) if good.any() else float("nan")
-    return Histogram(column, edges, kept, dropped, int((~good).sum()), beyond, median, cuts, used)
+    return Histogram(column, edges, kept, dropped, int(pool.well.sum() - good.sum()), beyond, median, cuts, used)
 
 
 def _cut(pool: Pool, values: np.ndarray, good: np.ndarray, step: int, value: float) -> Cut:
@@ -122,7 +122,7 @@ def _edges(values: np.ndarray, thresholds: list[float]) -> np.ndarray:
 
 
 def category(pool: Pool, column: str) -> Category:
-    frame = pl.DataFrame({"value": pool.series(column).cast(pl.String), "keep": pool.keep})
+    frame = pl.DataFrame({"value": pool.series(column).cast(pl.String), "keep": pool.keep}).filter(pool.well)
     counts = (
         frame.group_by("value")
         .agg(kept=pl.col("keep").sum(), read=pl.len())
