@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfilter.errors import DataError
@@ -20,6 +20,7 @@ def counted(subset):
     return Counter(subset.strings())
 
 
+@settings(deadline=None)
 @given(UIDS, UIDS)
 def test_algebra_is_that_of_multisets(a, b):
     left, right = Subset.from_uids(a), Subset.from_uids(b)
@@ -29,6 +30,7 @@ def test_algebra_is_that_of_multisets(a, b):
     assert counted(left.unique()) == Counter(set(a))
 
 
+@settings(deadline=None)
 @given(UIDS, UIDS)
 def test_counts_and_contains(a, b):
     subset, asked = Subset.from_uids(a), parse_uids(b)
@@ -36,6 +38,7 @@ def test_counts_and_contains(a, b):
     assert subset.contains(asked).tolist() == [uid in a for uid in b]
 
 
+@settings(deadline=None)
 @given(UIDS)
 def test_uids_are_sorted_as_their_text_is(uids):
     subset = Subset.from_uids(uids)
@@ -43,6 +46,7 @@ def test_uids_are_sorted_as_their_text_is(uids):
     assert subset == Subset.from_uids(list(reversed(uids)))
 
 
+@settings(deadline=None)
 @given(UIDS)
 def test_text_and_numbers_are_the_same_uid(uids):
     numbers = parse_uids(uids)
@@ -61,6 +65,7 @@ def test_written_files_are_numpys_and_datacomps(tmp_path):
     assert Subset.read(str(path)) == subset
 
 
+@settings(deadline=None)
 @given(UIDS)
 def test_what_is_written_is_read_back(uids):
     subset = Subset.from_uids(uids)
