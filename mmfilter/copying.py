@@ -1,6 +1,7 @@
 """Copy members from tars into a new one: large reads, and each header checked before its bytes are believed."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -13,6 +14,8 @@ from .tar import BLOCK, END, header, pad, parse_block
 from .uids import format_uids
 
 WINDOW = 1 << 20  # bytes read at once
+ARENA = 4 * WINDOW  # bytes held until they are written
+PIECES = 1000  # written at once; the system's limit is 1024
 NEAR = 1 << 16  # bytes; members with no more than this between them are read in one go
 
 
@@ -29,23 +32,51 @@ class _Move(NamedTuple):
 
 def copy_members(shard: OutputShard, out: BinaryIO) -> int:
     """Write `shard`'s tar to `out`; returns its bytes. Raises DataError when an input has changed."""
-    written = 0
-    window = _Window(shard.sources)
+    gather = _Gather(out)
+    window = _Window(shard.sources, gather.flush)
     try:
         for move in _moves(shard):
             window.open(move.source)
             window.check(move)
-            out.write(header(move.name, move.size))
-            at, end = move.offset, move.offset + move.size
-            while at < end:
-                at += out.write(window.read(at, min(end, at + WINDOW), move.until))
-            out.write(pad(move.size))
-        out.write(END)
-        written = out.tell()
+            gather.add(header(move.name, move.size))
+            for at in range(0, move.size, WINDOW):
+                end = move.offset + min(move.size, at + WINDOW)
+                gather.add(window.read(move.offset + at, end, move.until))
+            gather.add(pad(move.size))
+        gather.add(END)
+        gather.flush()
         window.verify()
     finally:
         window.close()
-    return written
+    return gather.written
+
+
+class _Gather:
+    """Pieces on their way to `out`, written many at once: a call for each costs more than its copy."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self.out = out
+        self.pieces: list[bytes | memoryview] = []
+        self.written = 0
+        try:
+            self.file = out.fileno()
+        except OSError:  # a remote file has none
+            self.file = -1
+
+    def add(self, piece: bytes | memoryview) -> None:
+        if len(piece):
+            self.pieces.append(piece)
+        if len(self.pieces) == PIECES:
+            self.flush()
+
+    def flush(self) -> None:
+        total = sum(map(len, self.pieces))
+        done = os.writev(self.file, self.pieces) if self.file >= 0 and total else 0
+        if done < total:  # remote, or the disk took only a part: the next write says why
+            self.out.write(b"".join(self.pieces)[done:])
+            self.out.flush()
+        self.written += total
+        self.pieces.clear()
 
 
 def _moves(shard: OutputShard) -> Iterator[_Move]:
@@ -64,14 +95,19 @@ def _moves(shard: OutputShard) -> Iterator[_Move]:
 
 
 class _Window:
-    """The one source that is open, and the bytes of it that were read last."""
+    """The source that is open and the bytes of it that were read last.
 
-    def __init__(self, sources: tuple[Source, ...]) -> None:
-        self.sources = sources
+    Reads fill `buffer` one after the other; before its start is used again, `release` must have
+    written what was handed out.
+    """
+
+    def __init__(self, sources: tuple[Source, ...], release: Callable[[], None]) -> None:
+        self.sources, self.release = sources, release
         self.number = -1
         self.stream: BinaryIO | None = None
-        self.buffer = memoryview(bytearray(2 * WINDOW))
-        self.start = self.end = 0
+        self.buffer = memoryview(bytearray(ARENA))
+        self.used = 0
+        self.start = self.end = self.base = 0  # bytes [start, end) of the source are at buffer[base:]
 
     def open(self, number: int) -> None:
         if number == self.number:
@@ -96,21 +132,27 @@ class _Window:
             raise self._changed(f"it was {source.identity} and is {now}")
 
     def read(self, start: int, end: int, until: int) -> memoryview:
-        """Bytes [start, end) of the source, at most WINDOW + BLOCK; a read goes on towards `until`."""
+        """Bytes [start, end) of the source, at most WINDOW; a read goes on towards `until`."""
         if start < self.start or end > self.end:
-            self._fill(start, max(end, min(until, start + len(self.buffer))))
-        return self.buffer[start - self.start : end - self.start]
+            self._fill(start, max(end, min(until, start + WINDOW)))
+        at = self.base + start - self.start
+        return self.buffer[at : at + end - start]
 
     def _fill(self, start: int, end: int) -> None:
         assert self.stream is not None
+        if self.used + end - start > ARENA:
+            self.release()
+            self.used = 0
+        part = self.buffer[self.used : self.used + end - start]
         self.stream.seek(start)
         got = 0
-        while got < end - start:
-            n = self.stream.readinto(self.buffer[got : end - start])  # type: ignore[attr-defined]
+        while got < len(part):
+            n = self.stream.readinto(part[got:])  # type: ignore[attr-defined]
             if not n:
                 raise self._changed(f"it ends before byte {end}")
             got += n
-        self.start, self.end = start, end
+        self.start, self.end, self.base = start, end, self.used
+        self.used += len(part)
 
     def check(self, move: _Move) -> None:
         """The block before the data is the header that was indexed."""

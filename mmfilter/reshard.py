@@ -50,9 +50,9 @@ def begin(plan: Plan, folder: str) -> None:
     if storage.exists(path):
         before = json.loads(storage.read_bytes(path))
         if before != plan.parts:
-            changed = [name for name in plan.parts if before.get(name) != plan.parts[name]]
             raise ConflictError(
-                f"{folder}: its shards were made from another {_words(changed)}. Give another folder, or delete this one"
+                f"{folder}: its shards were made from something else. {_difference(before, plan.parts)} "
+                "Give another folder, or delete this one"
             )
         return
     if storage.glob(storage.join(folder, "*.tar")):
@@ -60,9 +60,14 @@ def begin(plan: Plan, folder: str) -> None:
     storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
 
 
-def _words(changed: Sequence[str]) -> str:
-    told = [name for name in changed if name != "layout"]  # a layout differs because of something else
-    return " and ".join(told or changed)
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two plans' parts; a layout differs because of something else, so it is told last."""
+    if before.get("pool") != now["pool"]:
+        was = {json.dumps(shard) for shard in before.get("pool", [])}
+        changed = [stem for stem, identity in now["pool"] if json.dumps([stem, identity]) not in was]
+        return f"The pool had {len(was)} shards and has {len(now['pool'])}; changed or new: {', '.join(changed[:5]) or 'none'}."
+    part = next((name for name in ("subset", "options") if before.get(name) != now[name]), "layout")
+    return f"The {part} was {json.dumps(before.get(part))} and is {json.dumps(now[part])}."
 
 
 def begun(plan: Plan, folder: str) -> bool:

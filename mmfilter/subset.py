@@ -99,18 +99,13 @@ def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _search(within: np.ndarray, uids: np.ndarray, right: bool) -> np.ndarray:
-    """np.searchsorted over both halves: by the first where it is unique, which for hashes is nearly always."""
-    side = "right" if right else "left"
-    low = np.searchsorted(within["f0"], uids["f0"], "left")
-    high = np.searchsorted(within["f0"], uids["f0"], "right")
-    found = low.copy()
-    one = high - low == 1
-    if one.any():
-        second = within["f1"][low[one]]
-        found[one] += (second <= uids["f1"][one]) if right else (second < uids["f1"][one])
-    for row in np.flatnonzero(high - low > 1):
-        found[row] += np.searchsorted(within["f1"][low[row] : high[row]], uids["f1"][row], side)
-    return found.astype(np.int64)
+    """np.searchsorted of (n,) in sorted (m,), both DTYPE: as 16 bytes, whose order is that of the pairs."""
+    return np.searchsorted(_bytes(within), _bytes(uids), "right" if right else "left").astype(np.int64)
+
+
+def _bytes(uids: np.ndarray) -> np.ndarray:
+    """(n,) of S16, big-endian; numpy compares these whole where it would compare a structure field by field."""
+    return uids.astype([("f0", ">u8"), ("f1", ">u8")]).view("S16")
 
 
 def load(data: bytes, path: str) -> np.ndarray:

@@ -1,0 +1,74 @@
+"""What a lint of a pool found, and how it is told to a person or a program."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SEVERITIES = ("error", "warning", "note")  # data is lost or will be; some samples are set aside; good to know
+SHOWN = 3  # shards named in a line
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`what` in a word, `text` in a sentence, `todo` what to do; `shard` is "" for the pool as a whole."""
+
+    severity: str
+    what: str
+    shard: str
+    count: int
+    text: str
+    todo: str = ""
+
+
+@dataclass
+class PoolReport:
+    """The pool in numbers, and its findings: worst first, then by shard."""
+
+    shards: int
+    samples: int  # well
+    failed: dict[str, int]
+    bytes: int
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> int:
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a person: a head line, then one for each kind of finding, and what to do about it."""
+        failed = sum(self.failed.values())
+        told = [f"{self.shards:,} shards, {self.bytes:,} bytes: {self.samples:,} samples are well, {failed:,} are not"]
+        kinds: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
+            kinds.setdefault((finding.severity, finding.what), []).append(finding)
+        for (severity, what), found in kinds.items():
+            told.append(f"{severity:8}{what}: {_told(found)}")
+            if found[0].todo:
+                told.append(f"{'':8}-> {found[0].todo}")
+        return told if self.findings else [*told, "nothing to complain of"]
+
+
+def _told(found: list[Finding]) -> str:
+    """One finding in its own words; several of a kind by their sum, their shards and the first one's words."""
+    first = found[0]
+    if len(found) == 1:
+        return f"{first.shard}: {first.text}" if first.shard else first.text
+    names = ", ".join(finding.shard for finding in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
+    return f"{sum(f.count for f in found):,} in {len(found):,} shards ({names}); the first: {first.text}"
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.what, f.shard, f.text))
+
+
+def total(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    """The sum of counters, by name."""
+    whole: Counter[str] = Counter()
+    for count in counts:
+        whole.update(count)
+    return dict(sorted(whole.items()))

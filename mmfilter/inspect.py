@@ -1,0 +1,204 @@
+"""Lint a pool before a GPU is paid for: headers, json and captions are read, no image.
+
+    report = combine([inspect_shard(path) for path in expand("pool/")])
+    print("\\n".join(report.lines()))
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import storage
+from .expected import expected_keys
+from .findings import Finding, PoolReport, total, worst_first
+from .records import Failure
+from .samples import RESHARDED, ReadOptions, read_samples
+from .uids import DTYPE, format_uids, parse_uids
+
+DROPPED = "open_clip drops such samples without a word; here they are set aside with this status"
+ASIDE = "such samples are set aside with this status; mend or drop them"
+RESTORE = "fetch or download the shard again"
+# status of a failed sample, a damage of the file, or a thing counted in passing -> severity, what to do
+KNOWN = {
+    "empty": ("error", RESTORE),
+    "unreadable": ("error", RESTORE),
+    "not_a_tar": ("error", RESTORE),
+    "truncated": ("error", RESTORE),
+    "corrupt_header": ("error", RESTORE),
+    "lost": ("error", "the parquet or the stats tell of samples that the tar lacks; " + RESTORE),
+    "trailing_garbage": ("warning", "see what wrote it; samples may have been there"),
+    "zero_blocks": ("warning", "tools that stop at an end mark see only what is before it"),
+    "no_end": ("warning", "it may have been cut between two members; compare it with its origin"),
+    "missing_image": ("warning", DROPPED),
+    "missing_text": ("warning", DROPPED),
+    "uid_missing": ("error", "set `read: {derive_uids: true}` in the recipe, or add uids to the json"),
+    "uid_invalid": ("error", "a uid is 32 hexadecimal digits; write the pool again with such"),
+    "uid_repeated": ("warning", "only the first of each is used"),
+    "copies": ("note", "a resharded pool with repeats: good to train on; only the first of each is filtered"),
+    "uid_uppercase": ("note", "they are read in lower case"),
+    "member_twice": ("warning", "the first one is used; webdataset stops here with an error"),
+    "image_twice": ("note", "the first of jpg, png, jpeg, webp is used"),
+    "member_pickled": ("warning", "webdataset un-pickles such, which runs what is in them; it is not done here"),
+    "member_link": ("warning", "links are never followed"),
+    "member_other": ("warning", "devices and the like are passed over"),
+    "member_dir": ("note", ""),
+    "member_without_key": ("note", "a name without an extension belongs to no sample"),
+    "parquet_of_other_keys": ("warning", "its keys are not the tar's: is it another shard's?"),
+}
+
+
+@dataclass
+class ShardFindings:
+    """One shard's share of a PoolReport; `uids` (n,) DTYPE are those of its well samples."""
+
+    path: str
+    bytes: int
+    samples: int
+    failed: dict[str, int]
+    uids: np.ndarray
+    findings: list[Finding] = field(default_factory=list)
+
+
+def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings:
+    """Lint the tar at `path` and the files beside it. Never raises on content."""
+    notes: Counter[str] = Counter()
+    failures: list[Failure] = []
+    uids: list[str] = []
+    for sample in read_samples(path, read, notes, want_images=False):
+        if isinstance(sample, Failure):
+            failures.append(sample)
+        else:
+            uids.append(sample.uid)
+            notes.update(sample.notes)
+    size = storage.size(path) if storage.exists(path) else 0
+    failed = Counter(failure.status for failure in failures)
+    found = _of_samples(storage.stem(path), failures) + _of_notes(storage.stem(path), notes, failed)
+    present = len(uids) + sum(bool(f.key) and f.status not in ("lost", "key_repeated") for f in failures)
+    return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found + _of_sidecars(path, present))
+
+
+def _of_samples(stem: str, failures: list[Failure]) -> list[Finding]:
+    """Failed samples by status, with the first one's reason."""
+    groups: dict[str, list[Failure]] = defaultdict(list)
+    for failure in failures:
+        copy = failure.status == "uid_repeated" and RESHARDED.fullmatch(failure.key.rsplit("/", 1)[-1])
+        groups["copies" if copy else failure.status].append(failure)
+    found = []
+    for status, group in groups.items():
+        severity, todo = KNOWN.get(status, ("warning", ASIDE))
+        first = group[0]
+        text = f"{_samples(len(group))}: {first.error}" + (f" ({first.key})" if first.key else "")
+        found.append(Finding(severity, status, stem, len(group), text, todo))
+    return found
+
+
+def _of_notes(stem: str, notes: Counter[str], failed: Counter[str]) -> list[Finding]:
+    """What happened to the file; damage that failed samples already tell of is not told twice."""
+    found = []
+    for note, count in notes.items():
+        if note in KNOWN and note not in failed:
+            severity, todo = KNOWN[note]
+            found.append(Finding(severity, note, stem, count, f"{count} x {note.replace('_', ' ')}", todo))
+    return found
+
+
+def _samples(count: int) -> str:
+    return f"{count:,} sample{'s' * (count != 1)}"
+
+
+def _of_sidecars(path: str, present: int) -> list[Finding]:
+    """Stats and parquet beside a tar that holds `present` samples, well or not."""
+    stem, base = storage.stem(path), path.removesuffix(".tar")
+    found = []
+    if not storage.exists(f"{base}_stats.json"):
+        todo = "it is written last: the download may not have finished. Download the shard again"
+        found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
+    elif (stated := _stated(f"{base}_stats.json")) != present:
+        text = f"{stem}_stats.json tells of {stated} samples, the tar holds {present}"
+        found.append(Finding("error", "stats_unlike_tar", stem, 1, text, "tools that count by the stats go wrong; " + RESTORE))
+    if not storage.exists(f"{base}.parquet"):
+        todo = "only needed to say which samples are lost when the tar is damaged"
+        found.append(Finding("note", "no_parquet", stem, 1, f"no {stem}.parquet", todo))
+    elif not isinstance(keys := expected_keys(path), dict):
+        found.append(Finding("warning", "parquet_unreadable", stem, 1, f"{stem}.parquet cannot be read, or has no keys", RESTORE))
+    elif len(keys) != present:
+        text = f"{stem}.parquet tells of {len(keys)} samples, the tar holds {present}"
+        found.append(Finding("error", "parquet_unlike_tar", stem, 1, text, "joins by row go wrong; " + RESTORE))
+    return found
+
+
+def _stated(path: str) -> int | None:
+    try:
+        return int(json.loads(storage.read_bytes(path))["successes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def combine(shards: Sequence[ShardFindings]) -> PoolReport:
+    """The pool's report: its shards' findings, and what only shows when they stand side by side."""
+    paths = [shard.path for shard in shards]
+    found = [finding for shard in shards for finding in shard.findings]
+    found += _gaps(paths) + _namesakes(paths) + _repeats(shards)
+    for folder in sorted({path.rpartition("/")[0] for path in paths}):
+        found += _strays(folder)
+    samples, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
+    return PoolReport(len(shards), samples, total(s.failed for s in shards), size, worst_first(found))
+
+
+def _gaps(paths: list[str]) -> list[Finding]:
+    """Numbers that no shard has, between those that shards have."""
+    stems = {int(stem): stem for stem in map(storage.stem, paths) if stem.isascii() and stem.isdigit()}
+    if not stems:
+        return []
+    width = len(stems[max(stems)])
+    absent, found = sorted(set(range(min(stems), max(stems))) - stems.keys()), []
+    if absent:
+        names = ", ".join(f"{n:0{width}d}" for n in absent[:5]) + (", ..." if len(absent) > 5 else "")
+        text = f"{len(absent)} shard numbers are missing between {stems[min(stems)]} and {stems[max(stems)]}: {names}"
+        found.append(Finding("error", "gap", "", len(absent), text, "fetch them, or say which shards are meant"))
+    if min(stems) > 0:
+        text = f"the first shard is {stems[min(stems)]}"
+        found.append(Finding("note", "starts_late", "", 1, text, "right if only a part of the pool is meant"))
+    return found
+
+
+def _namesakes(paths: list[str]) -> list[Finding]:
+    counts = Counter(map(storage.stem, paths))
+    todo = "a shard's files are named after it: give such shards other names, or run them apart"
+    return [
+        Finding("error", "same_name", stem, count, f"{count} shards are called {stem}", todo)
+        for stem, count in counts.items()
+        if count > 1
+    ]
+
+
+def _repeats(shards: Sequence[ShardFindings]) -> list[Finding]:
+    """uids that well samples of two shards share; within a shard they are failures already."""
+    uids = np.concatenate([np.empty(0, DTYPE), *(shard.uids for shard in shards)])
+    uids = uids[np.lexsort((uids["f1"], uids["f0"]))]
+    again = uids[1:][uids[1:] == uids[:-1]]
+    if not len(again):
+        return []
+    text = f"{_samples(len(again))} with a uid of an earlier shard: {', '.join(format_uids(again[:3]))}"
+    todo = "a subset names samples by uid: all that share one are kept or dropped together, and the first is resharded"
+    return [Finding("warning", "uid_in_two_shards", "", len(again), text, todo)]
+
+
+def _strays(folder: str) -> list[Finding]:
+    """Files in the pool's folder that belong to no shard."""
+    names = {path.rpartition("/")[2] for path in storage.glob(storage.join(folder, "*"))}
+    found = []
+    for name in sorted(names):
+        match = re.fullmatch(r"(.+)(_stats\.json|\.parquet)", name)
+        if match and match[1].isdigit() and f"{match[1]}.tar" not in names:
+            found.append(Finding("error", "no_tar", match[1], 1, f"{name} is there and {match[1]}.tar is not", RESTORE))
+    strays = sorted(n for n in names if n.endswith(".json") and not n.endswith("_stats.json"))
+    if strays and "reshard.plan" not in names:
+        text = f"{', '.join(strays[:5])} in {folder or '.'}"
+        todo = "img2dataset's incremental mode takes every json for stats and stops; keep such files elsewhere"
+        found.append(Finding("warning", "stray_json", "", len(strays), text, todo))
+    return found
