@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _search(within: np.ndarray, uids: np.ndarray, right: bool) -> np.ndarray:
     """np.searchsorted over both halves: by the first where it is unique, which for hashes is nearly always."""
-    side = "right" if right else "left"
+    side: Literal["left", "right"] = "right" if right else "left"
     low = np.searchsorted(within["f0"], uids["f0"], "left")
     high = np.searchsorted(within["f0"], uids["f0"], "right")
     found = low.copy()
