@@ -35,10 +35,10 @@ def split(columns: dict[str, Any], parts: int) -> list[dict[str, Any]]:
     return [{name: values[a:b] for name, values in columns.items()} for a, b in pairwise(cuts)]
 
 
-def run(out: Any, node: Any, metadata: str | None = None, name: str = "s") -> Selection:
-    """Select by a recipe's `select` node."""
+def run(out: Any, node: Any, metadata: str | None = None, decisions: bool = True) -> Selection:
+    """Select by a recipe's `select` node, as the subset `s`."""
     rule: Rule = build_rule(node, "recipe t.yaml: select")
-    options = SelectOptions(str(out), name, "recipe t.yaml: select", {"select": node})
+    options = SelectOptions(str(out), "s", "recipe t.yaml: select", {"select": node}, decisions)
     return select(open_table(str(out), metadata), rule, options)
 
 
