@@ -33,9 +33,10 @@ class MissingDependency(MMFilterError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the closest of `words`, or an empty string."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    """How a sentence about an unknown `word` ends: ``"; did you mean 'x'?"``, the closest of `words`, or ``"."``."""
+    known, word = {w.lower(): w for w in sorted(words)}, word.lower()
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5) or [w for w in known if word and word in w]
+    return f"; did you mean '{known[close[0]]}'?" if close else "."
 
 
 def need(module: str, pip: str) -> ModuleType:

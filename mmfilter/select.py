@@ -1,6 +1,7 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
+from .errors import UsageError
 from .plugs import Rule
 from .rules import check_columns, walk
 from .rules.build import rule_name
-from .subset import Subset, sort_order
+from .subset import Subset, later_repeats
 from .table import HALVES, READERS, Table
 from .uids import DTYPE
 from .versions import versions
@@ -64,26 +66,40 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     """
     started = time.perf_counter()
     check_columns(rule, [*table.columns, *HALVES], options.where)
-    fitted = rule.fit(table.read(rule.fit_needs) if rule.fit_needs else pl.DataFrame())
-    masker = _Masker(table, fitted, options)
+    masker = _Masker(table, _fit(table, rule), options)
+    _remove_stale(table, options)
     with ThreadPoolExecutor(READERS) as pool:
         shards = list(pool.map(masker.mask, table.stems))
     failed = Counter(read_failed(options.out))
-    for row, repeated in _repeats(shards):
-        shards[row] = masker.mask(shards[row].stem, repeated)
+    rows, before = sum(len(s.uids) for s in shards), sum(failed.values())
+    for at, repeated in _repeats(shards):
+        shards[at] = masker.mask(shards[at].stem, repeated)
         failed["uid_repeated"] += len(repeated)
     kept = Subset(np.concatenate([np.empty(0, DTYPE), *(s.uids[s.keep] for s in shards)]))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
     kept.write(path)
-    rows = sum(len(s.uids) for s in shards)
-    counts = {"in": rows + sum(failed.values()) - failed["uid_repeated"], "kept": len(kept)}
+    counts = {"in": rows + before, "kept": len(kept)}
     counts |= {"dropped": int(sum(s.first.sum() for s in shards)), "failed": sum(failed.values())}
     if counts["in"] != counts["kept"] + counts["dropped"] + counts["failed"]:
         raise AssertionError(f"counts do not add up: {counts}")
-    steps = masker.report(rows - failed["uid_repeated"], shards)
-    selection = Selection(path, counts, {k: v for k, v in sorted(failed.items()) if v}, steps, time.perf_counter() - started)
+    steps = masker.report(counts["kept"] + counts["dropped"], shards)
+    reasons = {status: n for status, n in sorted(failed.items()) if n}
+    selection = Selection(path, counts, reasons, steps, time.perf_counter() - started)
     _write_record(selection, options)
     return selection
+
+
+def _fit(table: Table, rule: Rule) -> Rule:
+    """The rule fitted to every sample of the pool once, in the columns that its fitted parts look at."""
+    if not rule.fit_needs:
+        return rule.fit(pl.DataFrame())
+    frame = table.read(rule.fit_needs | set(HALVES))
+    repeated = later_repeats(frame["uid_hi"].to_numpy(), frame["uid_lo"].to_numpy())
+    if len(repeated):
+        once = np.ones(frame.height, bool)
+        once[repeated] = False
+        frame = frame.filter(pl.Series(once))
+    return rule.fit(frame)
 
 
 class _Masker:
@@ -103,7 +119,10 @@ class _Masker:
         well = np.ones(frame.height, bool)
         well[[] if repeated is None else repeated] = False
         verdicts: dict[int, np.ndarray] = {}
-        masks = [self._once(verdicts, rule, frame) for _, rule in self.steps]
+        try:
+            masks = [self._once(verdicts, rule, frame) for _, rule in self.steps]
+        except UsageError as error:
+            raise UsageError(f"{self.options.where}: shard {stem}: {error}") from error
         blame = np.full(frame.height, -1, np.int32)
         left = well.copy()
         first, alone = np.zeros(len(masks), np.int64), np.zeros(len(masks), np.int64)
@@ -114,7 +133,7 @@ class _Masker:
             first[i], alone[i] = drops.sum(), (well & ~mask).sum()
         blame[~well] = len(masks)
         if self.options.decisions:
-            self._write(stem, frame, left, blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
+            self._write(stem, frame["uid"], blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
         return _Masked(stem, uids, left, first, alone)
 
     @staticmethod
@@ -124,11 +143,11 @@ class _Masker:
             verdicts[id(rule)] = rule.mask(frame)
         return verdicts[id(rule)]
 
-    def _write(self, stem: str, frame: pl.DataFrame, keep: np.ndarray, blame: np.ndarray, leaves: dict[str, np.ndarray]) -> None:
+    def _write(self, stem: str, uids: pl.Series, blame: np.ndarray, leaves: dict[str, np.ndarray]) -> None:
         names = pa.array([path for path, _ in self.steps] + ["uid_repeated", ""])
         codes = pa.array(np.where(blame < 0, len(names) - 1, blame).astype(np.int32))
-        dropped = pa.DictionaryArray.from_arrays(codes, names).cast(pa.string())
-        columns: dict[str, Any] = {"uid": frame["uid"].to_arrow().cast(pa.string()), "keep": pa.array(keep), "dropped_by": dropped}
+        columns: dict[str, Any] = {"uid": uids.to_arrow().cast(pa.string()), "keep": pa.array(blame < 0)}
+        columns["dropped_by"] = pa.DictionaryArray.from_arrays(codes, names).cast(pa.string())
         columns |= {path: pa.array(mask) for path, mask in leaves.items()}
         path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
         with storage.open_atomic(path) as stream:
@@ -143,9 +162,9 @@ class _Masker:
             for _, leaf in walk(rule):
                 for column, values in leaf.thresholds.items():
                     cuts.setdefault(column, []).extend(values)
+            alone = int(sum(s.alone[i] for s in shards))
             step = {"path": path, "rule": rule_name(rule), "text": rule.describe(), "in": rows, "dropped": dropped}
-            step |= {"alone": int(sum(s.alone[i] for s in shards)), "columns": sorted(rule.needs - set(HALVES)), "thresholds": cuts}
-            steps.append(step)
+            steps.append({**step, "alone": alone, "columns": sorted(rule.needs - set(HALVES)), "thresholds": cuts})
             rows -= dropped
         return steps
 
@@ -166,18 +185,19 @@ def _repeats(shards: list[_Masked]) -> list[tuple[int, np.ndarray]]:
     """(shard's position, its rows whose uid stood in the pool before), for the shards that have any."""
     if not shards:
         return []
-    hi = np.concatenate([s.uids["f0"] for s in shards])
-    ordered = np.sort(hi)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return []
-    uids = np.concatenate([s.uids for s in shards])
-    order = sort_order(uids)  # stable: rows of a uid stay in the pool's order
-    same = uids[order[1:]] == uids[order[:-1]]
-    later = np.sort(order[1:][same])
+    later = later_repeats(*(np.concatenate([s.uids[half] for s in shards]) for half in ("f0", "f1")))
     ends = np.cumsum([len(s.uids) for s in shards])
     groups = np.searchsorted(ends, later, "right")
     starts = ends - [len(s.uids) for s in shards]
     return [(int(g), later[groups == g] - starts[g]) for g in np.unique(groups)]
+
+
+def _remove_stale(table: Table, options: SelectOptions) -> None:
+    """Decisions of an earlier run under this name, for shards that get none now: they are not this subset's."""
+    written = set(table.stems) if options.decisions else set()
+    for path in storage.glob(storage.join(options.out, "subsets", options.name, "*.parquet")):
+        if storage.stem(path) not in written and not storage.is_remote(path):
+            os.unlink(path)
 
 
 def read_failed(out: str) -> dict[str, int]:

@@ -134,9 +134,9 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
         with filesystem(path).open(path, "wb") as stream:  # object stores publish on close
             yield stream
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(temporary, "wb") as stream:
             yield stream
             stream.flush()

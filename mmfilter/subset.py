@@ -89,6 +89,16 @@ def sort_order(uids: np.ndarray) -> np.ndarray:
     return order
 
 
+def later_repeats(hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
+    """Ascending positions of the uids (halves, each (n,) uint64) that stood at a smaller position before."""
+    ordered = np.sort(hi)
+    if not (ordered[1:] == ordered[:-1]).any():  # nearly always; far cheaper than an order of both halves
+        return np.empty(0, np.int64)
+    order = np.lexsort((lo, hi))  # stable: a uid's first position comes first
+    same = (hi[order[1:]] == hi[order[:-1]]) & (lo[order[1:]] == lo[order[:-1]])
+    return np.sort(order[1:][same])
+
+
 def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(unique uids, where each one's run starts) of sorted uids."""
     if not len(uids):

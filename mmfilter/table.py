@@ -1,6 +1,7 @@
 """A pool's score table: metadata parquet and added columns, joined on uid, read column by column."""
 
 import io
+import posixpath
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,41 +35,56 @@ class Table:
         return storage.join(self.out, "columns", self.columns[column], f"{stem}.parquet")
 
     def read(self, columns: Iterable[str], stem: str | None = None) -> pl.DataFrame:
-        """The named columns of one shard, or of all of them one after the other.
+        """The named columns, by name, of one shard, or of all of them one after the other.
 
         `uid_hi` and `uid_lo` (uint64) are the uid's halves. Raises UsageError on an unknown column,
-        DataError (file and column named) where a file lacks it.
+        DataError (file and column named) where a file lacks it or holds another type than the others.
         """
         names = sorted(set(columns))
         for name in names:
             if name not in self.columns and name not in HALVES:
-                raise UsageError(
-                    f"{self.metadata}: no column '{name}'{nearest(name, self.columns)} This pool has: {', '.join(sorted(self.columns))}"
-                )
+                known = f"{nearest(name, self.columns)} This pool has: {', '.join(sorted(self.columns))}"
+                raise UsageError(f"{self.metadata}: no column '{name}'{known}")
         if stem is not None:
             return self._read_shard(names, stem)
         with ThreadPoolExecutor(READERS) as pool:
             frames = list(pool.map(lambda s: self._read_shard(names, s), self.stems))
-        return pl.concat(frames) if frames else pl.DataFrame({name: [] for name in names})
+        self._check_types(frames)
+        return pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame({name: [] for name in names})
 
     def _read_shard(self, names: list[str], stem: str) -> pl.DataFrame:
-        wanted = [name for name in names if name not in HALVES]
-        halves = len(wanted) < len(names)
-        base = [name for name in wanted if self.columns[name] == "metadata"]
-        added = [name for name in wanted if self.columns[name] != "metadata"]
+        base = [name for name in names if self.columns.get(name) == "metadata"]
         path = storage.join(self.metadata, f"{stem}.parquet")
-        extra = ["uid"] if (added or halves or not base) and "uid" not in base else []
-        frame = _read_parquet(path, base + extra)
-        for folder in sorted({self.columns[name] for name in added}):
-            here = [name for name in added if self.columns[name] == folder]
-            frame = _join(frame, _read_parquet(storage.join(self.out, "columns", folder, f"{stem}.parquet"), ["uid", *here]))
-        if halves:
+        frame = _read_parquet(path, base if len(base) == len(names) > 0 else sorted({"uid", *base}))
+        for folder in sorted({self.columns[name] for name in names if name not in HALVES} - {"metadata"}):
+            here = [name for name in names if self.columns.get(name) == folder]
+            frame = _join(frame, _read_parquet(self.path(here[0], stem), ["uid", *here]))
+        if not set(HALVES).isdisjoint(names):
             try:
                 hi, lo = parse_halves(frame["uid"])
             except DataError as error:
-                raise DataError(f"{path}: {error}") from error
+                raise DataError(f"{path}: column 'uid': {error}") from error
             frame = frame.with_columns(pl.Series("uid_hi", hi), pl.Series("uid_lo", lo))
-        return frame.select(names) if names else frame.select("uid")
+        return frame.select(names or ["uid"])
+
+    def _check_types(self, frames: list[pl.DataFrame]) -> None:
+        """One kind of value a column over all shards: else a threshold has no one meaning.
+
+        A shard without any value has no type; whole numbers with a null among them are floats to pandas.
+        """
+        first: dict[str, tuple[str, pl.DataType]] = {}
+        for stem, frame in zip(self.stems, frames, strict=True):
+            for name, dtype in frame.schema.items():
+                other, known = first.setdefault(name, (stem, dtype)) if dtype != pl.Null else (stem, dtype)
+                if not _alike(dtype, known):
+                    raise DataError(
+                        f"{self.path(name, stem)}: column '{name}' holds {dtype}, but {known} in shard {other}; "
+                        "compute the column for all shards alike"
+                    )
+
+
+def _alike(a: pl.DataType, b: pl.DataType) -> bool:
+    return a == b or (a.is_numeric() and b.is_numeric() and (a.is_integer() or b.is_integer()))
 
 
 def _join(frame: pl.DataFrame, added: pl.DataFrame) -> pl.DataFrame:
@@ -81,12 +97,17 @@ def _join(frame: pl.DataFrame, added: pl.DataFrame) -> pl.DataFrame:
 def _read_parquet(path: str, columns: list[str]) -> pl.DataFrame:
     try:
         source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        table = pq.read_table(source, columns=columns, use_threads=False, memory_map=False)
+        with pq.ParquetFile(source) as file:
+            have = file.schema_arrow.names
+            table = file.read(columns, use_threads=False) if set(columns) <= set(have) else None
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: is not there, though other shards have one; run what writes it again") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
-    for name in columns:
-        if name not in table.column_names:
-            raise DataError(f"{path}: has no column '{name}' where other shards do; was it written by another run?")
+    if table is None:
+        name = next(name for name in columns if name not in have)
+        hint = f"{nearest(name, have)} It has: {', '.join(have)}"
+        raise DataError(f"{path}: no column '{name}', which other shards have{hint}")
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -99,18 +120,22 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     of ours only committed shards count. Raises UsageError when there is no parquet file.
     """
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
-    stems = {storage.stem(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
-    commits = {storage.stem(path) for path in storage.glob(storage.join(folder, "*.json"))}
+    stems = {_name(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
+    commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
     names = sorted(stems.keys() & commits if commits else stems)
     if not names:
-        raise UsageError(f"{folder}: holds no metadata (*.parquet); embed a pool first, or name DataComp's metadata folder")
+        raise UsageError(f"{folder}: no metadata (*.parquet); embed a pool first, or name DataComp's metadata folder")
     columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")
-    for path in storage.glob(storage.join(out, "columns", "*", f"{names[0]}.parquet")):
-        added = path.rsplit("/", 2)[1]
-        columns.update({name: added for name in _schema(path) if name not in columns})
     if "uid" not in columns:
-        raise DataError(f"{stems[names[0]]}: has no column 'uid'; everything is joined on it")
+        raise DataError(f"{stems[names[0]]}: no column 'uid'{nearest('uid', columns)} Everything is joined on it")
+    added = {path.rsplit("/", 2)[1]: path for path in storage.glob(storage.join(out, "columns", "*", "*.parquet"))}
+    for place, path in added.items():
+        columns.update({name: place for name in _schema(path) if name not in columns})
     return Table(out, folder, tuple(names), columns)
+
+
+def _name(path: str) -> str:
+    return posixpath.splitext(posixpath.basename(path))[0]
 
 
 def _schema(path: str) -> list[str]:

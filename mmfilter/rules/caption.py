@@ -47,7 +47,7 @@ class Caption(Rule):
 
 
 def at_least(text: pl.Expr, words: int) -> pl.Expr:
-    """Whether a text has so many words. A pattern stops at the last one asked for; a long one is slower than a count."""
+    """Whether a text has so many words. A pattern stops at the last one asked for; a long one is slower."""
     if words > LONG:
         return text.str.count_matches(WORD) >= words
     pattern = WORD if words == 1 else rf"(?:{WORD}[\s\x1c-\x1f]+){{{words - 1}}}{WORD}"

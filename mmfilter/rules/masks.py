@@ -11,10 +11,14 @@ def true_mask(table: pl.DataFrame, keep: pl.Expr) -> np.ndarray:
     """(n,) bool: where the expression is true; null counts as false, and a constant holds for every row.
 
     NaN is taken as null first: polars orders it above every number, so that `NaN >= 0.5` would hold.
+    Raises UsageError for an expression that the columns' types do not allow.
     """
     if table.height == 0:
         return np.zeros(0, bool)
-    column = table.lazy().with_columns(cs.float().fill_nan(None)).select(keep.alias("keep")).collect()["keep"]
+    try:
+        column = table.lazy().with_columns(cs.float().fill_nan(None)).select(keep.alias("keep")).collect()["keep"]
+    except pl.exceptions.PolarsError as error:
+        raise UsageError(str(error).splitlines()[0]) from error
     if column.dtype != pl.Boolean:
         raise UsageError(f"it gives {column.dtype}, not true or false")
     mask = np.array(column.fill_null(False).to_numpy(), dtype=bool)

@@ -27,7 +27,7 @@ class Where(Rule):
         try:
             expression = pl.sql_expr(sql)
         except Exception as error:  # polars raises several kinds
-            raise ValueError(f"not an SQL expression over columns: {_line(error)}") from error
+            raise ValueError(f"not an SQL expression over columns: {str(error).splitlines()[0]}") from error
         meta = expression.meta
         if meta.has_multiple_outputs():
             raise ValueError("names columns by a pattern; name each one")
@@ -44,8 +44,8 @@ class Where(Rule):
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         try:
             return true_mask(table, pl.sql_expr(self.sql))
-        except (pl.exceptions.PolarsError, UsageError) as error:
-            raise UsageError(f"where: '{self.sql}' does not work on these columns: {_line(error)}") from error
+        except UsageError as error:
+            raise UsageError(f"'{self.sql}' does not work on these columns: {error}") from error
 
     def describe(self) -> str:
         return self.sql
@@ -64,7 +64,3 @@ def _row_by_row(node: pl.Expr) -> bool:
         return node.meta.is_literal() or node.meta.is_row_separable()
     except pl.exceptions.PolarsError:
         return True
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -48,7 +48,7 @@ class SynthOptions:
         given = dict(self.noise) if isinstance(self.noise, Mapping) else {}
         for kind in given:
             if kind not in KINDS:
-                raise UsageError(f"noise: no kind is called '{kind}'{nearest(kind, KINDS)}. Known: {', '.join(KINDS)}")
+                raise UsageError(f"noise: no kind is called '{kind}'{nearest(kind, KINDS)} Known: {', '.join(KINDS)}")
         rest = 1.0 - sum(share for kind, share in given.items() if kind != "clean")
         if min([rest, *given.values()]) < -1e-9:
             raise UsageError(f"noise: the shares {given} must be at least 0 and sum to at most 1")
