@@ -1,6 +1,7 @@
 """Ray: start a local one or join a cluster, and say how wide a job is."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -64,7 +65,7 @@ def start_ray(address: str | None) -> Any:
         ray.init(
             address=address or "local",
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             runtime_env={"working_dir": empty, "env_vars": {"OMP_NUM_THREADS": "1"}},
             **options,
         )

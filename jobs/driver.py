@@ -87,8 +87,9 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
     from ray.exceptions import RayActorError
     from ray.util import ActorPool
 
-    from .worker import Worker
+    from .worker import Worker as Plain
 
+    Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
     shape = settle(width, len(tasks), ray.cluster_resources())
     setup = Setup(shape.device, shape.threads, shape.batch_size)
     options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": -1, "max_concurrency": shape.overlap}

@@ -65,7 +65,7 @@ def read_attempts(out: str, stem: str) -> dict[str, Any]:
     path = attempts_path(out, stem)
     if not storage.exists(path):
         return {"attempts": 0, "error": ""}
-    return json.loads(storage.read_bytes(path))  # type: ignore[no-any-return]
+    return json.loads(storage.read_bytes(path))
 
 
 def count_attempt(out: str, stem: str, error: str) -> int:
@@ -89,7 +89,7 @@ def load_run(out: str) -> dict[str, Any]:
         beside = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
         hint = nearest(os.path.basename(out.rstrip("/")), beside)
         raise UsageError(f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one")
-    return json.loads(storage.read_bytes(path))  # type: ignore[no-any-return]
+    return json.loads(storage.read_bytes(path))
 
 
 def save_run(out: str, **fields: Any) -> None:

@@ -24,6 +24,6 @@ class Worker:
         """Answers once the worker has loaded everything: why it could not, or None."""
         return self.refusal
 
-    def run(self, number: int, task: Any) -> tuple[str, int, Any]:
+    def run(self, number: int, task: Any) -> tuple[str | None, int, Any]:
         """(this actor's id, the task's number, its result): the driver keeps books by them."""
         return ray.get_runtime_context().get_actor_id(), number, guarded(self.call, task)

@@ -4,7 +4,7 @@ import io
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Decoders that run no other program; EPS, for one, would start Ghostscript."""
@@ -55,7 +55,7 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DecodeError("too_many_pixels", f"the header states too many pixels ({error})") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise _unidentified(data) from error
     except Exception as error:
         raise DecodeError("corrupt_image", f"its header cannot be read ({str(error)[:120] or type(error).__name__})") from error

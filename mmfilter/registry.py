@@ -39,4 +39,4 @@ class Registry:
             hint = nearest(name, table)
             raise UsageError(f"{place}no {self.kind[:-1]} is called '{name}'{hint} Known: {', '.join(sorted(table))}")
         module, _, attribute = table[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(module), attribute)

@@ -3,7 +3,7 @@ in one process, in a notebook or in a Ray actor, with the same bytes as result."
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,6 +119,7 @@ class _Pass:
         self.rows: dict[str, list[Any]] = {name: [] for name in BASE}
         self.parts: dict[str, list[np.ndarray]] = {}
         self.stored = Stored(pa.table({}))
+        self.flying: list[tuple[str, Callable[[], np.ndarray]]] = []  # queued on a device, not waited for yet
 
     def run(self) -> "_Pass":
         pixel_scores = [score for score in self.work.scores if reads_pixels(score)]
@@ -126,6 +127,7 @@ class _Pass:
             self._gather(fed)
             self._embed_images(fed)
             self._score_pixels(fed, pixel_scores)
+        self._land()
         self._embed_texts()
         arrays, scores = self._joined(pixel_scores)
         table = pa.table({name: pa.array(self.rows[name], type=kind) for name, kind in BASE.items()})
@@ -170,10 +172,17 @@ class _Pass:
             self.notes["sha256_mismatch"] += sample.meta.get("sha256", opened.sha256) != opened.sha256
 
     def _embed_images(self, fed: Fed) -> None:
+        """Queue this batch on the device, then wait for the one before it: the device goes from one to the next."""
         started = time.perf_counter()
-        for name, embedder in self.embedders.items():
-            self.parts.setdefault(f"{name}_img", []).append(embedder.images(fed.arrays[embedder.prepare_key]))
+        queued = [(name, e.submit(fed.arrays[e.prepare_key])) for name, e in self.embedders.items()]
+        self._land()
+        self.flying = queued
         self.clock.add("embed_images", started)
+
+    def _land(self) -> None:
+        for name, wait in self.flying:
+            self.parts.setdefault(f"{name}_img", []).append(wait())
+        self.flying = []
 
     def _score_pixels(self, fed: Fed, scores: list[Score]) -> None:
         started = time.perf_counter()

@@ -110,7 +110,7 @@ def write_stored(out: str, stem: str, stored: Stored, failures: list[Failure]) -
     arrays = {name: stored.arrays[name] for name in sorted(stored.arrays)}
     uids = parse_uids(stored.table["uid"].to_pylist())
     with storage.open_atomic(metadata_path(out, stem, "npz")) as stream:
-        np.savez(stream, allow_pickle=False, uid=uids, **arrays)  # type: ignore[arg-type]
+        np.savez(stream, allow_pickle=False, uid=uids, **arrays)
 
 
 def write_failures(out: str, stem: str, failures: list[Failure]) -> None:

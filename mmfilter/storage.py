@@ -115,7 +115,7 @@ def open_read(path: str) -> BinaryIO:
     """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
     if not is_remote(path):
         return open(path, "rb")
-    return filesystem(path).open(path, "rb")  # type: ignore[no-any-return]
+    return filesystem(path).open(path, "rb")
 
 
 def read_bytes(path: str) -> bytes:

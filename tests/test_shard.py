@@ -162,14 +162,14 @@ def test_an_absent_or_empty_shard_is_committed_with_its_losses(tmp_path, tiny_mo
 
 def test_fault_29_embeddings_that_are_not_finite(shard, tmp_path, tiny_model):
     embedder = load("b32", recipe(tiny_model).embed["b32"])
-    real = embedder.images
+    real = embedder.submit
 
     def broken(pixels):
-        rows = real(pixels)
+        rows = real(pixels)()
         rows[2], rows[3], rows[4] = np.nan, np.inf, 0
-        return rows
+        return lambda: rows
 
-    embedder.images = broken
+    embedder.submit = broken
     loaded = recipe(tiny_model, {"clip_similarity": {"model": "b32"}}, "phash")
     report = process_shard(str(shard), work_for(loaded, tmp_path / "out"), {"b32": embedder})
     assert report.failed["embedding_not_finite"] == 3

@@ -19,9 +19,9 @@ def build_rule(node: Any, where: str) -> Rule:
         if not isinstance(value, list):
             raise UsageError(f"{where}.{name}: a list of rules is wanted here, not {value!r}")
         rules = tuple(build_rule(item, f"{where}.{name}[{i}]") for i, item in enumerate(value))
-        return kind(rules=rules)  # type: ignore[no-any-return]
+        return kind(rules=rules)
     if name == "not":
-        return kind(rule=build_rule(value, f"{where}.not"))  # type: ignore[no-any-return]
+        return kind(rule=build_rule(value, f"{where}.not"))
     rule: Rule = build_plug(kind, value, f"{where}.{name}")
     return rule
 
