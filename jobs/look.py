@@ -15,7 +15,7 @@ def add(app: typer.Typer) -> None:
         out: o.OutArg,
         name: o.Name = None,
         labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match).")] = None,
-        samples: Annotated[int, typer.Option(min=1, max=100, help="Thumbnails on each side of a threshold.")] = 8,
+        samples: Annotated[int, typer.Option(min=1, max=100, help="Thumbnails on each side of a threshold.")] = 12,
     ) -> None:
         """OUT/report.html: what each rule kept and dropped, with pictures; one file that opens anywhere."""
         from .outdir import absolute
@@ -38,7 +38,7 @@ def add(app: typer.Typer) -> None:
         print(json.dumps(asdict(found), indent=1, default=str) if as_json else "\n".join(found.lines()))
 
 
-def report_run(out: str, name: str, labels: str | None = None, samples: int = 8) -> str:
+def report_run(out: str, name: str, labels: str | None = None, samples: int = 12) -> str:
     """Write the report of subset `name`; returns its path."""
     from mmfilter.report import ReportOptions, build_report
 

@@ -118,7 +118,7 @@ def _judged(
         for path, keep in row.items()
         if path not in DECIDED
     )
-    places = [f"{stem}/{found_row.get('key') or '?'}" for found_row in found] or [stem]
+    places = [_at(stem, row) for row in found] or [stem]
     places += [_place(table, other, uid) for other in dict.fromkeys(s for s, _ in decided) if other != stem]
     text, url = str(values.get("text") or ""), str(values.get("url") or "")
     status = "kept" if row["keep"] else "dropped"
@@ -149,7 +149,12 @@ def _place(table: Table, stem: str, uid: str) -> str:
 
 
 def _places(rows: list[tuple[str, dict[str, Any]]]) -> tuple[str, ...]:
-    return tuple(f"{stem}/{row.get('key') or '?'}" for stem, row in rows)
+    return tuple(_at(stem, row) for stem, row in rows)
+
+
+def _at(stem: str, row: dict[str, Any]) -> str:
+    """shard/key; the shard alone where no key is known (DataComp's metadata has none)."""
+    return f"{stem}/{row['key']}" if row.get("key") else stem
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_util import RULES, Made, Row, make_out, make_rows, page_of, rows_of
+from report_util import RULES, Made, Row, Rule, make_out, make_rows, page_of, rows_of
 
 from mmfilter.errors import DataError
 from mmfilter.report import ReportOptions, build_report
@@ -68,8 +68,20 @@ def test_threshold_sides_and_bins(made: Made) -> None:
         ("below", str(sum(r["score"] < 0.5 for r in rows)), str(sum(s < 0.5 for s in kept))),
         ("at or above", str(sum(r["score"] >= 0.5 for r in rows)), str(sum(s >= 0.5 for s in kept))),
     ]
-    bins = re.findall(r"<tr><td>[\d.]+</td><td>[\d.]+</td><td>(\d+)</td><td>(\d+)</td></tr>", card)
+    bins = re.findall(r"<tr><td>[\d. to]+</td><td>(\d+)</td><td>(\d+)</td></tr>", card)
     assert (sum(int(k) for k, _ in bins), sum(int(d) for _, d in bins)) == (len(kept), len(rows) - len(kept))
+
+
+def test_an_upper_bound_keeps_its_own_value(tmp_path: Path) -> None:
+    rows = make_rows(tmp_path / "tars", "000", ["a"] * 6, {"words": [1, 2, 3, 3, 4, 5]})
+    rule = Rule("threshold", "words <= 3", lambda row: row["words"] <= 3, ["words"], {"words": [3.0]})
+    text, _ = page_of(make_out(tmp_path / "out", tmp_path / "tars", {"000": rows}, [rule]).out, samples=1)
+    card = text.split('data-column="words"')[1].split("</article>")[0]
+    assert re.findall(r'class="text">([a-z ]+) 3</th><td>(\d)</td>', card) == [("at or below", "4"), ("above", "2")]
+    assert re.findall(r'class="val">(\d)<', card) == ["4", "3"]
+    assert re.findall(r"<tr><td>(\d)</td><td>(\d)</td><td>(\d)</td>", card) == [
+        ("1", "1", "0"), ("2", "1", "0"), ("3", "2", "0"), ("4", "0", "1"), ("5", "0", "1"),
+    ]  # fmt: skip
 
 
 def test_columns_no_rule_looks_at_are_shown_and_text_columns_counted(made: Made) -> None:
@@ -196,7 +208,7 @@ def test_decisions_in_another_order_join_on_uid(made: Made, tmp_path: Path) -> N
     st.lists(st.floats(-1e6, 1e6), max_size=2),
 )
 def test_edges_hold_the_thresholds(values: list[float], cuts: list[float]) -> None:
-    edges = _edges(np.array(values), cuts)
+    edges = _edges(np.array(values), cuts, all(v == round(v) for v in values))
     assert (np.diff(edges) > 0).all() and 2 <= len(edges) <= 62
     if values:
         near = 1e-6 * (edges[1] - edges[0])

@@ -15,7 +15,7 @@ from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
 from . import collect, labels, scores, sheet
-from .charts import Chart, draw_histogram, number
+from .charts import Chart, draw_histogram, exact, number, span
 from .pool import Pool, open_pool, read_failures
 
 
@@ -95,7 +95,9 @@ def _cards(pool: Pool, options: ReportOptions) -> list[ScoreCard]:
         values = pool.floats(column)
         histogram = scores.histogram(pool, column, values, column in ours)
         pairs = [(cut, sheet.beside(pool, values, cut, options.samples, options.seed)) for cut in histogram.cuts]
-        cards.append(ScoreCard(histogram, draw_histogram(histogram), _auc(values, match), pairs))
+        cards.append(
+            ScoreCard(histogram, draw_histogram(histogram), None if histogram.whole else _auc(values, match), pairs)
+        )
     return cards
 
 
@@ -129,7 +131,7 @@ def _render(facts: dict[str, Any]) -> str:
     environment = Environment(
         loader=DictLoader(parts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(n=lambda v: f"{v:,}", num=number, pct=_percent)
+    environment.filters.update(n=lambda v: f"{v:,}", num=number, exact=exact, span=span, pct=_percent)
     # Only this script may run, whatever a caption says: the browser itself refuses every other.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html").render(

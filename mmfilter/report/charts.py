@@ -36,6 +36,11 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.{digits}g}"
 
 
+def exact(value: float) -> str:
+    """A value beside a sample, in five digits however they end: 0.88070."""
+    return number(value) if not math.isfinite(value) or value == round(value) else f"{value:#.5g}"
+
+
 def nice_step(span: float, parts: int) -> float:
     """The step of 1, 2 or 5 times a power of ten that cuts `span` in about `parts`."""
     if span <= 0:
@@ -63,7 +68,7 @@ def draw_histogram(histogram: Histogram) -> Chart:
         _bars("dropped", left, width, histogram.kept / top * HEIGHT, total / top * HEIGHT),
         *(_hover(histogram, i, left[i], width[i]) for i in range(len(total)) if total[i]),
     ]
-    lines = [Tick((cut.value - low) / (high - low) * 100, number(cut.value, 6)) for cut in histogram.cuts]
+    lines = [Tick((histogram.at(cut) - low) / (high - low) * 100, number(cut.value, 5)) for cut in histogram.cuts]
     marks = Markup("").join(
         Markup('<line class="cut" x1="{0:.3f}" x2="{0:.3f}" y1="0" y2="100"/>').format(line.at) for line in lines
     )
@@ -86,9 +91,16 @@ def _bars(name: str, left: np.ndarray, width: np.ndarray, base: np.ndarray, top:
     return Markup('<path class="{}" d="{}"/>').format(name, path)
 
 
+def span(histogram: Histogram, i: int) -> str:
+    """The values of bar i: "0.21 to 0.22", or "4" and "4 to 7" of whole numbers."""
+    low, high = float(histogram.edges[i]), float(histogram.edges[i + 1])
+    if histogram.whole:
+        low, high = low + 0.5, high - 0.5
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
 def _hover(histogram: Histogram, i: int, left: float, width: float) -> Markup:
-    span = f"{number(histogram.edges[i])} to {number(histogram.edges[i + 1])}"
-    told = f"{span}: {histogram.kept[i]:,} kept, {histogram.dropped[i]:,} dropped"
+    told = f"{span(histogram, i)}: {histogram.kept[i]:,} kept, {histogram.dropped[i]:,} dropped"
     return Markup('<rect class="hover" x="{:.2f}" y="0" width="{:.2f}" height="100"><title>{}</title></rect>').format(
         left, width, told
     )
@@ -100,6 +112,6 @@ def _clean(value: float) -> float:
 
 
 def _aria(histogram: Histogram) -> str:
-    cuts = ", ".join(number(cut.value, 6) for cut in histogram.cuts)
+    cuts = ", ".join(number(cut.value, 5) for cut in histogram.cuts)
     told = f"Histogram of {histogram.column}: {histogram.kept.sum():,} kept and {histogram.dropped.sum():,} dropped"
     return f"{told}; threshold {cuts}" if cuts else told

@@ -15,20 +15,36 @@ NOT_SCORES = {"uid", "url", "text", "key", "sha256", "face_bboxes", "offset", "s
 
 @dataclass(frozen=True)
 class Cut:
-    """A threshold's two sides: samples (and how many of them were kept in the end) below, and at or above."""
+    """A threshold's two sides: how many samples, and how many of them were kept in the end.
+
+    A value equal to the threshold is on the side that is kept: above a lower bound, below an `upper` one.
+    """
 
     value: float
-    path: str
     step: int
+    upper: bool
     below: int
     below_kept: int
     above: int
     above_kept: int
 
+    def good(self, values: np.ndarray) -> np.ndarray:
+        """(n,) bool: the values (n,) on the side that is kept."""
+        return values <= self.value if self.upper else values >= self.value
+
+    @property
+    def sides(self) -> list[tuple[str, int, int]]:
+        """(name, samples, kept), from low to high."""
+        below, above = ("at or below", "above") if self.upper else ("below", "at or above")
+        return [(below, self.below, self.below_kept), (above, self.above, self.above_kept)]
+
 
 @dataclass(frozen=True)
 class Histogram:
-    """edges (b + 1,) float64; kept, dropped (b,) int64. Values beyond the edges are in the outer bars."""
+    """edges (b + 1,) float64; kept, dropped (b,) int64. Values beyond the edges are in the outer bars.
+
+    Of `whole` numbers, edges lie halfway between them.
+    """
 
     column: str
     edges: np.ndarray
@@ -39,6 +55,13 @@ class Histogram:
     median: float
     cuts: list[Cut]
     used: bool
+    whole: bool
+
+    def at(self, cut: Cut) -> float:
+        """Where the threshold's line stands on the axis: between whole numbers, not on one."""
+        if not self.whole:
+            return cut.value
+        return float(np.floor(cut.value) + 0.5 if cut.upper else np.ceil(cut.value) - 0.5)
 
 
 @dataclass(frozen=True)
@@ -84,35 +107,38 @@ def histogram(pool: Pool, column: str, values: np.ndarray, used: bool) -> Histog
         for step, rule in enumerate(pool.steps)
         for value in rule.thresholds.get(column, [])
     ]
-    edges = _edges(values[good], [cut.value for cut in cuts])
+    whole = bool((values[good] == np.round(values[good])).all())
+    edges = _edges(values[good], [cut.value for cut in cuts], whole)
     inside = np.clip(values[good].astype(np.float64), edges[0], edges[-1])
     keep = pool.keep[good]
     kept, dropped = (np.histogram(inside[side], edges)[0] for side in (keep, ~keep))
     beyond = int(((values[good] < edges[0]) | (values[good] > edges[-1])).sum())
     median = float(np.median(values[good])) if good.any() else float("nan")
-    return Histogram(column, edges, kept, dropped, int(pool.well.sum() - good.sum()), beyond, median, cuts, used)
+    return Histogram(column, edges, kept, dropped, int(pool.well.sum() - good.sum()), beyond, median, cuts, used, whole)
 
 
 def _cut(pool: Pool, values: np.ndarray, good: np.ndarray, step: int, value: float) -> Cut:
-    above = good & (values >= value)
+    kept = pool.keep & good
+    upper = int((kept & (values < value)).sum()) > int((kept & (values > value)).sum())
+    above = good & ((values > value) if upper else (values >= value))
     below = good & ~above
-    counts = [int(side.sum()) for side in (below, below & pool.keep, above, above & pool.keep)]
-    return Cut(value, pool.steps[step].path, step, *counts)
+    counts = [int(side.sum()) for side in (below, below & kept, above, above & kept)]
+    return Cut(value, step, upper, *counts)
 
 
-def _edges(values: np.ndarray, thresholds: list[float]) -> np.ndarray:
+def _edges(values: np.ndarray, thresholds: list[float], whole: bool) -> np.ndarray:
     """Even bins over the middle 99.8 % and the thresholds; the first threshold lies on an edge.
 
-    Whole numbers get bins of a whole number of them.
+    Whole numbers get bins of a whole number of them, with edges halfway between.
     """
     if not len(values):
         return np.linspace(0.0, 1.0, BINS + 1)
     low, high = (float(v) for v in np.quantile(values, [0.001, 0.999]))
     finite = [t for t in thresholds if np.isfinite(t)]
     low, high = min([low, *finite]), max([high, *finite])
-    whole = bool((values == np.round(values)).all())
     if whole:
-        low, high = np.floor(low), np.floor(high) + 1
+        low, high = np.floor(low) - 0.5, np.ceil(high) + 0.5
+        finite = [np.ceil(t) - 0.5 for t in finite]
         width = float(max(1, np.ceil((high - low) / BINS)))
     else:
         width = (high - low) / (BINS - 2) or max(abs(low) * 0.01, 1e-6)

@@ -47,8 +47,7 @@ def beside(pool: Pool, values: np.ndarray, cut: Cut, n: int, seed: int) -> tuple
 
     values (samples,) float. Ties (a column of whole numbers) are drawn at random by `seed`.
     """
-    up = cut.above_kept >= cut.below_kept
-    right_side = (values >= cut.value) if up else (values < cut.value)
+    right_side = cut.good(values)
     dropped = np.flatnonzero((pool.blame == cut.step) & (~right_side | (values == cut.value)) & np.isfinite(values))
     kept = np.flatnonzero(pool.keep & right_side & np.isfinite(values))
     just = [_nearest(where, values, cut.value, n, seed) for where in (dropped, kept)]
