@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     _remove_stale(table, options)
     with ThreadPoolExecutor(READERS) as pool:
         shards = list(pool.map(masker.mask, table.stems))
-    failed = Counter(read_failed(options.out))
+    failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(len(s.uids) for s in shards), sum(failed.values())
     for at, repeated in _repeats(shards):
         shards[at] = masker.mask(shards[at].stem, repeated)
@@ -200,10 +200,16 @@ def _remove_stale(table: Table, options: SelectOptions) -> None:
             os.unlink(path)
 
 
-def read_failed(out: str) -> dict[str, int]:
-    """Status -> how many samples, over OUT/failures."""
+def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
+    """Status -> how many samples, over OUT/failures: of the shards `stems` and of those that were given up on.
+
+    Other files there are from a pass that was cut short: it will be done again.
+    """
     counts: Counter[str] = Counter()
     for path in storage.glob(storage.join(out, "failures", "*.parquet")):
+        stem = storage.stem(path)
+        if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
+            continue
         with storage.open_read(path) as stream:
             counts.update(pq.read_table(stream, columns=["status"])["status"].to_pylist())
     return dict(counts)
