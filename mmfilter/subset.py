@@ -82,7 +82,7 @@ class Subset:
 
 def sort_order(uids: np.ndarray) -> np.ndarray:
     """Positions that put (n,) DTYPE in order; a structured sort would compare field by field in Python's pace."""
-    order = np.argsort(uids["f0"], kind="stable")
+    order = np.argsort(uids["f0"])
     hi = uids["f0"][order]
     if (hi[1:] == hi[:-1]).any():
         order = np.lexsort((uids["f1"], uids["f0"]))
