@@ -20,7 +20,7 @@ from .plugs import Rule
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, later_repeats
-from .table import HALVES, READERS, Table
+from .table import HALVES, READERS, Group, Table
 from .uids import DTYPE
 from .versions import versions
 
@@ -49,11 +49,12 @@ class Selection:
 
 @dataclass
 class _Masked:
-    """One shard's outcome: all uids, which are kept, and by step how many were dropped."""
+    """The outcome of a group of shards (n rows): all uids, which are kept, and by step how many were dropped."""
 
-    stem: str
-    uids: np.ndarray
-    keep: np.ndarray
+    group: Group
+    hi: np.ndarray  # (n,) uint64
+    lo: np.ndarray
+    keep: np.ndarray  # (n,) bool
     first: np.ndarray  # (steps,) dropped by this step first
     alone: np.ndarray  # (steps,) that the step drops by itself
 
@@ -61,71 +62,92 @@ class _Masked:
 def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     """Write subsets/{name}.npy, .json and decisions. Raises UsageError for a column that is not there.
 
-    A uid that stands in two shards is kept at most once: the first shard's row counts, later rows are
-    failures with the status `uid_repeated`.
+    A uid that stands in the pool twice is kept at most once: its first row, in the shards' order, counts,
+    later rows are failures with the status `uid_repeated`.
     """
     started = time.perf_counter()
     check_columns(rule, [*table.columns, *HALVES], options.where)
-    masker = _Masker(table, _fit(table, rule), options)
+    masker = _Masker(table, rule, options)
     _remove_stale(table, options)
-    with ThreadPoolExecutor(READERS) as pool:
-        shards = list(pool.map(masker.mask, table.stems))
+    masked = masker.run()
     failed = Counter(read_failed(options.out, set(table.stems)))
-    rows, before = sum(len(s.uids) for s in shards), sum(failed.values())
-    for at, repeated in _repeats(shards):
-        shards[at] = masker.mask(shards[at].stem, repeated)
-        failed["uid_repeated"] += len(repeated)
-    kept = Subset(np.concatenate([np.empty(0, DTYPE), *(s.uids[s.keep] for s in shards)]))
+    rows, before = sum(m.group.height for m in masked), sum(failed.values())
+    failed["uid_repeated"] += len(masker.repeated)
+    kept = Subset(_kept(masked))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
     kept.write(path)
     counts = {"in": rows + before, "kept": len(kept)}
-    counts |= {"dropped": int(sum(s.first.sum() for s in shards)), "failed": sum(failed.values())}
+    counts |= {"dropped": int(sum(m.first.sum() for m in masked)), "failed": sum(failed.values())}
     if counts["in"] != counts["kept"] + counts["dropped"] + counts["failed"]:
         raise AssertionError(f"counts do not add up: {counts}")
-    steps = masker.report(counts["kept"] + counts["dropped"], shards)
+    steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
     selection = Selection(path, counts, reasons, steps, time.perf_counter() - started)
     _write_record(selection, options)
     return selection
 
 
-def _fit(table: Table, rule: Rule) -> Rule:
-    """The rule fitted to every sample of the pool once, in the columns that its fitted parts look at."""
-    if not rule.fit_needs:
-        return rule.fit(pl.DataFrame())
-    frame = table.read(rule.fit_needs | set(HALVES))
-    repeated = later_repeats(frame["uid_hi"].to_numpy(), frame["uid_lo"].to_numpy())
-    if len(repeated):
-        once = np.ones(frame.height, bool)
-        once[repeated] = False
-        frame = frame.filter(pl.Series(once))
-    return rule.fit(frame)
-
-
 class _Masker:
-    """Masks one shard after another with fitted rules; safe in threads."""
+    """Fits the rules to the pool, then masks it group by group, safe in threads.
+
+    `seen` is what the fit read of the whole pool, in its order: it is not read again. `repeated` (k,) are the
+    pool's rows, ascending, whose uid stood in an earlier row.
+    """
 
     def __init__(self, table: Table, rule: Rule, options: SelectOptions) -> None:
-        self.table, self.rule, self.options = table, rule, options
-        self.steps = list(_steps(rule))
-        self.leaves = list(walk(rule))
+        self.table, self.options = table, options
+        self.seen = pl.DataFrame()
+        self.repeated = np.empty(0, np.int64)
+        self.rule = self._fit(rule)
+        self.steps = list(_steps(self.rule))
+        self.leaves = list(walk(self.rule))
 
-    def mask(self, stem: str, repeated: np.ndarray | None = None) -> _Masked:
-        """Mask a shard and write its decisions. `repeated` are row numbers that count as failed."""
+    def _fit(self, rule: Rule) -> Rule:
+        """The rule fitted to each sample once, in the columns that its fitted parts look at."""
+        if not rule.fit_needs:
+            return rule.fit(pl.DataFrame())
+        self.seen = self.table.read(rule.fit_needs | set(HALVES))
+        self.repeated = later_repeats(self.seen["uid_hi"].to_numpy(), self.seen["uid_lo"].to_numpy())
+        once = self.seen.filter(pl.Series(self._well(0, self.seen.height))) if len(self.repeated) else self.seen
+        return rule.fit(once)
+
+    def run(self) -> list[_Masked]:
+        """Mask all groups and write their decisions."""
+        groups = self.table.groups()
+        with ThreadPoolExecutor(READERS) as pool:
+            masked = list(pool.map(self._mask, groups))
+        if self.seen.height or not groups:
+            return masked
+        self.repeated = later_repeats(*(np.concatenate([getattr(m, half) for m in masked]) for half in ("hi", "lo")))
+        ends = [group.start + group.height for group in groups]
+        for at in np.unique(np.searchsorted(ends, self.repeated, "right")):
+            masked[at] = self._mask(groups[at])
+        return masked
+
+    def _well(self, start: int, height: int) -> np.ndarray:
+        """(height,) bool: which rows, from the pool's row `start` on, are their uid's first."""
+        well = np.ones(height, bool)
+        low, high = np.searchsorted(self.repeated, [start, start + height])
+        well[self.repeated[low:high] - start] = False
+        return well
+
+    def _read(self, group: Group) -> pl.DataFrame:
         needs = self.rule.needs | set(HALVES) | ({"uid"} if self.options.decisions else set())
-        frame = self.table.read(needs, stem)
-        uids = np.empty(frame.height, DTYPE)
-        uids["f0"], uids["f1"] = frame["uid_hi"].to_numpy(), frame["uid_lo"].to_numpy()
-        well = np.ones(frame.height, bool)
-        well[[] if repeated is None else repeated] = False
+        here = self.seen.select(sorted(needs & set(self.seen.columns))).slice(group.start, group.height)
+        rest = needs - set(here.columns)
+        frame = self.table.read(rest, group.stems) if rest else here
+        return frame.hstack(here.get_columns()) if rest and here.width else frame
+
+    def _mask(self, group: Group) -> _Masked:
+        frame, well = self._read(group), self._well(group.start, group.height)
         verdicts: dict[int, np.ndarray] = {}
         try:
             masks = [self._once(verdicts, rule, frame) for _, rule in self.steps]
         except UsageError as error:
-            raise UsageError(f"{self.options.where}: shard {stem}: {error}") from error
-        blame = np.full(frame.height, -1, np.int32)
-        left = well.copy()
+            shards = " to ".join(dict.fromkeys([group.stems[0], group.stems[-1]]))
+            raise UsageError(f"{self.options.where}: shard {shards}: {error}") from error
         first, alone = np.zeros(len(masks), np.int64), np.zeros(len(masks), np.int64)
+        blame, left = np.full(group.height, -1, np.int32), well.copy()
         for i, mask in enumerate(masks):
             drops = left & ~mask
             blame[drops] = i
@@ -133,8 +155,8 @@ class _Masker:
             first[i], alone[i] = drops.sum(), (well & ~mask).sum()
         blame[~well] = len(masks)
         if self.options.decisions:
-            self._write(stem, frame["uid"], blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
-        return _Masked(stem, uids, left, first, alone)
+            self._write(group, frame["uid"], blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
+        return _Masked(group, frame["uid_hi"].to_numpy(), frame["uid_lo"].to_numpy(), left, first, alone)
 
     @staticmethod
     def _once(verdicts: dict[int, np.ndarray], rule: Rule, frame: pl.DataFrame) -> np.ndarray:
@@ -143,26 +165,29 @@ class _Masker:
             verdicts[id(rule)] = rule.mask(frame)
         return verdicts[id(rule)]
 
-    def _write(self, stem: str, uids: pl.Series, blame: np.ndarray, leaves: dict[str, np.ndarray]) -> None:
+    def _write(self, group: Group, uids: pl.Series, blame: np.ndarray, leaves: dict[str, np.ndarray]) -> None:
         names = pa.array([path for path, _ in self.steps] + ["uid_repeated", ""])
         codes = pa.array(np.where(blame < 0, len(names) - 1, blame).astype(np.int32))
         columns: dict[str, Any] = {"uid": uids.to_arrow().cast(pa.string()), "keep": pa.array(blame < 0)}
         columns["dropped_by"] = pa.DictionaryArray.from_arrays(codes, names).cast(pa.string())
         columns |= {path: pa.array(mask) for path, mask in leaves.items()}
-        path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
-        with storage.open_atomic(path) as stream:
-            pq.write_table(pa.table(columns), stream, compression="zstd")
+        decisions, start = pa.table(columns), 0
+        for stem, rows in zip(group.stems, group.rows, strict=True):
+            path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
+            with storage.open_atomic(path) as stream:
+                pq.write_table(decisions.slice(start, rows), stream, compression="zstd")
+            start += rows
 
-    def report(self, rows: int, shards: list[_Masked]) -> list[dict[str, Any]]:
+    def report(self, rows: int, masked: list[_Masked]) -> list[dict[str, Any]]:
         """The waterfall: each step with what came in, what it dropped first, what it drops alone."""
         steps = []
         for i, (path, rule) in enumerate(self.steps):
-            dropped = int(sum(s.first[i] for s in shards))
+            dropped = int(sum(m.first[i] for m in masked))
             cuts: dict[str, list[float]] = {}
             for _, leaf in walk(rule):
                 for column, values in leaf.thresholds.items():
                     cuts.setdefault(column, []).extend(values)
-            alone = int(sum(s.alone[i] for s in shards))
+            alone = int(sum(m.alone[i] for m in masked))
             step = {"path": path, "rule": rule_name(rule), "text": rule.describe(), "in": rows, "dropped": dropped}
             steps.append({**step, "alone": alone, "columns": sorted(rule.needs - set(HALVES)), "thresholds": cuts})
             rows -= dropped
@@ -181,15 +206,12 @@ def _steps(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield (inner[0][0] if len(inner) == 1 else name), rule
 
 
-def _repeats(shards: list[_Masked]) -> list[tuple[int, np.ndarray]]:
-    """(shard's position, its rows whose uid stood in the pool before), for the shards that have any."""
-    if not shards:
-        return []
-    later = later_repeats(*(np.concatenate([s.uids[half] for s in shards]) for half in ("f0", "f1")))
-    ends = np.cumsum([len(s.uids) for s in shards])
-    groups = np.searchsorted(ends, later, "right")
-    starts = ends - [len(s.uids) for s in shards]
-    return [(int(g), later[groups == g] - starts[g]) for g in np.unique(groups)]
+def _kept(masked: list[_Masked]) -> np.ndarray:
+    """(k,) DTYPE of the uids that are kept, in the pool's order."""
+    uids = np.empty(sum(int(m.keep.sum()) for m in masked), DTYPE)
+    for half, name in (("f0", "hi"), ("f1", "lo")):
+        uids[half] = np.concatenate([np.empty(0, np.uint64), *(getattr(m, name)[m.keep] for m in masked)])
+    return uids
 
 
 def _remove_stale(table: Table, options: SelectOptions) -> None:

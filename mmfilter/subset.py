@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from . import storage
 from .errors import DataError
@@ -82,7 +83,7 @@ class Subset:
 
 def sort_order(uids: np.ndarray) -> np.ndarray:
     """Positions that put (n,) DTYPE in order; a structured sort would compare field by field in Python's pace."""
-    order = np.argsort(uids["f0"], kind="stable")
+    order = np.argsort(uids["f0"])
     hi = uids["f0"][order]
     if (hi[1:] == hi[:-1]).any():
         order = np.lexsort((uids["f1"], uids["f0"]))
@@ -91,7 +92,7 @@ def sort_order(uids: np.ndarray) -> np.ndarray:
 
 def later_repeats(hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
     """Ascending positions of the uids (halves, each (n,) uint64) that stood at a smaller position before."""
-    ordered = np.sort(hi)
+    ordered = pl.Series(hi).sort().to_numpy()  # all cores; numpy's takes one
     if not (ordered[1:] == ordered[:-1]).any():  # nearly always; far cheaper than an order of both halves
         return np.empty(0, np.int64)
     order = np.lexsort((lo, hi))  # stable: a uid's first position comes first

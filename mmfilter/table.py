@@ -2,9 +2,9 @@
 
 import io
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
@@ -16,7 +16,8 @@ from .errors import DataError, UsageError, nearest
 from .uids import parse_halves
 
 HALVES = ("uid_hi", "uid_lo")
-READERS = 4  # threads; the parquet readers release the GIL
+READERS = 2  # threads; what they call has threads of its own
+GROUP = 200_000  # rows that are masked at once: enough that a call costs nothing, some 40 MB with captions
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Table:
             return storage.join(self.metadata, f"{stem}.parquet")
         return storage.join(self.out, "columns", self.columns[column], f"{stem}.parquet")
 
-    def read(self, columns: Iterable[str], stem: str | None = None) -> pl.DataFrame:
-        """The named columns, by name, of one shard, or of all of them one after the other.
+    def read(self, columns: Iterable[str], stems: str | Sequence[str] | None = None) -> pl.DataFrame:
+        """The named columns, by name, of a shard or of several (default: all), one after the other.
 
         `uid_hi` and `uid_lo` (uint64) are the uid's halves. Raises UsageError on an unknown column,
         DataError (file and column named) where a file lacks it or holds another type than the others.
@@ -45,11 +46,31 @@ class Table:
             if name not in self.columns and name not in HALVES:
                 known = f"{nearest(name, self.columns)} This pool has: {', '.join(sorted(self.columns))}"
                 raise UsageError(f"{self.metadata}: no column '{name}'{known}")
-        if stem is not None:
-            return self._read_shard(names, stem)
+        stems = self.stems if stems is None else [stems] if isinstance(stems, str) else stems
+        frame = self._read_together(names, stems) if len(stems) > 1 else None
+        return self._read_apart(names, stems) if frame is None else frame
+
+    def _read_together(self, names: list[str], stems: Sequence[str]) -> pl.DataFrame | None:
+        """Many shards in one call of polars' reader, twice as fast as each alone.
+
+        None where that does not do: remote files, added columns, or shards that differ or are damaged.
+        """
+        if storage.is_remote(self.metadata) or any(self.columns.get(name, "metadata") != "metadata" for name in names):
+            return None
+        halves = not set(HALVES).isdisjoint(names)
+        wanted = sorted({*names, *(["uid"] if halves or not names else [])} - set(HALVES))
+        paths = [storage.join(self.metadata, f"{stem}.parquet") for stem in stems]
+        try:
+            frame = pl.read_parquet(paths, columns=wanted, glob=False, hive_partitioning=False)
+            return _with_halves(frame, halves).select(names or ["uid"])
+        except (pl.exceptions.PolarsError, OSError, DataError):
+            return None
+
+    def _read_apart(self, names: list[str], stems: Sequence[str]) -> pl.DataFrame:
+        """Shard by shard, so that an error names its file."""
         with ThreadPoolExecutor(READERS) as pool:
-            frames = list(pool.map(lambda s: self._read_shard(names, s), self.stems))
-        self._check_types(frames)
+            frames = list(pool.map(lambda stem: self._read_shard(names, stem), stems))
+        self._check_types(frames, stems)
         return pl.concat(frames, how="vertical_relaxed") if frames else pl.DataFrame({name: [] for name in names})
 
     def _read_shard(self, names: list[str], stem: str) -> pl.DataFrame:
@@ -59,21 +80,30 @@ class Table:
         for folder in sorted({self.columns[name] for name in names if name not in HALVES} - {"metadata"}):
             here = [name for name in names if self.columns.get(name) == folder]
             frame = _join(frame, _read_parquet(self.path(here[0], stem), ["uid", *here]))
-        if not set(HALVES).isdisjoint(names):
-            try:
-                hi, lo = parse_halves(frame["uid"])
-            except DataError as error:
-                raise DataError(f"{path}: column 'uid': {error}") from error
-            frame = frame.with_columns(pl.Series("uid_hi", hi), pl.Series("uid_lo", lo))
-        return frame.select(names or ["uid"])
+        try:
+            return _with_halves(frame, not set(HALVES).isdisjoint(names)).select(names or ["uid"])
+        except DataError as error:
+            raise DataError(f"{path}: column 'uid': {error}") from error
 
-    def _check_types(self, frames: list[pl.DataFrame]) -> None:
+    def groups(self) -> list["Group"]:
+        """All shards, in order, in groups of about `GROUP` rows. Raises DataError."""
+        with ThreadPoolExecutor(READERS) as pool:
+            rows = pool.map(lambda stem: _rows(storage.join(self.metadata, f"{stem}.parquet")), self.stems)
+            groups: list[Group] = []
+            for stem, n in zip(self.stems, rows, strict=True):
+                if not groups or groups[-1].height >= GROUP:
+                    groups.append(Group(sum(group.height for group in groups)))
+                groups[-1].stems.append(stem)
+                groups[-1].rows.append(n)
+        return groups
+
+    def _check_types(self, frames: list[pl.DataFrame], stems: Sequence[str]) -> None:
         """One kind of value a column over all shards: else a threshold has no one meaning.
 
         A shard without any value has no type; whole numbers with a null among them are floats to pandas.
         """
         first: dict[str, tuple[str, pl.DataType]] = {}
-        for stem, frame in zip(self.stems, frames, strict=True):
+        for stem, frame in zip(stems, frames, strict=True):
             for name, dtype in frame.schema.items():
                 other, known = first.setdefault(name, (stem, dtype)) if dtype != pl.Null else (stem, dtype)
                 if not _alike(dtype, known):
@@ -81,6 +111,26 @@ class Table:
                         f"{self.path(name, stem)}: column '{name}' holds {dtype}, but {known} in shard {other}; "
                         "compute the column for all shards alike"
                     )
+
+
+@dataclass
+class Group:
+    """Shards that are read and masked together; `start` is where its first row stands in the pool."""
+
+    start: int
+    stems: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def height(self) -> int:
+        return sum(self.rows)
+
+
+def _with_halves(frame: pl.DataFrame, halves: bool) -> pl.DataFrame:
+    if not halves:
+        return frame
+    hi, lo = parse_halves(frame["uid"])
+    return frame.with_columns(pl.Series("uid_hi", hi), pl.Series("uid_lo", lo))
 
 
 def _alike(a: pl.DataType, b: pl.DataType) -> bool:
@@ -139,8 +189,16 @@ def _name(path: str) -> str:
 
 
 def _schema(path: str) -> list[str]:
+    return list(_footer(path).schema.to_arrow_schema().names)
+
+
+def _rows(path: str) -> int:
+    return int(_footer(path).num_rows)
+
+
+def _footer(path: str) -> pq.FileMetaData:
     try:
         with storage.open_read(path) as stream:
-            return list(pq.read_schema(stream).names)
+            return pq.read_metadata(stream)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error

@@ -16,7 +16,8 @@ def true_mask(table: pl.DataFrame, keep: pl.Expr) -> np.ndarray:
     if table.height == 0:
         return np.zeros(0, bool)
     try:
-        column = table.lazy().with_columns(cs.float().fill_nan(None)).select(keep.alias("keep")).collect()["keep"]
+        looked_at = table.select(sorted(set(keep.meta.root_names()))).with_columns(cs.float().fill_nan(None))
+        column = looked_at.select(keep.alias("keep"))["keep"]
     except pl.exceptions.PolarsError as error:
         raise UsageError(str(error).splitlines()[0]) from error
     if column.dtype != pl.Boolean:
