@@ -163,7 +163,7 @@ class _Window:
 
     def _changed(self, how: str) -> DataError:
         path = self.sources[self.number].path
-        return DataError(f"{path}: it changed since it was indexed: {how}. Put it back, or start again in another folder")
+        return DataError(f"{path}: it changed since it was indexed: {how}. Put it back, or take another folder")
 
     def close(self) -> None:
         if self.stream is not None:

@@ -78,4 +78,3 @@ def name_check(name: str) -> int:
     """
     raw = name.lower().encode("utf-8", "surrogateescape")
     return zlib.crc32(raw) if len(raw) <= 100 and raw.isascii() else 0
-

@@ -124,13 +124,13 @@ def load(data: bytes, path: str) -> np.ndarray:
         try:
             array = np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"{path}: not a subset ({error}); it must be a one-dimensional .npy of dtype u8,u8") from error
+            raise DataError(f"{path}: not a subset ({error}); it must be a .npy of dtype u8,u8") from error
     elif len(data) % DTYPE.itemsize == 0:
         array = np.frombuffer(data, DTYPE)
     else:
         raise DataError(f"{path}: not a subset: neither .npy nor raw pairs of uint64 ({len(data)} bytes)")
     if array.ndim != 1 or array.dtype != DTYPE:
-        raise DataError(f"{path}: has dtype {array.dtype} and shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
+        raise DataError(f"{path}: dtype {array.dtype}, shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
     return array
 
 
@@ -140,7 +140,8 @@ def check(uids: np.ndarray, path: str) -> np.ndarray:
     falls = (hi[1:] < hi[:-1]) | ((hi[1:] == hi[:-1]) & (lo[1:] < lo[:-1]))
     if falls.any():
         at = int(np.flatnonzero(falls)[0]) + 1
-        raise DataError(f"{path}: not sorted (at row {at}). Sort it once: `mmfilter subset {path} --sort --write sorted.npy`")
+        todo = f"Sort it once: `mmfilter subset {path} --sort --write sorted.npy`"
+        raise DataError(f"{path}: not sorted (at row {at}). {todo}")
     return uids
 
 

@@ -84,7 +84,7 @@ def test_fault_30_a_named_shard_that_is_absent_is_an_error(pool):
         (lambda data: b"", "lost"),
         (lambda data: data[: len(data) // 2], "lost"),
         (lambda data: b"\x1f\x8b" + bytes(5000), "lost"),
-        (lambda data: data[:512] + b"\xff" * 4096 + data[4608:], "lost"),
+        (lambda data: data[:512] + b"\xff" * 4096 + data[4608:], "corrupt_header"),
     ],
 )
 def test_damage_is_an_error_and_samples_are_counted(pool, damage, what):
