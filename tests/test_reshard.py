@@ -24,6 +24,8 @@ from mmfilter.reshard import begin, finish, reshard, write_output
 from mmfilter.reshard_plan import ReshardOptions, plan_output
 from mmfilter.shard_index import index_shard
 from mmfilter.subset import Subset
+from mmfilter.tar import header
+from mmfilter.tar_headers import headers
 
 SMALL = ReshardOptions(max_samples=4)
 
@@ -241,6 +243,17 @@ def test_an_input_that_vanished_is_an_error(tmp_path, pool):
     (tmp_path / "pool" / "00000000.tar").unlink()
     with pytest.raises(DataError, match="is not now"):
         write_output(plan.shards[0], str(out))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=120), st.integers(0, 2**40))
+    )
+)
+def test_headers_at_once_are_the_headers_one_by_one(rows):
+    sizes = np.array([size for _, size in rows], np.int64)
+    assert list(headers([name for name, _ in rows], sizes)) == [header(name, size) for name, size in rows]
 
 
 def test_another_plan_in_the_folder_is_refused(tmp_path, pool):
