@@ -233,7 +233,7 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
         if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
             continue
         with storage.open_read(path) as stream:
-            counts.update(pq.read_table(stream, columns=["status"])["status"].to_pylist())
+            counts.update(pq.read_table(stream, columns=["status"], use_threads=False)["status"].to_pylist())
     return dict(counts)
 
 
