@@ -105,7 +105,8 @@ def test_statuses_are_listed() -> None:
 
 
 def test_the_readmes_score_works() -> None:
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text(ROOT / "README.md"), re.DOTALL) if "class " in block]
+    blocks = re.findall(r"```python\n(.*?)```", text(ROOT / "README.md"), re.DOTALL)
+    (code,) = [block for block in blocks if "class " in block]
     namespace: dict[str, Any] = {}
     exec(code, namespace)
     score = namespace["Sharpness"](side=64)
