@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=6000)
     parser.add_argument("--per-shard", type=int, default=500)
+    parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     import torch
 
@@ -54,10 +55,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         generate(f"{root}/pool", SynthOptions(args.samples, args.per_shard, seed=5, workers=os.cpu_count() or 1))
         paths = expand(f"{root}/pool")
-        _, alone = work_seconds(recipe, paths, f"{root}/a", Width(local=True))
         started = timed(lambda: start_ray(None))
-        ready, one = work_seconds(recipe, paths, f"{root}/b", Width(workers=1, gpus=0))
-        _, two = work_seconds(recipe, paths, f"{root}/c", Width(workers=2, gpus=0))
+        widths = {"alone": Width(local=True), "one": Width(workers=1, gpus=0), "two": Width(workers=2, gpus=0)}
+        best, ready = dict.fromkeys(widths, float("inf")), 0.0
+        for turn in range(args.repeat):  # interleaved: Ray's own start-up still takes a core for a while
+            for name, width in widths.items():
+                first, seconds = work_seconds(recipe, paths, f"{root}/{name}{turn}", width)
+                best[name], ready = min(best[name], seconds), ready or first * (name == "one")
+        alone, one, two = best.values()
         embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0))
         again = timed(lambda: embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0)))
         rules = timed(lambda: select_subset(recipe, f"{root}/d", "demo"))
