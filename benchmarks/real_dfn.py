@@ -66,7 +66,8 @@ def photographs(data: str) -> np.ndarray:
     return np.stack(pixels)
 
 
-def main() -> None:
+def arguments_of(words: list[str] | None = None) -> argparse.Namespace:
+    """The settings, by default those that were validated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("MMFILTER_DATA", "../shared/data"))
     parser.add_argument("--validate", action="store_true")
@@ -79,7 +80,11 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    arguments = arguments_of()
     with tempfile.TemporaryDirectory() as out:
         report = fit(arguments.data, out, arguments)
         if arguments.validate:
