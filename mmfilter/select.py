@@ -2,9 +2,11 @@
 
 import json
 import os
+import posixpath
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
+from .decisions import read_parquet
 from .errors import UsageError
 from .plugs import Rule
 from .rules import check_columns, walk
@@ -23,6 +26,8 @@ from .subset import Subset, later_repeats
 from .table import HALVES, READERS, Group, Table
 from .uids import DTYPE
 from .versions import versions
+
+NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,13 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     later rows are failures with the status `uid_repeated`.
     """
     started = time.perf_counter()
+    if not NAME.fullmatch(options.name):  # it becomes a file and a folder: '../metadata' would be written over
+        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{options.name}'; give another --name")
     check_columns(rule, [*table.columns, *HALVES], options.where)
     masker = _Masker(table, rule, options)
     _remove_stale(table, options)
     masked = masker.run()
-    failed = Counter(read_failed(options.out))
+    failed = Counter(read_failed(options.out, table.stems))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
     failed["uid_repeated"] += len(masker.repeated)
     kept = Subset(_kept(masked))
@@ -222,12 +229,16 @@ def _remove_stale(table: Table, options: SelectOptions) -> None:
             os.unlink(path)
 
 
-def read_failed(out: str) -> dict[str, int]:
-    """Status -> how many samples, over OUT/failures."""
+def read_failed(out: str, stems: Iterable[str]) -> dict[str, int]:
+    """Status -> how many samples, over OUT/failures of these shards: one that is not committed counts in nothing.
+
+    Raises DataError.
+    """
     counts: Counter[str] = Counter()
+    wanted = set(stems)
     for path in storage.glob(storage.join(out, "failures", "*.parquet")):
-        with storage.open_read(path) as stream:
-            counts.update(pq.read_table(stream, columns=["status"])["status"].to_pylist())
+        if posixpath.basename(path).removesuffix(".parquet") in wanted:
+            counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
     return dict(counts)
 
 
