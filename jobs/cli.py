@@ -1,5 +1,6 @@
 """`mmfilter`: one command, a verb for everything a person can start."""
 
+import signal
 import sys
 from types import ModuleType
 
@@ -37,15 +38,29 @@ def rooms_are_ours() -> None:
             raise SystemExit(1)
 
 
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM; no KeyboardInterrupt, which the command-line library answers in its own way."""
+
+    def __init__(self, number: int) -> None:
+        self.code = INTERRUPTED if number == signal.SIGINT else 128 + number
+
+
+def _stop(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough; what follows is the way out
+    raise Stopped(number)
+
+
 def main() -> None:
-    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C."""
+    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
     rooms_are_ours()
     register()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(stopped.code) from None

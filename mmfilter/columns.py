@@ -69,7 +69,7 @@ class StoredBatch(Mapping[str, Any]):
         if added["uid"].to_pylist() != uids:  # made before a later pass set rows aside
             where = {uid: row for row, uid in enumerate(added["uid"].to_pylist())}
             if lost := next((uid for uid in uids if uid not in where), None):
-                raise DataError(f"{path}: has no row for uid {lost} of its shard; delete it and run `mmfilter score` again")
+                raise DataError(f"{path}: has no row for uid {lost} of its shard; delete it and score again")
             added = added.take([where[uid] for uid in uids])
         return _plain(added[column])
 

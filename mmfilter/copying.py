@@ -1,6 +1,7 @@
 """Copy members from tars into a new one: large reads, and each header checked before its bytes are believed."""
 
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -9,8 +10,8 @@ import numpy as np
 from . import storage
 from .errors import DataError
 from .reshard_plan import OutputShard, Source
-from .shard_index import name_check
-from .tar import BLOCK, END, header, pad, parse_block
+from .tar import BLOCK, END, ZERO
+from .tar_headers import headers
 from .uids import format_uids
 
 WINDOW = 1 << 20  # bytes read at once
@@ -22,7 +23,7 @@ NEAR = 1 << 16  # bytes; members with no more than this between them are read in
 class _Move(NamedTuple):
     """One member to copy. `until` is where the run of near members ends in the source: read ahead to there."""
 
-    name: str  # in the new tar
+    header: bytes  # in the new tar
     source: int
     offset: int
     size: int
@@ -36,13 +37,17 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
     window = _Window(shard.sources, gather.flush)
     try:
         for move in _moves(shard):
-            window.open(move.source)
-            window.check(move)
-            gather.add(header(move.name, move.size))
-            for at in range(0, move.size, WINDOW):
-                end = move.offset + min(move.size, at + WINDOW)
-                gather.add(window.read(move.offset + at, end, move.until))
-            gather.add(pad(move.size))
+            if move.source != window.number:
+                window.open(move.source)
+            start, end = move.offset - BLOCK, move.offset + move.size
+            part = window.read(start, min(end, start + WINDOW), move.until)
+            if zlib.crc32(part[:BLOCK]) != move.check:
+                raise window.changed(f"the header at byte {start} is another")
+            gather.add(move.header)
+            gather.add(part[BLOCK:])
+            for at in range(start + WINDOW, end, WINDOW):
+                gather.add(window.read(at, min(end, at + WINDOW), move.until))
+            gather.add(ZERO[: -move.size % BLOCK])
         gather.add(END)
         gather.flush()
         window.verify()
@@ -82,16 +87,20 @@ class _Gather:
 def _moves(shard: OutputShard) -> Iterator[_Move]:
     """The members in the new tar's order."""
     members, count = shard.members, np.diff(shard.first)
-    keys = [f"{uid}-{j}" for uid, j in zip(format_uids(shard.uids), shard.copy.tolist(), strict=True)]
-    row = np.repeat(np.arange(len(keys)), count).tolist()
     source = np.repeat(shard.source, count)
     start, end = members["offset"] - BLOCK, members["offset"] + members["size"]
     parted = (source[1:] != source[:-1]) | (start[1:] < end[:-1]) | (start[1:] - end[:-1] > NEAR)
     last = np.flatnonzero(np.append(parted, True)[: len(members)])  # each run's last member
     until = end[last][np.searchsorted(last, np.arange(len(members)))]
-    table = (source, members["offset"], members["size"], members["name"], until, members["extension"])
-    for i, (s, offset, size, check, u, e) in enumerate(zip(*(c.tolist() for c in table), strict=True)):
-        yield _Move(f"{keys[row[i]]}.{shard.extensions[e]}", s, offset, size, check, u)
+    columns = (source, members["offset"], members["size"], members["check"], until)
+    return map(_Move, headers(_names(shard), members["size"]), *(column.tolist() for column in columns))
+
+
+def _names(shard: OutputShard) -> list[str]:
+    """Each member's new name: `{uid}-{j}.{extension}`."""
+    keys = [f"{uid}-{j}." for uid, j in zip(format_uids(shard.uids), shard.copy.tolist(), strict=True)]
+    row = np.repeat(np.arange(len(keys)), np.diff(shard.first)).tolist()
+    return [keys[r] + shard.extensions[e] for r, e in zip(row, shard.members["extension"].tolist(), strict=True)]
 
 
 class _Window:
@@ -129,7 +138,7 @@ class _Window:
         except OSError as error:
             raise DataError(f"{source.path}: it was there when it was indexed, and is not now ({error})") from error
         if now != source.identity:
-            raise self._changed(f"it was {source.identity} and is {now}")
+            raise self.changed(f"it was {source.identity} and is {now}")
 
     def read(self, start: int, end: int, until: int) -> memoryview:
         """Bytes [start, end) of the source, at most WINDOW; a read goes on towards `until`."""
@@ -149,21 +158,14 @@ class _Window:
         while got < len(part):
             n = self.stream.readinto(part[got:])  # type: ignore[attr-defined]
             if not n:
-                raise self._changed(f"it ends before byte {end}")
+                raise self.changed(f"it ends before byte {end}")
             got += n
         self.start, self.end, self.base = start, end, self.used
         self.used += len(part)
 
-    def check(self, move: _Move) -> None:
-        """The block before the data is the header that was indexed."""
-        at = move.offset - BLOCK
-        found = parse_block(bytes(self.read(at, move.offset, move.until)))
-        if found is None or found[1] != move.size or (move.check and name_check(found[0]) != move.check):
-            raise self._changed(f"the header at byte {at} is another")
-
-    def _changed(self, how: str) -> DataError:
+    def changed(self, how: str) -> DataError:
         path = self.sources[self.number].path
-        return DataError(f"{path}: it changed since it was indexed: {how}. Put it back, or start again in another folder")
+        return DataError(f"{path}: it changed since it was indexed: {how}. Put it back, or take another folder")
 
     def close(self) -> None:
         if self.stream is not None:

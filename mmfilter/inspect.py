@@ -2,6 +2,8 @@
 
     report = combine([inspect_shard(path) for path in expand("pool/")])
     print("\\n".join(report.lines()))
+
+A finding is an error (data is lost, or will be), a warning (samples are set aside) or a note.
 """
 
 import json
@@ -77,8 +79,13 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     size = storage.size(path) if storage.exists(path) else 0
     failed = Counter(failure.status for failure in failures)
     found = _of_samples(storage.stem(path), failures) + _of_notes(storage.stem(path), notes, failed)
-    present = len(uids) + sum(bool(f.key) and f.status not in ("lost", "key_repeated") for f in failures)
-    return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found + _of_sidecars(path, present))
+    told = len(uids) + sum(_told(failure) for failure in failures)
+    return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found + _of_sidecars(path, told))
+
+
+def _told(failure: Failure) -> bool:
+    """Whether a failure stands for one sample that the sidecars may tell of."""
+    return failure.status == "lost" or (bool(failure.key) and failure.status != "key_repeated")
 
 
 def _of_samples(stem: str, failures: list[Failure]) -> list[Finding]:
@@ -110,23 +117,25 @@ def _samples(count: int) -> str:
     return f"{count:,} sample{'s' * (count != 1)}"
 
 
-def _of_sidecars(path: str, present: int) -> list[Finding]:
-    """Stats and parquet beside a tar that holds `present` samples, well or not."""
+def _of_sidecars(path: str, told: int) -> list[Finding]:
+    """Stats and parquet beside a tar with `told` samples: well, failed, or already told to be lost."""
     stem, base = storage.stem(path), path.removesuffix(".tar")
     found = []
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
         found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
-    elif (stated := _stated(f"{base}_stats.json")) != present:
-        text = f"{stem}_stats.json tells of {stated} samples, the tar holds {present}"
-        found.append(Finding("error", "stats_unlike_tar", stem, 1, text, "tools that count by the stats go wrong; " + RESTORE))
+    elif (stated := _stated(f"{base}_stats.json")) != told:
+        text = f"{stem}_stats.json tells of {stated} samples; there are {told}"
+        todo = "tools that count by the stats go wrong; " + RESTORE
+        found.append(Finding("error", "stats_unlike_tar", stem, 1, text, todo))
     if not storage.exists(f"{base}.parquet"):
         todo = "only needed to say which samples are lost when the tar is damaged"
         found.append(Finding("note", "no_parquet", stem, 1, f"no {stem}.parquet", todo))
     elif not isinstance(keys := expected_keys(path), dict):
-        found.append(Finding("warning", "parquet_unreadable", stem, 1, f"{stem}.parquet cannot be read, or has no keys", RESTORE))
-    elif len(keys) != present:
-        text = f"{stem}.parquet tells of {len(keys)} samples, the tar holds {present}"
+        text = f"{stem}.parquet cannot be read, or has no keys"
+        found.append(Finding("warning", "parquet_unreadable", stem, 1, text, RESTORE))
+    elif len(keys) != told:
+        text = f"{stem}.parquet tells of {len(keys)} samples; there are {told}"
         found.append(Finding("error", "parquet_unlike_tar", stem, 1, text, "joins by row go wrong; " + RESTORE))
     return found
 

@@ -19,7 +19,7 @@ Batch = Mapping[str, Sequence[Any]]
 class Plug(BaseModel):
     """Fields are the plug's parameters in a recipe; unknown ones are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ignored_types=(tuple, frozenset))
 
 
 class Score(Plug):

@@ -13,7 +13,7 @@ from .errors import DataError
 from .shard_index import MEMBER, ShardIndex
 from .subset import Subset
 from .tar import BLOCK, END, header
-from .uids import DTYPE, format_uids
+from .uids import DTYPE
 
 NAMED = 5  # uids named in an error
 
@@ -170,7 +170,9 @@ def _cuts(sizes: np.ndarray, options: ReshardOptions) -> Iterator[tuple[int, int
         start = stop
 
 
-def _parts(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardOptions, rows: _Rows, row: np.ndarray) -> dict:
+def _parts(
+    indexes: Sequence[ShardIndex], subset: Subset, options: ReshardOptions, rows: _Rows, row: np.ndarray
+) -> dict[str, Any]:
     """What the output depends on, each part small or hashed, so that a difference can be told."""
     first, members = rows.members_of(row)
     layout = hashlib.sha256(json.dumps(rows.extensions).encode())

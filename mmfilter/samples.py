@@ -53,7 +53,7 @@ class ReadOptions:
 class Sample:
     """One well-formed pair. `offset` and `size` are the image's bytes in the tar.
 
-    `members` are (extension, offset, size) of every member, in the tar's order; `notes` are things
+    `members` are (extension, offset, size, check) of every member, in the tar's order; `notes` are things
     worth counting that are no failure.
     """
 
@@ -65,7 +65,7 @@ class Sample:
     meta: dict[str, Any]
     offset: int
     size: int
-    members: list[tuple[str, int, int]]
+    members: list[tuple[str, int, int, int]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -233,7 +233,7 @@ class _Reader:
         self.uids.add(uid)
         image = parts[group.image]
         url = meta.get("url")
-        listed = [(extension, part.offset, part.size) for extension, part in parts.items()]
+        listed = [(extension, part.offset, part.size, part.check) for extension, part in parts.items()]
         return Sample(
             group.key, uid, text, url if isinstance(url, str) else "", image.data, meta, image.offset, image.size, listed, group.notes
         )

@@ -2,11 +2,10 @@
 
 import json
 import os
-import posixpath
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +76,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     masker = _Masker(table, rule, options)
     _remove_stale(table, options)
     masked = masker.run()
-    failed = Counter(read_failed(options.out, table.stems))
+    failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
     failed["uid_repeated"] += len(masker.repeated)
     kept = Subset(_kept(masked))
@@ -229,16 +228,17 @@ def _remove_stale(table: Table, options: SelectOptions) -> None:
             os.unlink(path)
 
 
-def read_failed(out: str, stems: Iterable[str]) -> dict[str, int]:
-    """Status -> how many samples, over OUT/failures of these shards: one that is not committed counts in nothing.
+def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
+    """Status -> how many samples, over OUT/failures: of the shards `stems` and of those that were given up on.
 
-    Raises DataError.
+    Other files there are from a pass that was cut short: it will be done again. Raises DataError.
     """
     counts: Counter[str] = Counter()
-    wanted = set(stems)
     for path in storage.glob(storage.join(out, "failures", "*.parquet")):
-        if posixpath.basename(path).removesuffix(".parquet") in wanted:
-            counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
+        stem = storage.stem(path)
+        if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
+            continue
+        counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
     return dict(counts)
 
 

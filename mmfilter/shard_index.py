@@ -1,6 +1,5 @@
 """Where each sample's members lie in a tar: what a reshard needs to copy them without a decode."""
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,9 @@ from .samples import ReadOptions, Sample, read_samples
 from .subset import Subset
 from .uids import parse_uids
 
-# A member's data in its tar: byte offset and bytes, a checksum of its name (see name_check), and its
+# A member's data in its tar: byte offset and bytes, crc32 of the header block before it, and its
 # extension as a position in `extensions`.
-MEMBER = np.dtype([("offset", "i8"), ("size", "i8"), ("name", "u4"), ("extension", "u2")])
+MEMBER = np.dtype([("offset", "i8"), ("size", "i8"), ("check", "u4"), ("extension", "u2")])
 
 
 @dataclass
@@ -63,19 +62,8 @@ def _pack(samples: list[Sample]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...
     codes: dict[str, int] = {}
     rows: list[tuple[Any, ...]] = []
     for sample in samples:
-        for extension, offset, size in sample.members:
-            code = codes.setdefault(extension, len(codes))
-            rows.append((offset, size, name_check(f"{sample.key}.{extension}"), code))
+        for extension, offset, size, check in sample.members:
+            rows.append((offset, size, check, codes.setdefault(extension, len(codes))))
     first = np.zeros(len(samples) + 1, np.int64)
     np.cumsum([len(sample.members) for sample in samples], out=first[1:])
     return first, np.array(rows, MEMBER), tuple(codes)
-
-
-def name_check(name: str) -> int:
-    """A checksum of a member's name in lower case; 0 where its header block need not hold the name.
-
-    Names that are long or not ASCII stand in a PAX record before the block, which is not read again.
-    """
-    raw = name.lower().encode("utf-8", "surrogateescape")
-    return zlib.crc32(raw) if len(raw) <= 100 and raw.isascii() else 0
-

@@ -16,7 +16,7 @@ from .errors import DataError, UsageError, nearest
 from .uids import parse_halves
 
 HALVES = ("uid_hi", "uid_lo")
-READERS = 4  # threads; the parquet readers release the GIL
+READERS = 2  # threads; what they call has threads of its own
 GROUP = 200_000  # rows that are masked at once: enough that a call costs nothing, some 40 MB with captions
 
 

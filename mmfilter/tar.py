@@ -27,6 +27,7 @@ class Member(NamedTuple):
     offset: int
     size: int
     data: bytes  # b"" where not wanted
+    check: int  # crc32 of the block before the data: tells later whether this entry still stands there
 
 
 class Gap(NamedTuple):
@@ -107,7 +108,7 @@ class _Parser:
         else:
             self.source.skip(padded)
         self.entries += 1
-        return Member(name, kind, header, offset, size, data)
+        return Member(name, kind, header, offset, size, data, zlib.crc32(block))
 
     def _records(self, at: int, block: bytes, size: int) -> Gap | None:
         """A PAX header or a GNU long name: it describes the entry after it."""
@@ -228,12 +229,6 @@ class _Source:
             if not part:
                 return False
             window = window[-(2 * BLOCK) :]  # enough for a header that straddles two chunks
-
-
-def parse_block(block: bytes) -> tuple[str, int] | None:
-    """(name, size) that one header block states, PAX records aside; None when it is no sound header."""
-    size = _checked(block)
-    return None if size is None else (_name(block), size)
 
 
 def _checked(block: bytes) -> int | None:

@@ -124,7 +124,8 @@ def test_an_added_column_that_lacks_a_sample_is_named(tmp_path: Any) -> None:
     """A score on top of another: a value is never taken from another row."""
     pool = columns(5)
     os.makedirs(tmp_path / "columns" / "new")
-    pq.write_table(pa.table({"uid": pool["uid"][1:], "new": np.arange(4.0)}), tmp_path / "columns" / "new" / "7.parquet")
+    added = pa.table({"uid": pool["uid"][1:], "new": np.arange(4.0)})
+    pq.write_table(added, tmp_path / "columns" / "new" / "7.parquet")
     batch = StoredBatch(Stored(pa.table(pool)), str(tmp_path), "7")
     with pytest.raises(DataError, match=f"new/7.parquet: has no row for uid {pool['uid'][0]}"):
         batch["new"]
