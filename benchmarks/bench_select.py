@@ -7,8 +7,9 @@ Files are of 10,000 rows, as img2dataset's shards are, with the columns that the
 have url, sha256 and face_bboxes too; neither way reads those). Both are given the same language column.
 DataComp's way runs on the first `--their-files` files and is scaled by rows; it is one process, as its
 scripts are at one worker, and ours uses threads: so the ratio of processor seconds, which a busy machine
-does not touch, is printed beside that of the clock. Each run is a process of its own, so that the peak memory is its own; ours includes writing the subset and its record, and
-with "decisions" every sample's verdict too, which theirs does not know.
+does not touch, is printed beside that of the clock. Each run is a process of its own, so that the peak memory
+is its own; ours includes writing the subset and its record, and with "decisions" every sample's verdict too,
+which theirs does not know.
 """
 
 import argparse
@@ -123,16 +124,18 @@ def measure(job: str, folder: str, files: int) -> dict[str, float]:
 def report(folder: str, rows: int, files: int, scores_only: bool) -> None:
     theirs_rows = min(rows, files * ROWS)
     print(f"{rows:,} rows, {os.cpu_count()} cores, {platform.machine()}; DataComp's way on {theirs_rows:,}, scaled")
-    print(f"{'rule':<20}{'DataComp, s':>13}{'ours, s':>9}{'ratio':>8}{'cpu':>7}{'peak, GiB':>11}{'decisions, s':>14}{'kept':>13}")
+    head = ("DataComp, s", "ours, s", "ratio", "cpu ratio", "peak, GiB", "decisions, s", "kept")
+    print(f"{'rule':<18}" + "".join(f"{title:>13}" for title in head))
     for name in RECIPES:
         if scores_only and name == "basic_filter":
             continue
         ours = measure(f"ours:{name}", folder, files)
         theirs = measure(f"theirs:{name.split(',')[0]}", folder, files)
-        slow, cpu = theirs["seconds"] * rows / theirs_rows, theirs["cpu"] * rows / theirs_rows
+        slow, cpu = (theirs[clock] * rows / theirs_rows for clock in ("seconds", "cpu"))
         decided = measure(f"decisions:{name}", folder, files)["seconds"]
-        line = f"{name:<20}{slow:>13.1f}{ours['seconds']:>9.2f}{slow / ours['seconds']:>7.1f}x{cpu / ours['cpu']:>6.1f}x"
-        print(f"{line}{ours['peak']:>11.2f}{decided:>14.2f}{ours['kept']:>13,}", flush=True)
+        ratios = f"{slow / ours['seconds']:>12.1f}x{cpu / ours['cpu']:>12.1f}x"
+        print(f"{name:<18}{slow:>13.1f}{ours['seconds']:>13.2f}{ratios}{ours['peak']:>13.2f}{decided:>13.2f}", end="")
+        print(f"{ours['kept']:>13,}", flush=True)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ class StoredBatch(Mapping[str, Any]):
             names = self.stored.table.column_names
             raise DataError(f"shard {self.stem}: no column '{column}'{nearest(column, names)} It has: {', '.join(names)}")
         with storage.open_read(path) as stream:
-            added = pq.read_table(io.BytesIO(stream.read()), columns=["uid", column])
+            data = io.BytesIO(stream.read())
+        added = pq.read_table(data, columns=["uid", column], use_threads=False)
         uids = self.stored.table["uid"].to_pylist()
         if added["uid"].to_pylist() != uids:  # made before a later pass set rows aside
             where = {uid: row for row, uid in enumerate(added["uid"].to_pylist())}
@@ -90,7 +91,7 @@ def add_columns(stem: str, work: Work, clock: Clock, metadata: str = "") -> None
     started = time.perf_counter()
     folder = metadata or storage.join(work.out, "metadata")
     with storage.open_read(storage.join(folder, f"{stem}.parquet")) as stream:
-        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()))), work.out, stem, folder)
+        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()), use_threads=False)), work.out, stem, folder)
     for score in work.scores:
         columns = {"uid": batch["uid"], **score(batch)}
         write_column(columns_path(work.out, score.columns[0], stem), columns, work.parts[score_part(score)])

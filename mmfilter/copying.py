@@ -56,6 +56,11 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
     return gather.written
 
 
+def tar_bytes(shard: OutputShard) -> int:
+    """The length of the tar that `copy_members` writes."""
+    return len(END) + sum(len(move.header) + -(-move.size // BLOCK) * BLOCK for move in _moves(shard))
+
+
 class _Gather:
     """Pieces on their way to `out`, written many at once: a call for each costs more than its copy."""
 

@@ -26,7 +26,7 @@ def _keys(path: str) -> dict[str, str] | None:
         columns = [name for name in ("key", "status", "uid") if name in file.schema_arrow.names]
         if "key" not in columns:
             return None
-        table = file.read(columns=columns)
+        table = file.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException):
         return None
     keys = table["key"].to_pylist()

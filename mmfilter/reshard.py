@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import storage
-from .copying import copy_members
+from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .samples import ReadOptions
@@ -103,7 +103,7 @@ def clear(folder: str) -> None:
 
 
 def write_output(shard: OutputShard, folder: str) -> OutputReport:
-    """Write one tar and, last, its stats; skip it when the stats are there.
+    """Write one tar and, last, its stats; skip it when the stats are there and the tar is as long as planned.
 
     Raises DataError when an input is no longer what was indexed, ConflictError when `folder` was not
     begun with this plan.
@@ -111,13 +111,17 @@ def write_output(shard: OutputShard, folder: str) -> OutputReport:
     started = time.perf_counter()
     _check_begun(shard, folder)
     path = storage.join(folder, f"{shard.name}.tar")
-    if _successes(folder, shard.name) == len(shard) and storage.exists(path):
-        return OutputReport(shard.name, len(shard), storage.size(path), 0.0, skipped=True)
+    if _successes(folder, shard.name) == len(shard) and _size(path) == (planned := tar_bytes(shard)):
+        return OutputReport(shard.name, len(shard), planned, 0.0, skipped=True)
     with storage.open_atomic(path) as stream:
         written = copy_members(shard, stream)
     stats = json.dumps({"successes": len(shard)}).encode()
     storage.write_atomic(storage.join(folder, f"{shard.name}_stats.json"), stats)
     return OutputReport(shard.name, len(shard), written, time.perf_counter() - started)
+
+
+def _size(path: str) -> int | None:
+    return storage.size(path) if storage.exists(path) else None
 
 
 def _check_begun(shard: OutputShard, folder: str) -> None:

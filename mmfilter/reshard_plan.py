@@ -88,7 +88,7 @@ def plan_output(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardO
     the pool, or only in samples that failed, unless `options.allow_missing`.
     """
     rows = _Rows(indexes)
-    picked, repeated = _first_of_each(rows.uids, subset)
+    picked, again = _first_of_each(rows.uids, subset)
     missing = subset.unique() - Subset(rows.uids[picked])
     if len(missing) and not options.allow_missing:
         raise DataError(_missing_error(missing, subset, indexes))
@@ -99,7 +99,8 @@ def plan_output(indexes: Sequence[ShardIndex], subset: Subset, options: ReshardO
     whole = fingerprint(parts)
     cuts = _cuts(rows.tar_bytes()[row], options)
     shards = [rows.shard(f"{n:08d}", whole, row[a:b], copy[a:b]) for n, (a, b) in enumerate(cuts)]
-    return Plan(shards, parts, subset, sum(index.read for index in indexes), len(missing), repeated)
+    processed, repeated = sum(index.read for index in indexes), _repeated(again, indexes, subset)
+    return Plan(shards, parts, subset, processed, len(missing), repeated)
 
 
 class _Rows:
@@ -148,15 +149,22 @@ def _concat(arrays: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *arrays])
 
 
-def _first_of_each(uids: np.ndarray, subset: Subset) -> tuple[np.ndarray, int]:
-    """(rows of the first sample of every wanted uid, in order; how many wanted uids stand more than once)."""
+def _first_of_each(uids: np.ndarray, subset: Subset) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of the first sample of every wanted uid, in order; the wanted uids of more than one well sample)."""
     wanted = np.flatnonzero(subset.contains(uids))
     order = np.lexsort((uids["f1"][wanted], uids["f0"][wanted]))  # stable: among equals the first comes first
     found = uids[wanted][order]
     new = np.ones(len(found), bool)
     new[1:] = found[1:] != found[:-1]
     again = np.diff(np.append(np.flatnonzero(new), len(found))) > 1
-    return np.sort(wanted[order[new]]), int(again.sum())
+    return np.sort(wanted[order[new]]), found[new][again]
+
+
+def _repeated(again: np.ndarray, indexes: Sequence[ShardIndex], subset: Subset) -> int:
+    """How many wanted uids the pool holds more than once: across shards (`again`), and within one, where they fail."""
+    within = Subset.from_uids([f.uid for i in indexes for f in i.failures if f.status == "uid_repeated" and f.uid])
+    held = within.unique().uids
+    return len((Subset(again) | Subset(held[subset.contains(held)])).unique())
 
 
 def _cuts(sizes: np.ndarray, options: ReshardOptions) -> Iterator[tuple[int, int]]:
@@ -201,6 +209,10 @@ def _missing_error(missing: Subset, subset: Subset, indexes: Sequence[ShardIndex
         count = len({failure.uid for _, failure in failed})
         some = "; ".join(f"{f.uid} in {path}: {f.status}, {f.error}" for path, f in failed[:3])
         message += f" {count} of them belong to samples that failed: {some}."
+    nameless = [i.path for i in indexes if i.identity is not None and any(not f.uid for f in i.failures)]
+    if nameless:
+        some = f"{', '.join(nameless[:3])}{', ...' if len(nameless) > 3 else ''}"
+        message += f" {len(nameless)} damaged shards have samples whose uids cannot be read, maybe these: {some}."
     absent = [index.path for index in indexes if index.identity is None]
     if absent:
         message += f" Shards that cannot be found: {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}."

@@ -84,7 +84,7 @@ def write_commit(out: str, stem: str, commit: Mapping[str, Any]) -> None:
 def read_stored(out: str, stem: str) -> Stored:
     """Parquet and npz of a committed shard."""
     with storage.open_read(metadata_path(out, stem, "parquet")) as stream:
-        table = pq.read_table(io.BytesIO(stream.read()))
+        table = pq.read_table(io.BytesIO(stream.read()), use_threads=False)
     with np.load(io.BytesIO(storage.read_bytes(metadata_path(out, stem, "npz"))), allow_pickle=False) as npz:
         arrays = {name: npz[name] for name in npz.files if name != "uid"}
     for name, array in arrays.items():
@@ -131,7 +131,7 @@ def read_failures(out: str, stem: str) -> list[Failure]:
     if not storage.exists(path):
         return []
     with storage.open_read(path) as stream:
-        return [Failure(**row) for row in pq.read_table(io.BytesIO(stream.read())).to_pylist()]
+        return [Failure(**row) for row in pq.read_table(io.BytesIO(stream.read()), use_threads=False).to_pylist()]
 
 
 def read_part(path: str) -> Any:

@@ -33,7 +33,11 @@ class Subset:
     @classmethod
     def read(cls, path: str) -> "Subset":
         """A `.npy` or a raw memmap of sorted `u8,u8`. Raises DataError on anything else; never un-pickles."""
-        return cls(check(load(storage.read_bytes(path), path), path))
+        try:
+            data = storage.read_bytes(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a subset's .npy file") from error
+        return cls(check(load(data, path), path))
 
     def write(self, path: str) -> None:
         """numpy.save of the sorted uids, atomically."""

@@ -23,7 +23,7 @@ from mmfilter.recipe import load_recipe, packaged
 B32, L14 = "clip_b32_similarity_score", "clip_l14_similarity_score"
 TEXTS = ["a dog", "a red dog", "a b c", "a b cd", "a\tb\nc d", "een hond", "", "   ", "a\u3000b\x1cc 犬", "🦊 🦊 🦊"]
 SIZES = [0, 1, 66, 199, 200, 201, 599, 600, 601]
-SCORES = np.float32([0.1, 0.2799999, 0.28, 0.2800001, 0.3, 0.3, 0.5, -0.2]).tolist()
+SCORES = np.array([0.1, 0.2799999, 0.28, 0.2800001, 0.3, 0.3, 0.5, -0.2], np.float32).tolist()
 
 Row = dict[str, Any]
 pools = st.lists(
@@ -112,7 +112,7 @@ def test_clip_score_by_fraction(rows: list[Row], fraction: float) -> None:
 
 def test_their_fraction_keeps_one_more_and_all_ties() -> None:
     """604 of 2000 at 0.3, with four tied at the edge; ours keeps 600 of the same pool, and all of it at 1.0."""
-    scores = np.float32(np.linspace(0.4, 0.1, 2000))
+    scores = np.linspace(0.4, 0.1, 2000, dtype=np.float32)
     scores[598:604] = scores[600]
     rest = {"text": "", "original_width": 1, "original_height": 1, "language": "en", B32: 0.0}
     rows = with_uids([{**rest, L14: float(score)} for score in scores])

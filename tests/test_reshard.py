@@ -313,6 +313,30 @@ def test_killed_and_run_again_gives_the_same_bytes(tmp_path):
     assert files(out) == files(whole)
 
 
+def test_a_damaged_shard_that_may_hold_the_missing_is_named(tmp_path, pool):
+    os.truncate(pool[1], 0)
+    with pytest.raises(DataError, match=r"(?s)1 damaged shards.*00000001\.tar"):
+        reshard(pool, subset_of(*range(20)), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_uid_twice_in_a_shard_is_noted(tmp_path):
+    path = tmp_path / "00000000.tar"
+    path.write_bytes(tar(sample(1) + sample(2) + sample(3, uid=uid(1))))
+    meta = reshard([str(path)], subset_of(1, 2), str(tmp_path / "out"))
+    assert (meta["output_count"], meta["repeated_count"]) == (2, 1)
+    assert [name for name, _ in contents((tmp_path / "out").glob("*.tar"))] == [name for name, _ in expected([1, 2])]
+
+
+def test_a_finished_shard_that_was_cut_is_written_again(tmp_path, pool):
+    out = tmp_path / "out"
+    reshard(pool, subset_of(*range(20)), str(out), SMALL)
+    before = files(out)
+    os.truncate(out / "00000001.tar", 1000)
+    reshard(pool, subset_of(*range(20)), str(out), SMALL)
+    assert files(out) == before
+
+
 def test_an_empty_subset_gives_an_empty_folder_of_shards(tmp_path, pool):
     meta = reshard(pool, subset_of(), str(tmp_path / "out"))
     assert (meta["processed_count"], meta["output_shard_count"]) == (20, 0)

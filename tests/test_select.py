@@ -181,7 +181,7 @@ def test_dotted_names_and_folders_like_partitions(tmp_path: Any) -> None:
         ({"uid": ["é" * 16] * 20}, "column 'uid': uid 'ééé"),
         ({"uid": [7] * 20}, "column 'uid': uid '7'"),
         ({"s": ["high"] * 20}, "column 's' holds String, but Float64 in shard 00000000"),
-        ({"s": np.float32([0.5] * 20)}, "column 's' holds Float32, but Float64 in shard 00000000"),
+        ({"s": np.full(20, 0.5, np.float32)}, "column 's' holds Float32, but Float64 in shard 00000000"),
     ],
 )
 def test_damaged_metadata_is_named(tmp_path: Any, change: dict[str, Any], says: str) -> None:

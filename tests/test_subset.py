@@ -151,3 +151,9 @@ def test_fault_27_a_raw_file_of_another_size_is_refused(tmp_path):
 def test_fault_28_a_bad_uid_is_named():
     with pytest.raises(DataError, match="row 1"):
         Subset.from_uids(["0" * 32, "xyz"])
+
+
+@pytest.mark.parametrize("name", ["none.npy", ""])
+def test_fault_27_what_cannot_be_opened_is_named(tmp_path, name):
+    with pytest.raises(DataError, match="cannot be read"):
+        Subset.read(str(tmp_path / name))
