@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from bench_reshard import generate
+
 from mmfilter.samples import Sample, read_samples
 from mmfilter.tar import members
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=os.environ.get("MMFILTER_DATA", "../shared/data"))
     parser.add_argument("--validate", action="store_true")
-    parser.add_argument("--samples", type=int, default=64_000)
+    parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.2)
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--crop", type=float, default=0.6)
     parser.add_argument("--jitter", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as out:
         report = fit(arguments.data, out, arguments)

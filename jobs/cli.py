@@ -34,7 +34,10 @@ def rooms_are_ours() -> None:
     for room in rooms:
         if getattr(room, "ROOM_OF", "") != "mmfilter":
             place = getattr(room, "__file__", "?")
-            print(f"mmfilter: {place} hides the package's own '{room.__name__}'; rename it, or run elsewhere", file=sys.stderr)
+            print(
+                f"mmfilter: {place} hides the package's own '{room.__name__}'; rename it, or run elsewhere",
+                file=sys.stderr,
+            )
             raise SystemExit(1)
 
 

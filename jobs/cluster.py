@@ -71,7 +71,9 @@ def start_ray(address: str | None) -> Any:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         place = f"the cluster at {address}" if address else "a local Ray"
-        raise MMFilterError(f"cannot start {place}: {error}. --local runs the job in one process without Ray") from error
+        raise MMFilterError(
+            f"cannot start {place}: {error}. --local runs the job in one process without Ray"
+        ) from error
     return ray
 
 

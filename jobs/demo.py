@@ -69,7 +69,12 @@ def quality(labels: str, out: str, name: str) -> dict[str, Any]:
     table = pl.read_parquet(labels, columns=["uid", "kind", "match"])
     kept = Subset.read(os.path.join(out, "subsets", f"{name}.npy")).contains(parse_uids(table["uid"]))
     match = table["match"].to_numpy()
-    by = table.with_columns(pl.Series("kept", kept)).group_by("kind").agg(pl.len().alias("in"), pl.col("kept").sum()).sort("kind")
+    by = (
+        table.with_columns(pl.Series("kept", kept))
+        .group_by("kind")
+        .agg(pl.len().alias("in"), pl.col("kept").sum())
+        .sort("kind")
+    )
     return {
         "pool": round(float(match.mean()), 4),
         "precision": round(float(match[kept].mean()) if kept.any() else 0.0, 4),
@@ -84,7 +89,13 @@ def lines(result: dict[str, Any]) -> list[str]:
 
     found = result["quality"]
     said = [*run.lines(result), ""]
-    said.append(f"against the known labels: {found['pool']:.1%} of the pool are true pairs; of what was kept {found['precision']:.1%} are")
+    said.append(
+        f"against the known labels: {found['pool']:.1%} of the pool are true pairs; "
+        f"of what was kept {found['precision']:.1%} are"
+    )
     said.append(f"precision {found['precision']:.3f}, recall {found['recall']:.3f}")
-    said += [f"  {kind['kind']:<20} kept {kind['kept']:>5,} of {kind['in']:>5,} ({kind['kept'] / kind['in']:.1%})" for kind in found["kinds"]]
+    said += [
+        f"  {kind['kind']:<20} kept {kind['kept']:>5,} of {kind['in']:>5,} ({kind['kept'] / kind['in']:.1%})"
+        for kind in found["kinds"]
+    ]
     return said

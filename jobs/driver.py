@@ -77,7 +77,9 @@ def _wait_ready(ray: Any, actors: list[Any]) -> None:
         refused = [error for error in ray.get([actor.ready.remote() for actor in actors]) if error is not None]
     except RayError as error:
         why = [line for line in str(error).splitlines() if line.strip()]
-        raise MMFilterError(f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)") from error
+        raise MMFilterError(
+            f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)"
+        ) from error
     if refused:
         raise refused[0]
 
@@ -118,6 +120,8 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
             back.add(number)
             yield tasks[number], result
     if len(back) < len(tasks):
-        raise MMFilterError(f"no worker is left and {len(tasks) - len(back)} tasks are not done; the same command goes on from here")
+        raise MMFilterError(
+            f"no worker is left and {len(tasks) - len(back)} tasks are not done; the same command goes on from here"
+        )
     for actor in actors:
         ray.kill(actor)

@@ -40,7 +40,10 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
         if parts[f"embed:{name}"]:
             share = parts[f"embed:{name}"] / max(len(todo), 1)
             errors.update(_absent(name, spec))
-            models[name] = {"gflop_a_sample": round(_gflop(spec), 2), "pflop": round(_gflop(spec) * samples * share / 1e6, 4)}
+            models[name] = {
+                "gflop_a_sample": round(_gflop(spec), 2),
+                "pflop": round(_gflop(spec) * samples * share / 1e6, 4),
+            }
     rate = matmul_rate() if models else 0.0
     pflop = sum(model["pflop"] for model in models.values())
     return {
@@ -126,10 +129,15 @@ def _lines(cost: dict[str, Any]) -> list[str]:
         f"about {cost['samples_to_do']:,} samples, {cost['gb_to_read']:g} GB to read"
     ]
     said += [f"  {part}: {n:,} shards" for part, n in cost["parts"].items() if part != "read"]
-    said += [f"  model {n}: {m['gflop_a_sample']:g} GFLOP a sample, {m['pflop']:g} PFLOP" for n, m in cost["models"].items()]
+    said += [
+        f"  model {n}: {m['gflop_a_sample']:g} GFLOP a sample, {m['pflop']:g} PFLOP" for n, m in cost["models"].items()
+    ]
     if cost["models"]:
         rate = cost["device_gflop_per_s"]
-        said.append(f"  at least {cost['device_hours_at_least']:g} hours of this device ({rate:,.0f} GFLOP/s measured on a matrix product)")
+        said.append(
+            f"  at least {cost['device_hours_at_least']:g} hours of this device "
+            f"({rate:,.0f} GFLOP/s measured on a matrix product)"
+        )
     said += [f"  model {n} is not at hand: {error}" for n, error in cost["weights_not_at_hand"].items()]
     if cost["shards_without_stats"]:
         said.append(f"  {cost['shards_without_stats']} shards have no _stats.json: their samples are a guess")

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter import storage
-from mmfilter.errors import OK, SET_ASIDE, MMFilterError
-from mmfilter.recipe import Recipe
+from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.expected import expected_failures
+from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
@@ -24,8 +24,9 @@ from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, forget_attempts, read_attempts
 from .progress import Progress
 
-
-MetadataFlag = Annotated[str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")]
+MetadataFlag = Annotated[
+    str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")
+]
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,17 @@ def add(app: typer.Typer) -> None:
         loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
         with only_driver(folder):
             save_run(folder, pool=paths, recipe=loaded.source)
-            counts = embed_pool(loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed)
+            counts = embed_pool(
+                loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed
+            )
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
 
     @app.command()
-    def score(recipe: o.RecipeArg, out: o.Out = "runs/run", metadata: MetadataFlag = None, as_json: o.Json = False) -> None:
+    def score(
+        recipe: o.RecipeArg, out: o.Out = "runs/run", metadata: MetadataFlag = None, as_json: o.Json = False
+    ) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
 
@@ -104,7 +109,11 @@ def add(app: typer.Typer) -> None:
         folder = absolute(out)
         with only_driver(folder):
             result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata))
-        print(json.dumps(result, indent=1) if as_json else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}")
+        print(
+            json.dumps(result, indent=1)
+            if as_json
+            else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}"
+        )
 
 
 def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, str | None]:
@@ -195,6 +204,8 @@ def summary(counts: PoolCounts) -> dict[str, Any]:
 
 def lines(said: dict[str, Any]) -> list[str]:
     """The summary for a person."""
-    out = [f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"]
+    out = [
+        f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"
+    ]
     out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
     return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]

@@ -6,13 +6,19 @@ import typer
 
 from .cluster import Width
 
-RecipeArg = Annotated[str, typer.Argument(help="A packaged recipe's name, or the path of a YAML file.", metavar="RECIPE")]
+RecipeArg = Annotated[
+    str, typer.Argument(help="A packaged recipe's name, or the path of a YAML file.", metavar="RECIPE")
+]
 OutArg = Annotated[str, typer.Argument(help="The folder of a run.", metavar="OUT")]
 Pool = Annotated[
     list[str],
-    typer.Option("--pool", help="Shards: 'shards/{000..007}.tar', a glob, a folder, s3://... Repeatable.", metavar="SHARDS"),
+    typer.Option(
+        "--pool", help="Shards: 'shards/{000..007}.tar', a glob, a folder, s3://... Repeatable.", metavar="SHARDS"
+    ),
 ]
-PoolArg = Annotated[list[str], typer.Argument(help="Shards: a folder, a glob, a brace pattern, s3://...", metavar="POOL")]
+PoolArg = Annotated[
+    list[str], typer.Argument(help="Shards: a folder, a glob, a brace pattern, s3://...", metavar="POOL")
+]
 Out = Annotated[str, typer.Option("--out", help="Where everything is written.", metavar="OUT")]
 Name = Annotated[str | None, typer.Option("--name", help="The subset's name (default: the recipe's).")]
 Address = Annotated[str | None, typer.Option("--address", help="A running Ray cluster; without it Ray starts here.")]

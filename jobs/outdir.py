@@ -42,7 +42,9 @@ def only_driver(out: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConflictError(f"{out}: another mmfilter is working on this folder; wait for it, or give another --out") from error
+            raise ConflictError(
+                f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
+            ) from error
         _sweep(out)
         yield
 
@@ -88,7 +90,9 @@ def load_run(out: str) -> dict[str, Any]:
         parent = os.path.dirname(os.path.abspath(out))
         beside = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
         hint = nearest(os.path.basename(out.rstrip("/")), beside)
-        raise UsageError(f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one")
+        raise UsageError(
+            f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
+        )
     return json.loads(storage.read_bytes(path))
 
 

@@ -53,7 +53,10 @@ class Progress:
         line: dict[str, Any] = {"event": event, "stage": self.stage, self.unit: self.done, "of": self.total}
         line |= {"samples": self.samples, "failed": self.failed, "seconds": round(elapsed, 2)}
         if self.done:
-            line |= {"samples_per_s": round(self.rate, 1), "left_s": round(elapsed / self.done * (self.total - self.done), 1)}
+            line |= {
+                "samples_per_s": round(self.rate, 1),
+                "left_s": round(elapsed / self.done * (self.total - self.done), 1),
+            }
         print(json.dumps(line), file=sys.stderr, flush=True)
 
 
@@ -62,7 +65,12 @@ def _rich_bar() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = [TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}")]
+    columns = [
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    ]
     return Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
 

@@ -50,8 +50,12 @@ def add(app: typer.Typer) -> None:
         out: Annotated[str, typer.Option("--out", help="The folder of the new shards.", metavar="FOLDER")],
         max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,
         max_bytes: Annotated[int, typer.Option(min=1, help="Bytes a shard at most.")] = 3_000_000_000,
-        allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")] = False,
-        derive_uids: Annotated[bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")] = False,
+        allow_missing: Annotated[
+            bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")
+        ] = False,
+        derive_uids: Annotated[
+            bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")
+        ] = False,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
@@ -65,7 +69,9 @@ def add(app: typer.Typer) -> None:
 
         asked = ReshardOptions(max_samples=max_samples, max_bytes=max_bytes, allow_missing=allow_missing)
         width = Width(address=address, workers=workers, gpus=0, local=local)
-        result = reshard_subset(absolute(subset), shard_paths(pool), absolute(out), width, Request(asked, ReadOptions(derive_uids)))
+        result = reshard_subset(
+            absolute(subset), shard_paths(pool), absolute(out), width, Request(asked, ReadOptions(derive_uids))
+        )
         print(json.dumps(result, indent=1) if as_json else line(result))
         raise typer.Exit(OK)
 
@@ -79,7 +85,9 @@ class Request:
     replace: bool = False
 
 
-def reshard_subset(subset: str, paths: list[str], folder: str, width: Width, request: Request = Request()) -> dict[str, Any]:
+def reshard_subset(
+    subset: str, paths: list[str], folder: str, width: Width, request: Request = Request()
+) -> dict[str, Any]:
     """Index, plan, write, finish; the counts as plain values. Nothing is opened when it is done already.
 
     Raises DataError on a gap, ConflictError where `folder` holds something else.
@@ -115,7 +123,9 @@ def reshard_subset(subset: str, paths: list[str], folder: str, width: Width, req
     }
 
 
-def _all(tasks: list[Any], make: Any, width: Width, stage: str, key: Callable[[Any], Any] = lambda task: task) -> dict[Any, Any]:
+def _all(
+    tasks: list[Any], make: Any, width: Width, stage: str, key: Callable[[Any], Any] = lambda task: task
+) -> dict[Any, Any]:
     """Key of task -> result, for every task; one that crashes is tried once more, then the job fails."""
     results: dict[Any, Any] = {}
     if not tasks:

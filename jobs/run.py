@@ -41,8 +41,12 @@ def add(app: typer.Typer) -> None:
         local: o.Local = False,
         redo_changed: o.Redo = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
-        labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")] = False,
+        labels: Annotated[
+            str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
+        ] = False,
         as_json: o.Json = False,
     ) -> None:
         """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""
@@ -69,8 +73,8 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from mmfilter import storage
 
     from .embed import embed_pool, summary
-    from .outdir import only_driver, save_run
     from .look import report_run
+    from .outdir import only_driver, save_run
     from .reshard import Request, reshard_subset
     from .select import select_subset
 
@@ -91,7 +95,9 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             if asked.reshard:
                 step = time.monotonic()
                 to = storage.join(out, "shards", asked.name)
-                result["reshard"] = reshard_subset(selection["path"], paths, to, asked.width, Request(None, recipe.read, True))
+                result["reshard"] = reshard_subset(
+                    selection["path"], paths, to, asked.width, Request(None, recipe.read, True)
+                )
                 seconds["reshard"] = time.monotonic() - step
             save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
             result["report"] = report_run(out, asked.name, asked.labels)

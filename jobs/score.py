@@ -26,13 +26,19 @@ def score_pool(recipe: Recipe, out: str, metadata: str | None = None) -> dict[st
     todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
     for score in todo:
         if reads_pixels(score):
-            raise UsageError(f"{recipe.where}: the score of '{score.columns[0]}' looks at pixels; `mmfilter embed` computes it")
+            raise UsageError(
+                f"{recipe.where}: the score of '{score.columns[0]}' looks at pixels; `mmfilter embed` computes it"
+            )
     work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
         for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo), table.stems):
             progress.advance()
-    return {"shards": len(table.stems), "columns": [c for s in todo for c in s.columns], "seconds": round(time.perf_counter() - started, 2)}
+    return {
+        "shards": len(table.stems),
+        "columns": [c for s in todo for c in s.columns],
+        "seconds": round(time.perf_counter() - started, 2),
+    }
 
 
 def _score_shard(stem: str, table: Table, work: Any, todo: list[Any]) -> None:
@@ -42,7 +48,9 @@ def _score_shard(stem: str, table: Table, work: Any, todo: list[Any]) -> None:
         part = score_part(score)
         was = read_part(columns_path(work.out, score.columns[0], stem)) or (commit or {"parts": {}})["parts"].get(part)
         if was is not None and was != work.parts[part]:
-            raise ConflictError(f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another --out")
+            raise ConflictError(
+                f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another --out"
+            )
         if was is None:
             missing.append(part)
     if missing:

@@ -16,9 +16,13 @@ def add(app: typer.Typer) -> None:
     def select(
         recipe: o.RecipeArg,
         out: o.Out = "runs/run",
-        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata, in place of OUT/metadata.")] = None,
+        metadata: Annotated[
+            str | None, typer.Option(help="A folder of DataComp's metadata, in place of OUT/metadata.")
+        ] = None,
         name: o.Name = None,
-        decisions: Annotated[bool, typer.Option(help="Write each sample's verdicts (explain and the report read them).")] = True,
+        decisions: Annotated[
+            bool, typer.Option(help="Write each sample's verdicts (explain and the report read them).")
+        ] = True,
         as_json: o.Json = False,
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
@@ -34,7 +38,9 @@ def add(app: typer.Typer) -> None:
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
 
 
-def select_subset(recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True) -> dict[str, Any]:
+def select_subset(
+    recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True
+) -> dict[str, Any]:
     """Select by the recipe's rules; the selection as plain values. Raises UsageError, DataError."""
     from mmfilter.select import SelectOptions, select
     from mmfilter.table import open_table

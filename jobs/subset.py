@@ -10,7 +10,9 @@ from mmfilter.errors import UsageError
 def add(app: typer.Typer) -> None:
     @app.command()
     def subset(
-        words: Annotated[list[str], typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy '-' D.npy, from left to right.")],
+        words: Annotated[
+            list[str], typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy '-' D.npy, from left to right.")
+        ],
         write: Annotated[str, typer.Option("--write", help="Write the result here.")] = "",
         sort: Annotated[bool, typer.Option("--sort", help="Accept an unsorted file.")] = False,
         unique: Annotated[bool, typer.Option("--unique", help="Each uid once.")] = False,
@@ -26,7 +28,9 @@ def add(app: typer.Typer) -> None:
             return Subset(load(storage.read_bytes(path), path)) if sort else Subset.read(path)
 
         if len(words) % 2 == 0:
-            raise UsageError("give files with '&', '|' or '-' between them (quoted, so that the shell leaves them alone)")
+            raise UsageError(
+                "give files with '&', '|' or '-' between them (quoted, so that the shell leaves them alone)"
+            )
         result = read(words[0])
         for sign, path in zip(words[1::2], words[2::2], strict=True):
             if sign not in ("&", "|", "-"):

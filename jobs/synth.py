@@ -32,6 +32,9 @@ def add(app: typer.Typer) -> None:
         if as_json:
             print(json.dumps(asdict(report), indent=1))
             return
-        print(f"{report.samples:,} samples in {report.shards} shards in {report.out} ({report.seconds:.1f} s), labels {report.labels}")
+        print(
+            f"{report.samples:,} samples in {report.shards} shards in {report.out} ({report.seconds:.1f} s), "
+            f"labels {report.labels}"
+        )
         for kind, n in report.kinds.items():
             print(f"  {kind:<20} {n:,}")

@@ -62,7 +62,9 @@ class StoredBatch(Mapping[str, Any]):
         path = columns_path(self.out, column, self.stem)
         if not storage.exists(path):
             names = self.stored.table.column_names
-            raise DataError(f"shard {self.stem}: no column '{column}'{nearest(column, names)} It has: {', '.join(names)}")
+            raise DataError(
+                f"shard {self.stem}: no column '{column}'{nearest(column, names)} It has: {', '.join(names)}"
+            )
         with storage.open_read(path) as stream:
             data = io.BytesIO(stream.read())
         added = pq.read_table(data, columns=["uid", column], use_threads=False)

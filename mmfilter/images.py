@@ -44,7 +44,9 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
             image.load()
         except Exception as error:  # Pillow's decoders raise whatever they please on hostile bytes
             status = "truncated_image" if "truncated" in str(error) or "incomplete" in str(error) else "corrupt_image"
-            raise DecodeError(status, f"{image.format} cannot be decoded ({str(error)[:120] or type(error).__name__})") from error
+            raise DecodeError(
+                status, f"{image.format} cannot be decoded ({str(error)[:120] or type(error).__name__})"
+            ) from error
         return image
 
 
@@ -58,7 +60,9 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(data) from error
     except Exception as error:
-        raise DecodeError("corrupt_image", f"its header cannot be read ({str(error)[:120] or type(error).__name__})") from error
+        raise DecodeError(
+            "corrupt_image", f"its header cannot be read ({str(error)[:120] or type(error).__name__})"
+        ) from error
     width, height = image.size
     if width * height > limits.max_pixels:
         raise DecodeError("too_many_pixels", f"{width} x {height} pixels; the limit is {limits.max_pixels}")
@@ -68,7 +72,13 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
 def _unidentified(data: bytes) -> DecodeError:
     """Say what it is where the first bytes tell."""
     start = data[:256].lstrip()
-    for mark, name in ((b"%!PS", "EPS"), (b"%PDF", "PDF"), (b"<svg", "SVG"), (b"<?xml", "XML or SVG"), (b"8BPS", "PSD")):
+    for mark, name in (
+        (b"%!PS", "EPS"),
+        (b"%PDF", "PDF"),
+        (b"<svg", "SVG"),
+        (b"<?xml", "XML or SVG"),
+        (b"8BPS", "PSD"),
+    ):
         if start.startswith(mark):
             return DecodeError("format_not_allowed", f"{name}, not an image of {', '.join(FORMATS)}")
     for mark, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF")):

@@ -1,12 +1,11 @@
 """The shapes of the plugs. To add one: one file, and one line in its folder's table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
-from typing_extensions import Self
 
 from .errors import UsageError, nearest
 
@@ -100,7 +99,9 @@ def build_plug(kind: type[M], value: Any, where: str) -> M:
         fields = [f.alias or name for name, f in kind.model_fields.items()]
         if first["type"] == "extra_forbidden":
             field = str(first["loc"][-1])
-            raise UsageError(f"{place}: unknown field{nearest(field, fields)} Fields: {', '.join(fields) or 'none'}") from None
+            raise UsageError(
+                f"{place}: unknown field{nearest(field, fields)} Fields: {', '.join(fields) or 'none'}"
+            ) from None
         given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
         raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}{given}") from None
 
@@ -112,5 +113,7 @@ def one_key(node: Any, where: str) -> tuple[str, Any]:
     if isinstance(node, dict) and len(node) == 1:
         return next(iter(node.items()))
     if isinstance(node, dict) and len(node) > 1:
-        raise UsageError(f"{where}: one at a time, not {' and '.join(map(str, node))}; a list holds several ('all' for rules)")
+        raise UsageError(
+            f"{where}: one at a time, not {' and '.join(map(str, node))}; a list holds several ('all' for rules)"
+        )
     raise UsageError(f"{where}: a one-key mapping is wanted, as in 'threshold: {{score: ..., min: ...}}', not {node!r}")

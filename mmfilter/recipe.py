@@ -102,7 +102,7 @@ def _scores(node: Any, embed: Mapping[str, ModelSpec], where: str) -> tuple[Scor
     if not isinstance(node, list):
         raise UsageError(f"{where}: a list of one-key mappings, as in '- clip_similarity: {{model: b32}}'")
     scores = tuple(build_score(item, f"{where}[{i}]", models=list(embed)) for i, item in enumerate(node))
-    taken: dict[str, int] = {column: -1 for column in (*BASE_COLUMNS, "offset", "size")}
+    taken: dict[str, int] = dict.fromkeys((*BASE_COLUMNS, "offset", "size"), -1)
     for i, score in enumerate(scores):
         for column in score.columns:
             if column in taken:
@@ -125,7 +125,9 @@ def _read(node: Any, where: str) -> ReadOptions:
         if key not in READ_FIELDS:
             raise UsageError(f"{where}: read.{key}: unknown key{nearest(str(key), READ_FIELDS)}")
         if not isinstance(value, bool if key == "derive_uids" else int):
-            raise UsageError(f"{where}: read.{key}: {value!r} is not {'true or false' if key == 'derive_uids' else 'a whole number'}")
+            raise UsageError(
+                f"{where}: read.{key}: {value!r} is not {'true or false' if key == 'derive_uids' else 'a whole number'}"
+            )
     limits = ImageLimits(max_pixels=node["max_pixels"]) if "max_pixels" in node else ImageLimits()
     rest = {k: v for k, v in node.items() if k != "max_pixels"}
     return ReadOptions(limits=limits, **rest)

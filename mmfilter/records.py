@@ -1,6 +1,7 @@
-"""A sample that could not be used, with the reason."""
+"""A sample as it was read: well, or failed with the reason."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -11,3 +12,23 @@ class Failure:
     uid: str
     status: str
     error: str
+
+
+@dataclass(slots=True)
+class Sample:
+    """One well-formed pair. `offset` and `size` are the image's bytes in the tar.
+
+    `members` are (extension, offset, size, check) of every member, in the tar's order; `notes` are things
+    worth counting that are no failure.
+    """
+
+    key: str
+    uid: str
+    text: str
+    url: str
+    image: bytes
+    meta: dict[str, Any]
+    offset: int
+    size: int
+    members: list[tuple[str, int, int, int]]
+    notes: list[str] = field(default_factory=list)

@@ -65,7 +65,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     if before.get("pool") != now["pool"]:
         was = {json.dumps(shard) for shard in before.get("pool", [])}
         changed = [stem for stem, identity in now["pool"] if json.dumps([stem, identity]) not in was]
-        return f"The pool had {len(was)} shards and has {len(now['pool'])}; changed or new: {', '.join(changed[:5]) or 'none'}."
+        told = ", ".join(changed[:5]) or "none"
+        return f"The pool had {len(was)} shards and has {len(now['pool'])}; changed or new: {told}."
     part = next((name for name in ("subset", "options") if before.get(name) != now[name]), "layout")
     return f"The {part} was {json.dumps(before.get(part))} and is {json.dumps(now[part])}."
 
@@ -76,7 +77,9 @@ def begun(plan: Plan, folder: str) -> bool:
     return bool(storage.exists(path) and json.loads(storage.read_bytes(path)) == plan.parts)
 
 
-def finished(paths: Sequence[str], subset: Subset, folder: str, options: ReshardOptions = ReshardOptions()) -> dict[str, Any] | None:
+def finished(
+    paths: Sequence[str], subset: Subset, folder: str, options: ReshardOptions = ReshardOptions()
+) -> dict[str, Any] | None:
     """meta.json of a folder that is done with this very pool, subset and options; None otherwise. Opens no tar."""
     plan, meta = storage.join(folder, PLAN), storage.join(folder, "meta.json")
     if not (storage.exists(plan) and storage.exists(meta)):
@@ -93,7 +96,9 @@ def clear(folder: str) -> None:
     """
     if not storage.exists(storage.join(folder, PLAN)):
         if storage.glob(storage.join(folder, "*.tar")):
-            raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
+            raise ConflictError(
+                f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder"
+            )
         return
     if storage.is_remote(folder):
         raise ConflictError(f"{folder}: it holds the shards of another subset; delete it, or give another --out")
@@ -127,7 +132,9 @@ def _size(path: str) -> int | None:
 def _check_begun(shard: OutputShard, folder: str) -> None:
     path = storage.join(folder, PLAN)
     if not storage.exists(path) or fingerprint(json.loads(storage.read_bytes(path))) != shard.plan:
-        raise ConflictError(f"{folder}: it was not begun with the plan of shard {shard.name}; run the whole reshard again")
+        raise ConflictError(
+            f"{folder}: it was not begun with the plan of shard {shard.name}; run the whole reshard again"
+        )
 
 
 def _successes(folder: str, name: str) -> int | None:
@@ -148,7 +155,9 @@ def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
     """
     undone = [shard.name for shard in plan.shards if _successes(folder, shard.name) != len(shard)]
     if undone:
-        raise DataError(f"{folder}: {len(undone)} shards are not finished ({', '.join(undone[:5])}); run the same again")
+        raise DataError(
+            f"{folder}: {len(undone)} shards are not finished ({', '.join(undone[:5])}); run the same again"
+        )
     sizes = {f"{shard.name}.tar": len(shard) for shard in plan.shards}
     storage.write_atomic(storage.join(folder, "sizes.json"), json.dumps(sizes).encode())
     plan.subset.write(storage.join(folder, "sample_ids.npy"))

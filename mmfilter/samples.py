@@ -28,7 +28,7 @@ from typing import Any
 from . import storage
 from .expected import expected_failures, expected_keys
 from .images import ImageLimits
-from .records import Failure
+from .records import Failure, Sample
 from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
 
 IMAGES = ("jpg", "png", "jpeg", "webp")  # in open_clip's order of preference
@@ -47,26 +47,6 @@ class ReadOptions:
     derive_uids: bool = False
     max_text_bytes: int = 1 << 20
     limits: ImageLimits = ImageLimits()
-
-
-@dataclass(slots=True)
-class Sample:
-    """One well-formed pair. `offset` and `size` are the image's bytes in the tar.
-
-    `members` are (extension, offset, size, check) of every member, in the tar's order; `notes` are things
-    worth counting that are no failure.
-    """
-
-    key: str
-    uid: str
-    text: str
-    url: str
-    image: bytes
-    meta: dict[str, Any]
-    offset: int
-    size: int
-    members: list[tuple[str, int, int, int]]
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -196,7 +176,9 @@ class _Reader:
         for group in list(self.open.values()):
             yield self._close(group)
         for key, at in self.again.items():
-            yield Failure(key, "", "key_repeated", f"more members of a finished sample from byte {at} on; the first stands")
+            yield Failure(
+                key, "", "key_repeated", f"more members of a finished sample from byte {at} on; the first stands"
+            )
         lost = self._lost()
         yield from lost
         if self.gaps and not lost and not self.incomplete:
@@ -235,7 +217,16 @@ class _Reader:
         url = meta.get("url")
         listed = [(extension, part.offset, part.size, part.check) for extension, part in parts.items()]
         return Sample(
-            group.key, uid, text, url if isinstance(url, str) else "", image.data, meta, image.offset, image.size, listed, group.notes
+            group.key,
+            uid,
+            text,
+            url if isinstance(url, str) else "",
+            image.data,
+            meta,
+            image.offset,
+            image.size,
+            listed,
+            group.notes,
         )
 
     def _text(self, data: bytes) -> tuple[str, tuple[str, str] | None]:
@@ -253,7 +244,9 @@ class _Reader:
             if match:
                 return match[1], None
             if self.options.derive_uids:
-                return blake2b(f"{self.stem}/{key}".encode("utf-8", "surrogateescape"), digest_size=16).hexdigest(), None
+                return blake2b(
+                    f"{self.stem}/{key}".encode("utf-8", "surrogateescape"), digest_size=16
+                ).hexdigest(), None
             return "", ("uid_missing", "its json has no uid; `read: {derive_uids: true}` makes one of shard and key")
         if not isinstance(stated, str) or not UID.fullmatch(stated.lower()):
             return "", ("uid_invalid", f"{str(stated)[:60]!r} is not 32 hexadecimal digits")
@@ -285,6 +278,9 @@ def _meta(data: bytes) -> tuple[dict[str, Any], tuple[str, str] | None]:
         return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
     if not isinstance(meta, dict):
         return {}, ("json_malformed", f"its json is a {type(meta).__name__}, not a mapping")
-    if data.count(b'"uid"') > 1 and len({value for name, value in json.loads(data, object_pairs_hook=list) if name == "uid"}) > 1:
+    if (
+        data.count(b'"uid"') > 1
+        and len({value for name, value in json.loads(data, object_pairs_hook=list) if name == "uid"}) > 1
+    ):
         return {}, ("json_malformed", "its json states two different uids")
     return meta, None

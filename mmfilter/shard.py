@@ -223,9 +223,7 @@ class _Pass:
         for row in np.flatnonzero(bad):
             which = ", ".join(name for name, array in arrays.items() if bad_rows(array[row : row + 1])[0])
             message = f"the embedding {which} is not finite or has no length"
-            self.failures.append(
-                Failure(self.rows["key"][row], self.rows["uid"][row], "embedding_not_finite", message)
-            )
+            self.failures.append(Failure(self.rows["key"][row], self.rows["uid"][row], "embedding_not_finite", message))
         good = np.flatnonzero(~bad)
         if bad.any():
             self.stored = self.stored.take(good)

@@ -78,7 +78,9 @@ class _Parser:
                 continue
             if self.zeros:
                 if self.entries:
-                    yield Gap(at - self.zeros * BLOCK, self.zeros * BLOCK, "zero_blocks", "end marks with more behind them")
+                    yield Gap(
+                        at - self.zeros * BLOCK, self.zeros * BLOCK, "zero_blocks", "end marks with more behind them"
+                    )
                 self.zeros = 0
             entry = self._entry(at, block, size)
             if entry is not None:
@@ -138,14 +140,18 @@ class _Parser:
         if not found and self.zeros >= 2:
             return Gap(at, skipped, "trailing_garbage", f"{skipped} bytes after the end marks are no tar")
         where = f"until byte {self.source.at}" if found else "to the end"
-        return Gap(at, skipped, "corrupt_header", f"the header at byte {at} is damaged; {skipped} bytes were skipped {where}")
+        return Gap(
+            at, skipped, "corrupt_header", f"the header at byte {at} is damaged; {skipped} bytes were skipped {where}"
+        )
 
     def _overlong(self, at: int, name: str, size: int) -> Gap:
         """An entry that claims more bytes than there are: cut short, or its header lies."""
         found = self.source.find_header()
         why = "its header is wrong" if found else "the file is cut short"
         status = "corrupt_header" if found else "truncated"
-        return Gap(at, self.source.at - at, status, f"{name!r} at byte {at} claims {size} bytes, more than there are: {why}")
+        return Gap(
+            at, self.source.at - at, status, f"{name!r} at byte {at} claims {size} bytes, more than there are: {why}"
+        )
 
     def _end(self, at: int, rest: int) -> Iterator[Gap]:
         if at == 0 and rest == 0:

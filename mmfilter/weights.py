@@ -86,7 +86,11 @@ def local_sha256(spec: ModelSpec) -> str | None:
     """
     if spec.pretrained == "random":
         return ""
-    path = os.path.join(os.path.expanduser(spec.folder), WEIGHTS) if spec.folder else spec.weights and os.path.expanduser(spec.weights)
+    path = (
+        os.path.join(os.path.expanduser(spec.folder), WEIGHTS)
+        if spec.folder
+        else spec.weights and os.path.expanduser(spec.weights)
+    )
     return sha256_file(path) if path and os.path.isfile(path) else None
 
 

@@ -21,7 +21,9 @@ def recipe_text(model, keep=0.5, **extra):
         {"fraction": {"score": "clip_b32_similarity_score", "keep": keep}},
     ]
     scores = [{"clip_similarity": {"model": "b32"}}, "language", "phash"]
-    return json.dumps({"name": "t", "embed": {"b32": {"model": str(model)}}, "scores": scores, "select": {"all": rules}, **extra})
+    return json.dumps(
+        {"name": "t", "embed": {"b32": {"model": str(model)}}, "scores": scores, "select": {"all": rules}, **extra}
+    )
 
 
 def results(out):

@@ -24,7 +24,14 @@ def uid(n):
 def sample(n, text="a red square", image=None, **meta):
     """The three members of sample n as img2dataset names them."""
     key = f"{n:09d}"
-    meta = {"uid": uid(n), "url": f"http://x.invalid/{n}.jpg", "key": key, "original_width": 16, "original_height": 12, **meta}
+    meta = {
+        "uid": uid(n),
+        "url": f"http://x.invalid/{n}.jpg",
+        "key": key,
+        "original_width": 16,
+        "original_height": 12,
+        **meta,
+    }
     return [
         (f"{key}.jpg", jpeg((n * 7 % 256, 40, 90)) if image is None else image),
         (f"{key}.txt", text if isinstance(text, bytes) else text.encode()),
@@ -58,7 +65,11 @@ def write_pool(folder, shards, per_shard, stats=True, **meta):
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for s in range(shards):
-        rows = [m for n in range(s * per_shard, (s + 1) * per_shard) for m in sample(n, text=f"a picture number {n}", **meta)]
+        rows = [
+            m
+            for n in range(s * per_shard, (s + 1) * per_shard)
+            for m in sample(n, text=f"a picture number {n}", **meta)
+        ]
         path = folder / f"{s:08d}.tar"
         path.write_bytes(tar(rows))
         if stats:

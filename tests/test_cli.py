@@ -78,14 +78,27 @@ def test_subset_algebra(tmp_path, mmfilter):
 
 
 def test_datacomps_metadata_is_filtered_without_its_images(tmp_path, mmfilter):
-    """Parquet with npz as published, no tar: language from the texts, then basic_filter; an added clip score from the npz."""
+    """Parquet with npz as published, no tar: language from the texts, then a clip score from the npz."""
     folder = tmp_path / "metadata"
     folder.mkdir()
     n = 40
     rng = np.random.default_rng(0)
     for s in range(2):
-        texts = ["a photo of a small brown dog on the beach" if i % 3 else "ein Foto von einem kleinen braunen Hund am Strand" for i in range(n)]
-        frame = pl.DataFrame({"uid": [uid(s * n + i) for i in range(n)], "url": "", "text": texts, "original_width": 300, "original_height": [150 + 10 * i for i in range(n)]})
+        texts = [
+            "a photo of a small brown dog on the beach"
+            if i % 3
+            else "ein Foto von einem kleinen braunen Hund am Strand"
+            for i in range(n)
+        ]
+        frame = pl.DataFrame(
+            {
+                "uid": [uid(s * n + i) for i in range(n)],
+                "url": "",
+                "text": texts,
+                "original_width": 300,
+                "original_height": [150 + 10 * i for i in range(n)],
+            }
+        )
         frame.write_parquet(folder / f"{s:032x}.parquet")
         rows = rng.normal(size=(2, n, 16)).astype(np.float32)
         rows /= np.linalg.norm(rows, axis=2, keepdims=True)
@@ -111,7 +124,8 @@ PLUGIN = '''
         needs = frozenset({"text"})
 
         def __call__(self, batch):
-            return {"shouting": np.array([sum(c.isupper() for c in t) / max(len(t), 1) for t in batch["text"]], np.float32)}
+            shares = [sum(c.isupper() for c in text) / max(len(text), 1) for text in batch["text"]]
+            return {"shouting": np.array(shares, np.float32)}
 
     class Quiet(Rule):
         at_most: float = 0.5
@@ -133,7 +147,9 @@ def test_another_package_adds_a_score_and_a_rule(tmp_path, mmfilter):
     (site / "loud-1.0.dist-info").mkdir(parents=True)
     (site / "loud.py").write_text(textwrap.dedent(PLUGIN))
     (site / "loud-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
-    (site / "loud-1.0.dist-info" / "entry_points.txt").write_text("[mmfilter.scores]\nshouting = loud:Shouting\n[mmfilter.rules]\nquiet = loud:Quiet\n")
+    (site / "loud-1.0.dist-info" / "entry_points.txt").write_text(
+        "[mmfilter.scores]\nshouting = loud:Shouting\n[mmfilter.rules]\nquiet = loud:Quiet\n"
+    )
     (tmp_path / "pool").mkdir()
     rows = [m for n in range(6) for m in sample(n, text="A LOUD CAPTION" if n % 2 else "a quiet caption")]
     (tmp_path / "pool/00000000.tar").write_bytes(tar(rows))

@@ -125,7 +125,11 @@ def test_fault_09_names(tmp_path):
 def test_fault_10_links_and_outside_paths(tmp_path):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as file:
-        for name, kind, to in (("1.jpg", tarfile.SYMTYPE, "/etc/passwd"), ("2.jpg", tarfile.LNKTYPE, "../../x"), ("d", tarfile.DIRTYPE, "")):
+        for name, kind, to in (
+            ("1.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+            ("2.jpg", tarfile.LNKTYPE, "../../x"),
+            ("d", tarfile.DIRTYPE, ""),
+        ):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, to
             file.addfile(info)
@@ -169,14 +173,27 @@ def test_fault_13_a_member_is_missing(tmp_path, gone, status):
 
 
 def test_fault_14_json(tmp_path):
-    bad = [b"{", b"\xff\xfe{}", b"[1]", b'{"uid": "%s", "uid": "%s"}' % (uid(1).encode(), uid(2).encode()), b"[" * 100_000]
+    bad = [
+        b"{",
+        b"\xff\xfe{}",
+        b"[1]",
+        b'{"uid": "%s", "uid": "%s"}' % (uid(1).encode(), uid(2).encode()),
+        b"[" * 100_000,
+    ]
     rows = [m for n, data in enumerate(bad) for m in [*sample(n)[:2], (f"{n:09d}.json", data)]]
     rows += [*sample(90)[:2], ("000000090.json", b'{"uid": "%s", "aesthetic": NaN, "a": 1, "a": 2}' % uid(90).encode())]
     assert read(tmp_path, tar(rows))[:2] == ([90], Counter(json_malformed=len(bad)))
 
 
 def test_fault_15_uids(tmp_path):
-    rows = [*sample(1), *sample(2, uid=None), *sample(3, uid="abc"), *sample(4, uid=uid(0xABCDEF).upper()), *sample(5, uid=uid(1)), *sample(6, uid=7)]
+    rows = [
+        *sample(1),
+        *sample(2, uid=None),
+        *sample(3, uid="abc"),
+        *sample(4, uid=uid(0xABCDEF).upper()),
+        *sample(5, uid=uid(1)),
+        *sample(6, uid=7),
+    ]
     well, failed, notes = read(tmp_path, tar(rows))
     assert well == [1, 0xABCDEF]
     assert failed == Counter(uid_missing=1, uid_invalid=2, uid_repeated=1)

@@ -95,7 +95,19 @@ def test_fault_37_the_driver_of_a_ray_job_is_killed(pool, tmp_path, tiny_model):
     recipe = tmp_path / "t.yaml"
     recipe.write_text(recipe_text(tiny_model))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "jobs", "run", str(recipe), "--pool", str(tmp_path / "pool"), "--out", str(out), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "run",
+        str(recipe),
+        "--pool",
+        str(tmp_path / "pool"),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+    ]
     driver = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(out.glob("metadata/*.json")) and time.monotonic() < deadline and driver.poll() is None:
@@ -109,7 +121,9 @@ def test_fault_37_the_driver_of_a_ray_job_is_killed(pool, tmp_path, tiny_model):
 
 def test_fault_41_a_shard_that_kills_its_worker_is_set_aside(tmp_path, tiny_model, ray_here):
     paths = write_pool(tmp_path / "pool", 3, 4)
-    Path(paths[1]).write_bytes(tar([m for n in range(4, 8) for m in sample(n, text="kill the worker" if n == 6 else "fine")]))
+    Path(paths[1]).write_bytes(
+        tar([m for n in range(4, 8) for m in sample(n, text="kill the worker" if n == 6 else "fine")])
+    )
     recipe = replace(load(tiny_model), scores=(Killer(),), embed={}, select=None)
     out = str(tmp_path / "out")
     counts = embed_pool(recipe, paths, out, Width(workers=2, gpus=0))
@@ -141,7 +155,9 @@ def test_fault_47_what_changed_is_refused_with_the_difference(pool, tmp_path, ti
 
 def test_fault_49_offline_without_weights(pool, tmp_path, mmfilter):
     out = tmp_path / "out"
-    code, _, said = mmfilter("run", "laion2b", "--pool", tmp_path / "pool", "--out", out, "--local", env={"HF_HUB_OFFLINE": "1"})
+    code, _, said = mmfilter(
+        "run", "laion2b", "--pool", tmp_path / "pool", "--out", out, "--local", env={"HF_HUB_OFFLINE": "1"}
+    )
     assert code == 1 and "hf download" in said and "weights:" in said and "Traceback" not in said
 
 
@@ -179,7 +195,18 @@ def test_fault_38_control_c_keeps_finished_shards(tmp_path, tiny_model):
     recipe = tmp_path / "t.yaml"
     recipe.write_text(recipe_text(tiny_model))
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "jobs", "run", str(recipe), "--pool", str(tmp_path / "pool"), "--out", str(out), "--local"]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "run",
+        str(recipe),
+        "--pool",
+        str(tmp_path / "pool"),
+        "--out",
+        str(out),
+        "--local",
+    ]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list(out.glob("metadata/*.json")) and time.monotonic() < deadline:

@@ -127,7 +127,9 @@ def test_a_score_added_later_reads_no_tar(shard, tmp_path, tiny_model):
 def test_a_model_added_later_runs_alone_and_joins(shard, tmp_path, tiny_model):
     run(shard, recipe(tiny_model, {"clip_similarity": {"model": "b32"}}), tmp_path / "out")
     before = np.load(tmp_path / "out/metadata/00000007.npz")
-    both = recipe(tiny_model, {"clip_similarity": {"model": "b32"}}, {"clip_similarity": {"model": "dfn"}}, models=("b32", "dfn"))
+    both = recipe(
+        tiny_model, {"clip_similarity": {"model": "b32"}}, {"clip_similarity": {"model": "dfn"}}, models=("b32", "dfn")
+    )
     work = work_for(both, tmp_path / "out")
     report = process_shard(str(shard), work, {"dfn": load("dfn", both.embed["dfn"])})
     assert report.did == ["embed:dfn", "score:clip_dfn_similarity_score"]
