@@ -13,7 +13,7 @@ def add(app: typer.Typer) -> None:
     @app.command()
     def report(
         out: o.OutArg,
-        name: o.Name = None,
+        name: o.OnlyName = None,
         labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match).")] = None,
         samples: Annotated[int, typer.Option(min=1, max=100, help="Thumbnails on each side of a threshold.")] = 12,
     ) -> None:
@@ -26,7 +26,7 @@ def add(app: typer.Typer) -> None:
     def explain(
         uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.")],
         out: o.Out = "runs/run",
-        name: o.Name = None,
+        name: o.OnlyName = None,
         as_json: o.Json = False,
     ) -> None:
         """Why one sample was kept, dropped or failed: every rule's verdict, with its values."""

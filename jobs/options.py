@@ -21,6 +21,7 @@ PoolArg = Annotated[
 ]
 Out = Annotated[str, typer.Option("--out", help="Where everything is written.", metavar="OUT")]
 Name = Annotated[str | None, typer.Option("--name", help="The subset's name (default: the recipe's).")]
+OnlyName = Annotated[str | None, typer.Option("--name", help="The subset (default: the only one there is).")]
 Address = Annotated[str | None, typer.Option("--address", help="A running Ray cluster; without it Ray starts here.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="CPU workers (default: one a core).")]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs to use, a worker each (default: all).")]

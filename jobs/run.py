@@ -22,7 +22,6 @@ class RunOptions:
     width: Width = Width()
     redo: bool = False
     reshard: bool = True
-    report: bool = True
     labels: str | None = None
 
 
@@ -56,7 +55,7 @@ def add(app: typer.Typer) -> None:
 
         loaded = load_recipe(recipe)
         width = o.width(address, workers, gpus, threads, batch_size, local)
-        asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, True, labels)
+        asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)
         if dry_run:
             from .dryrun import say

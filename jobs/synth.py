@@ -12,14 +12,14 @@ from . import options as o
 def add(app: typer.Typer) -> None:
     @app.command()
     def synth(
-        out: o.OutArg,
+        out: Annotated[str, typer.Argument(help="The folder of the new pool.", metavar="OUT")],
         samples: Annotated[int, typer.Option(min=1, help="Samples in all.")] = 4000,
         per_shard: Annotated[int, typer.Option(min=1, help="Samples a shard.")] = 500,
         seed: Annotated[int, typer.Option(help="Another seed, another pool.")] = 0,
         size: Annotated[int, typer.Option(min=64, max=512, help="Short side of a scene in px.")] = 112,
         captions: Annotated[int, typer.Option(min=1, max=20, help="Captions a scene (json `captions`).")] = 1,
         clean: Annotated[bool, typer.Option("--clean", help="No noise: pairs to train on.")] = False,
-        workers: o.Workers = None,
+        workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; the bytes are the same.")] = 1,
         as_json: o.Json = False,
     ) -> None:
         """Generate shards as img2dataset writes them, and labels/labels.parquet beside them."""
@@ -27,7 +27,7 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute
 
-        asked = SynthOptions(samples, per_shard, seed, size, captions, not clean, workers or 1)
+        asked = SynthOptions(samples, per_shard, seed, size, captions, not clean, workers)
         report = generate(absolute(out), asked)
         if as_json:
             print(json.dumps(asdict(report), indent=1))

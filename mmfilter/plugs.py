@@ -94,7 +94,7 @@ def build_plug(kind: type[M], value: Any, where: str) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a typo explains what is missing
         place = ".".join([where, *(str(part) for part in first["loc"])])
         fields = [f.alias or name for name, f in kind.model_fields.items()]
         if first["type"] == "extra_forbidden":
