@@ -66,30 +66,35 @@ def uid_pair(uid: str) -> tuple[int, int]:
 
 
 def their_basic(paths: list[str]) -> int:
+    """Every caption split and every uid parsed, kept or not, as their script does."""
     import pandas as pd
 
-    kept: list[tuple[int, int]] = []
+    kept = []
     for path in paths:
         frame = pd.read_parquet(path, columns=["uid", "text", "original_width", "original_height", "language"])
-        words = frame["text"].apply(lambda text: len(text.split()) > 2)
-        characters = frame["text"].apply(lambda text: len(text) > 5)
-        small = frame[["original_width", "original_height"]].min(axis=1)
-        large = frame[["original_width", "original_height"]].max(axis=1)
-        mask = (frame["language"] == "en") & words & characters & (small >= 200) & (large / small <= 3.0)
-        kept.extend(uid_pair(uid) for uid in frame["uid"][mask])
-    return len(np.sort(np.array(kept, np.dtype("u8,u8"))))
+        words = frame["text"].apply(lambda text: len(text.split()))
+        characters = frame["text"].apply(lambda text: len(text))
+        number = frame["uid"].apply(int, base=16)
+        hi, lo = (number // 2**64).astype("uint64"), (number % 2**64).astype("uint64")
+        uids = np.array(list(zip(hi, lo, strict=True)), np.dtype("u8,u8"))
+        small = np.minimum(frame["original_width"], frame["original_height"])
+        large = np.maximum(frame["original_width"], frame["original_height"])
+        mask = (frame["language"] == "en") & (words > 2) & (characters > 5) & (small >= 200) & (large / small <= 3.0)
+        kept.append(uids[mask])
+    return len(np.sort(np.concatenate(kept)))
 
 
 def their_clip(paths: list[str]) -> int:
     import pandas as pd
 
-    scores = np.concatenate([pd.read_parquet(path, columns=[L14])[L14].to_numpy() for path in paths])
+    scores = pd.concat([pd.read_parquet(path, columns=[L14]) for path in paths])[L14].to_numpy()
     threshold = np.sort(scores)[::-1][int(len(scores) * 0.3)]
-    kept: list[tuple[int, int]] = []
+    kept = []
     for path in paths:
         frame = pd.read_parquet(path, columns=["uid", L14])
-        kept.extend(uid_pair(uid) for uid in frame["uid"][frame[L14] >= threshold])
-    return len(np.sort(np.array(kept, np.dtype("u8,u8"))))
+        pairs = [uid_pair(uid) for uid in frame["uid"][frame[L14] >= threshold]]
+        kept.append(np.array(pairs, np.dtype("u8,u8")))
+    return len(np.sort(np.concatenate(kept)))
 
 
 THEIRS: dict[str, Callable[[list[str]], int]] = {"basic_filter": their_basic, "clip_score": their_clip}

@@ -46,7 +46,14 @@ class StoredBatch(Mapping[str, Any]):
             with np.load(data, allow_pickle=False) as npz:
                 if name not in npz.files:
                     raise DataError(f"{path}: no array '{name}'{nearest(name, npz.files)} It has: {npz.files}")
-                self.stored.arrays[name] = npz[name]
+                array = npz[name]
+            rows = self.stored.table.num_rows
+            if len(array) != rows:
+                raise DataError(
+                    f"{path}: {name} has {len(array)} rows where the parquet beside it has {rows}; "
+                    "row i of one is row i of the other, so fetch or make both again"
+                )
+            self.stored.arrays[name] = array
         return self.stored.arrays[name]
 
     def _added(self, column: str) -> Any:
@@ -64,6 +71,8 @@ class StoredBatch(Mapping[str, Any]):
         uids = self.stored.table["uid"].to_pylist()
         if added["uid"].to_pylist() != uids:  # made before a later pass set rows aside
             where = {uid: row for row, uid in enumerate(added["uid"].to_pylist())}
+            if lost := next((uid for uid in uids if uid not in where), None):
+                raise DataError(f"{path}: has no row for uid {lost} of its shard; delete it and score again")
             added = added.take([where[uid] for uid in uids])
         return _plain(added[column])
 

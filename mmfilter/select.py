@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
+from .decisions import read_parquet
 from .errors import UsageError
 from .plugs import Rule
 from .rules import check_columns, walk
@@ -23,6 +25,8 @@ from .subset import Subset, later_repeats
 from .table import HALVES, READERS, Group, Table
 from .uids import DTYPE
 from .versions import versions
+
+NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     later rows are failures with the status `uid_repeated`.
     """
     started = time.perf_counter()
+    if not NAME.fullmatch(options.name):  # it becomes a file and a folder: '../metadata' would be written over
+        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{options.name}'; give another --name")
     check_columns(rule, [*table.columns, *HALVES], options.where)
     masker = _Masker(table, rule, options)
     _remove_stale(table, options)
@@ -225,15 +231,14 @@ def _remove_stale(table: Table, options: SelectOptions) -> None:
 def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     """Status -> how many samples, over OUT/failures: of the shards `stems` and of those that were given up on.
 
-    Other files there are from a pass that was cut short: it will be done again.
+    Other files there are from a pass that was cut short: it will be done again. Raises DataError.
     """
     counts: Counter[str] = Counter()
     for path in storage.glob(storage.join(out, "failures", "*.parquet")):
         stem = storage.stem(path)
         if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
             continue
-        with storage.open_read(path) as stream:
-            counts.update(pq.read_table(stream, columns=["status"], use_threads=False)["status"].to_pylist())
+        counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
     return dict(counts)
 
 

@@ -150,17 +150,17 @@ def _read_parquet(path: str, columns: list[str]) -> pl.DataFrame:
         with pq.ParquetFile(source) as file:
             have = file.schema_arrow.names
             table = file.read(columns, use_threads=False) if set(columns) <= set(have) else None
+        frame = pl.from_arrow(table) if table is not None else None
     except FileNotFoundError as error:
         raise DataError(f"{path}: is not there, though other shards have one; run what writes it again") from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
-    if table is None:
+    if frame is None:
         name = next(name for name in columns if name not in have)
         hint = f"{nearest(name, have)} It has: {', '.join(have)}"
         raise DataError(f"{path}: no column '{name}', which other shards have{hint}")
-    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame.with_columns(pl.col("uid").cast(pl.String)) if "uid" in columns else frame  # or categorical
 
 
 def open_table(out: str, metadata: str | None = None) -> Table:
@@ -172,7 +172,7 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
     stems = {_name(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
     commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
-    names = sorted(stems.keys() & commits if commits else stems)
+    names = sorted(stems.keys() & commits or stems)  # without a commit at all it is DataComp's, stray JSON or not
     if not names:
         raise UsageError(f"{folder}: no metadata (*.parquet); embed a pool first, or name DataComp's metadata folder")
     columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")

@@ -50,6 +50,6 @@ def check_columns(rule: Rule, columns: Iterable[str], where: str) -> None:
     have = set(columns)
     for path, leaf in walk(rule):
         for need in sorted(leaf.needs - have):
-            field = next((f".{f}" for f, v in leaf.model_dump().items() if v == need), "")
+            field = next((f".{f}" for f, v in leaf.model_dump().items() if v == need or f == "sql"), "")
             listed = ", ".join(sorted(have - {"uid_hi", "uid_lo"}))
             raise UsageError(f"{where}.{path}{field}: no column '{need}'{nearest(need, have)} This pool has: {listed}")

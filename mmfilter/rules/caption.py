@@ -1,8 +1,10 @@
 """The caption's length."""
 
+from typing import Self
+
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..plugs import Rule
 from .masks import true_mask
@@ -21,6 +23,13 @@ class Caption(Rule):
     max_words: int | None = Field(default=None, ge=0)
     min_chars: int = Field(default=0, ge=0)
     max_chars: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for what, low, high in (("words", self.min_words, self.max_words), ("chars", self.min_chars, self.max_chars)):
+            if high is not None and low > high:
+                raise ValueError(f"no caption has 'min_{what}' {low} and 'max_{what}' {high}; swap them")
+        return self
 
     @property
     def needs(self) -> frozenset[str]:

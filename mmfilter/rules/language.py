@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..plugs import Rule
 from .masks import true_mask
@@ -20,6 +20,13 @@ class Language(Rule):
     is_: str | tuple[str, ...] = Field(alias="is")
     min_score: float | None = None
     column: str = "language"
+
+    @field_validator("is_", mode="before")
+    @classmethod
+    def _quoted(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(isinstance(v, bool) for v in value)):
+            raise ValueError("YAML reads a bare `no` as false; write 'no', in quotes, for Norwegian")
+        return value
 
     def model_post_init(self, _: Any) -> None:
         if not self.languages:

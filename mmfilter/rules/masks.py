@@ -31,6 +31,8 @@ def true_mask(table: pl.DataFrame, keep: pl.Expr) -> np.ndarray:
 def numbers(table: pl.DataFrame, column: str) -> np.ndarray:
     """(n,) of a numeric column in its own precision, null as NaN. Raises UsageError on text and lists."""
     values = table[column]
+    if values.dtype == pl.Int128:  # what int64 and uint64 shards become together; numpy has no such type
+        values = values.cast(pl.Float64)
     if values.dtype == pl.Null:
         return np.full(len(values), np.nan)
     if not (values.dtype.is_numeric() or values.dtype == pl.Boolean):

@@ -24,6 +24,8 @@ class Threshold(Rule):
     def _bounded(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("give 'min' or 'max'")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"nothing is between a 'min' of {self.min:g} and a 'max' of {self.max:g}; swap them")
         return self
 
     @property
