@@ -65,8 +65,11 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
 
 def _absent(name: str, spec: Any) -> dict[str, str]:
     """{name: what to fetch} when the weights are not on this machine and cannot be fetched."""
+    from mmfilter.hub import nothing_fetched
+
     try:
-        find(spec)
+        with nothing_fetched():
+            find(spec)
     except MMFilterError as error:
         return {name: str(error)}
     return {}
@@ -84,8 +87,11 @@ def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
 def _gflop(spec: Any) -> float:
     from mmfilter.flops import flops
 
+    from mmfilter.hub import nothing_fetched
+
     try:
-        cost = flops(spec)
+        with nothing_fetched():
+            cost = flops(spec)
     except MMFilterError:  # a hub's model whose configuration is not here; `_absent` says so
         return 0.0
     return (cost.image + cost.caption(CAPTION_TOKENS)) / 1e9

@@ -4,10 +4,24 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from .checkpoint import CONFIG
 from .errors import MMFilterError
+
+
+_dry: ContextVar[bool] = ContextVar("dry", default=False)
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """Within this block only what is in the cache is found."""
+    token = _dry.set(True)
+    try:
+        yield
+    finally:
+        _dry.reset(token)
 
 
 def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
@@ -82,6 +96,8 @@ def _online() -> None:
 
     if HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE is set")
+    if _dry.get():
+        raise OSError("a dry run fetches nothing; the run itself would try")
     url = urlsplit(ENDPOINT)
     if not getproxies():
         socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout=10).close()
