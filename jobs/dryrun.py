@@ -86,7 +86,6 @@ def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
 
 def _gflop(spec: Any) -> float:
     from mmfilter.flops import flops
-
     from mmfilter.hub import nothing_fetched
 
     try:

@@ -10,7 +10,6 @@ from typing import Any
 from .checkpoint import CONFIG
 from .errors import MMFilterError
 
-
 _dry: ContextVar[bool] = ContextVar("dry", default=False)
 
 
