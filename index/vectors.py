@@ -1,0 +1,194 @@
+"""A pool's embeddings as rows that are read where they lie: by shard, in blocks, or row by row.
+
+Nothing here holds the pool in memory. A local npz as numpy writes it is mapped, so a row costs the
+bytes of that row; a compressed or remote one is read whole, a shard at a time.
+"""
+
+import io
+import json
+import zipfile
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from mmfilter import storage
+from mmfilter.errors import DataError, UsageError, nearest
+from mmfilter.recipe import fingerprint
+from mmfilter.table import Table, open_table
+from mmfilter.uids import parse_uids
+
+SIDES = {"image": "img", "text": "txt"}
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One model's embeddings of one modality, over all shards in the table's order.
+
+    A row's *position* is its place in that order, 0 to len - 1; it names a row only as long as the pool
+    stands, and is what a kNN index calls an id. `counts` are rows by shard, `dim` is d.
+    """
+
+    table: Table
+    model: str
+    modality: str  # image | text
+    counts: tuple[int, ...]
+    dim: int
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def array(self) -> str:
+        """The array's name in the npz: ``b32_img``."""
+        return f"{self.model}_{SIDES[self.modality]}"
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return self.table.stems
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """(shards + 1,) int64: the position of each shard's first row, and the total."""
+        return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+
+    def shard(self, i: int) -> np.ndarray:
+        """(n, d) of float16 or float32 as stored: row j is the shard's parquet's row j. Raises DataError."""
+        return _array(_npz(self.table, self.stems[i]), self.array, self.counts[i])
+
+    def uids(self, i: int) -> np.ndarray:
+        """(n,) of `uids.DTYPE`, the shard's, row for row with `shard(i)`."""
+        path = _npz(self.table, self.stems[i])
+        try:
+            return np.asarray(_array(path, "uid", self.counts[i]))
+        except UsageError:  # DataComp's npz has none
+            return parse_uids(self.table.read(["uid"], self.stems[i])["uid"])
+
+    def all_uids(self) -> np.ndarray:
+        """(n,) of `uids.DTYPE` by position: 16 bytes a row."""
+        return np.concatenate([self.uids(i) for i in range(len(self.stems))]) if self.stems else parse_uids([])
+
+    def blocks(self, rows: int = 65_536, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """(position, float32 (m, d) of unit rows) over positions `start` to `stop`, m up to `rows`.
+
+        A row without a direction (NaN, Inf, all zeros) comes as zeros.
+        """
+        stop = len(self) if stop is None else stop
+        for i, first in enumerate(self.starts[:-1]):
+            low, high = max(start - first, 0), min(stop - first, self.counts[i])
+            if low < high:
+                stored = self.shard(i)
+                for at in range(low, high, rows):
+                    yield int(first) + at, unit(stored[at : min(at + rows, high)])
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """float32 (k, d), unit rows at `positions` (k,) in their order; only these rows are read."""
+        positions = np.asarray(positions, np.int64)
+        rows = np.empty((len(positions), self.dim), np.float32)
+        order = np.argsort(positions, kind="stable")
+        cuts = np.searchsorted(positions[order], self.starts)
+        for i in np.flatnonzero(np.diff(cuts)):
+            here = order[cuts[i] : cuts[i + 1]]
+            rows[here] = unit(self.shard(int(i))[positions[here] - self.starts[i]])
+        return rows
+
+    def place(self, position: int) -> tuple[str, int]:
+        """(shard's stem, row in it) of a position."""
+        i = bisect_right(self.starts.tolist(), position) - 1
+        return self.stems[i], position - int(self.starts[i])
+
+    @cached_property
+    def identity(self) -> list[dict[str, Any]]:
+        """By shard: stem, rows, and what made the embeddings. Equal lists mean equal vectors."""
+        return [
+            {"shard": stem, "rows": rows, "made": _made(self.table, stem, self.model)}
+            for stem, rows in zip(self.stems, self.counts, strict=True)
+        ]
+
+
+def open_vectors(out: str, model: str, modality: str = "image", metadata: str | None = None) -> Vectors:
+    """The embeddings of a run's folder, or of a folder of DataComp's metadata (`metadata`, as `open_table`).
+
+    Raises UsageError for a model or modality that is not there, DataError for a damaged or odd shard.
+    """
+    if modality not in SIDES:
+        raise UsageError(f"modality '{modality}': it is one of {', '.join(SIDES)}")
+    table = open_table(out, metadata)
+    name = f"{model}_{SIDES[modality]}"
+    shapes = [_header(_npz(table, stem), name)[1] for stem in table.stems]
+    for stem, shape in zip(table.stems, shapes, strict=True):
+        if len(shape) != 2 or shape[1] != shapes[0][1]:
+            raise DataError(f"{_npz(table, stem)}: {name} has the shape {shape}, others {shapes[0]}; embed it again")
+    return Vectors(table, model, modality, tuple(shape[0] for shape in shapes), shapes[0][1])
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """float32 (n, d) of length 1, from any float type; rows without a direction become zeros."""
+    rows = np.asarray(rows, np.float32)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        scaled = rows / lengths
+    bad = ~(np.isfinite(lengths) & (lengths > 0))[:, 0]
+    if bad.any():
+        scaled[bad] = 0
+    return scaled
+
+
+def _npz(table: Table, stem: str) -> str:
+    return storage.join(table.metadata, f"{stem}.npz")
+
+
+def _made(table: Table, stem: str, model: str) -> str:
+    """The fingerprint of the commit's record of the model; of a foreign shard, its npz's size and time."""
+    path = storage.join(table.metadata, f"{stem}.json")
+    if storage.exists(path):
+        commit = json.loads(storage.read_bytes(path))
+        if isinstance(commit, dict) and "parts" in commit:
+            parts = commit["parts"]
+            return fingerprint([commit.get("input"), parts.get("read"), parts.get(f"embed:{model}")])
+    return fingerprint(storage.identity_or_none(_npz(table, stem)))
+
+
+def _array(path: str, name: str, rows: int) -> np.ndarray:
+    """The array where it lies in the file; read whole when it is compressed or remote."""
+    offset, shape, dtype = _header(path, name)
+    if shape[0] != rows:
+        raise DataError(f"{path}: {name} has {shape[0]} rows where {rows} are wanted; it changed, run again")
+    if offset is not None and not storage.is_remote(path):
+        return np.memmap(path, dtype, "r", offset, shape) if rows else np.empty(shape, dtype)
+    with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
+        return npz[name]
+
+
+def _header(path: str, name: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
+    """(where the data starts, None when compressed; shape; dtype). Raises UsageError, DataError."""
+    return _parsed(path, name, repr(storage.identity_or_none(path)))
+
+
+@lru_cache(1 << 16)
+def _parsed(path: str, name: str, identity: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
+    """`_header`, once for a file as long as it stays the same."""
+    try:
+        with storage.open_read(path) as stream, zipfile.ZipFile(stream) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            if name not in names:
+                raise UsageError(f"{path}: no embeddings '{name}'{nearest(name, names)} It has: {', '.join(names)}")
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = read(member)
+                inside = member.tell()
+            if dtype.hasobject or (fortran and len(shape) > 1):
+                raise DataError(f"{path}: {name} holds {dtype} that is not laid out row by row; it is not read")
+            if info.compress_type != zipfile.ZIP_STORED:
+                return None, shape, dtype
+            stream.seek(info.header_offset + 26)  # PKZIP's local header: lengths of the name and extra fields
+            lengths = stream.read(4)
+            extra = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+            return info.header_offset + 30 + extra + inside, shape, dtype
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]})") from error

@@ -1,0 +1,76 @@
+"""Embeddings where they lie: the same rows by shard, in blocks and one by one, and what a damaged file says."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from index.vectors import open_vectors, unit
+from mmfilter.errors import DataError, UsageError
+from mmfilter.uids import format_uids
+
+
+def write_pool(folder, shards):
+    """Shards of DataComp's metadata from arrays (n, d); uids count up."""
+    first = 0
+    for i, rows in enumerate(shards):
+        names = [f"{first + j:032x}" for j in range(len(rows))]
+        pq.write_table(pa.table({"uid": pa.array(names, pa.string())}), folder / f"{i:08d}.parquet")
+        (np.savez_compressed if i % 2 else np.savez)(folder / f"{i:08d}.npz", b32_img=rows)
+        first += len(rows)
+    return str(folder)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(1, 7), st.data())
+def test_the_same_rows_however_they_are_read(tmp_path_factory, sizes, block, data):
+    rng = np.random.default_rng(0)
+    shards = [rng.normal(size=(n, 3)).astype(np.float16) for n in sizes]
+    vectors = open_vectors(write_pool(tmp_path_factory.mktemp("v"), shards), "b32")
+    whole = unit(np.concatenate(shards))
+    assert len(vectors) == len(whole) and vectors.dim == 3
+    start = data.draw(st.integers(0, len(whole)))
+    stop = data.draw(st.integers(start, len(whole)))
+    parts = list(vectors.blocks(block, start, stop))
+    assert np.array_equal(np.concatenate([np.empty((0, 3), np.float32), *(p for _, p in parts)]), whole[start:stop])
+    assert all(np.array_equal(part, whole[at : at + len(part)]) for at, part in parts)
+    positions = np.array(data.draw(st.lists(st.integers(0, max(len(whole) - 1, 0)), max_size=9)) if len(whole) else [])
+    assert np.array_equal(vectors.take(positions), whole[positions.astype(int)])
+    assert format_uids(vectors.all_uids()) == [f"{i:032x}" for i in range(len(whole))]
+    assert [vectors.place(i) for i in range(len(whole))] == [
+        (f"{s:08d}", row) for s, n in enumerate(sizes) for row in range(n)
+    ]
+
+
+def test_a_row_without_a_direction_is_zeros():
+    rows = unit(np.array([[3, 4], [np.nan, 1], [np.inf, 1], [0, 0]], np.float16))
+    assert np.allclose(rows, [[0.6, 0.8], [0, 0], [0, 0], [0, 0]], atol=1e-6)
+
+
+def test_what_is_not_there_or_damaged_is_named(tmp_path):
+    folder = write_pool(tmp_path, [np.ones((2, 3), np.float16), np.ones((2, 3), np.float16)])
+    with pytest.raises(UsageError, match="no embeddings 'b23_img'; did you mean 'b32_img'"):
+        open_vectors(folder, "b23")
+    with pytest.raises(UsageError, match="modality 'sound'"):
+        open_vectors(folder, "b32", "sound")
+    np.savez(tmp_path / "00000001.npz", b32_img=np.ones((2, 4), np.float16))
+    with pytest.raises(DataError, match=r"00000001.*shape \(2, 4\)"):
+        open_vectors(folder, "b32")
+    np.savez(tmp_path / "00000001.npz", b32_img=np.array([None, "x"]))
+    with pytest.raises(DataError, match="holds object"):
+        open_vectors(folder, "b32")
+    (tmp_path / "00000001.npz").write_bytes(b"PK no")
+    with pytest.raises(DataError, match="cannot be read as npz"):
+        open_vectors(folder, "b32")
+
+
+def test_a_changed_file_is_another_identity(tmp_path):
+    folder = write_pool(tmp_path, [np.ones((2, 3), np.float16)])
+    vectors, before = open_vectors(folder, "b32"), open_vectors(folder, "b32").identity
+    assert vectors.identity == before
+    np.savez(tmp_path / "00000000.npz", b32_img=np.ones((3, 3), np.float16))
+    with pytest.raises(DataError, match="3 rows where 2 are wanted"):
+        vectors.shard(0)
+    assert open_vectors(folder, "b32").identity != before
