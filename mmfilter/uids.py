@@ -36,7 +36,11 @@ def halves() -> list[pl.Expr]:
     uid = pl.col("uid")
     hi, lo = (uid.str.slice(at, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False) for at in (0, 16))
     odd = (uid.str.len_bytes() != 32) | uid.str.contains("+", literal=True)  # to_integer would take '+' for a sign
-    return [hi.alias("uid_hi"), lo.alias("uid_lo"), (odd | hi.is_null() | lo.is_null()).fill_null(True).alias("uid_odd")]
+    return [
+        hi.alias("uid_hi"),
+        lo.alias("uid_lo"),
+        (odd | hi.is_null() | lo.is_null()).fill_null(True).alias("uid_odd"),
+    ]
 
 
 def taken_apart(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
