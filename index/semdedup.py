@@ -14,7 +14,7 @@ import numpy as np
 
 from mmfilter.plugs import Run
 
-from .exact import dots, first_of, margin
+from .exact import dots, margin
 from .groups import Links, stars
 from .vectors import Vectors
 

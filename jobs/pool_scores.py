@@ -79,7 +79,7 @@ def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
     if score.inputs:
         from index.inputs import identity
 
-        part["inputs"] = {path: identity(path) for path in score.inputs}
+        part["inputs"] = {path: identity(path, score.needs) for path in score.inputs}
     return part
 
 

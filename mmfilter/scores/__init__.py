@@ -15,7 +15,9 @@ TABLE = {
     "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
+    "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "target": "index.target:Target",
 }
 
 SCORES = Registry("scores", TABLE)
