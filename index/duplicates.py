@@ -131,10 +131,11 @@ class Duplicates(PoolScore):
         return Links.concat(parts)
 
 
-def members(cluster: np.ndarray, rank: np.ndarray, without: np.ndarray) -> list[np.ndarray]:
-    """Positions by cluster, each in order of rank; rows in no cluster and those `without` left out."""
+def members(cluster: np.ndarray, rank: np.ndarray, without: np.ndarray | None = None) -> list[np.ndarray]:
+    """Positions by cluster of two or more, in order of rank; rows in no cluster and those `without` left out."""
     there = cluster >= 0
-    there[without] = False
+    if without is not None:
+        there[without] = False
     rows = np.flatnonzero(there)
     rows = rows[np.lexsort((rank[rows], cluster[rows]))]
     return [part for part in np.split(rows, np.flatnonzero(np.diff(cluster[rows])) + 1) if len(part) > 1]

@@ -31,7 +31,7 @@ class Overlap(PoolScore):
     compared with every item: same sha256; with `hamming`, `phash` so many bits apart or fewer; with `model`,
     cos > 1 - `eps`, by matrix products, without clusters, so that none is missed. An item is
     ``SET/PATH`` or ``SET/UID``, SET being the last part of its path; of several the first kind, then the most
-    similar, then the first. Also writes OUT/overlap.parquet, the list of what was found.
+    similar, then the first. Also writes OUT/overlap/found.parquet, the list of what was found.
     """
 
     against: tuple[str, ...]
@@ -70,6 +70,10 @@ class Overlap(PoolScore):
     def inputs(self) -> tuple[str, ...]:
         return self.against
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return ("overlap/found.parquet",)
+
     def __call__(self, pool: Pool, run: Run) -> dict[str, Any]:
         n = len(pool.uids)
         names = np.full(n, "", object)
@@ -101,7 +105,7 @@ class Overlap(PoolScore):
 
     def listed(self, pool: Pool) -> str:
         """Where the list is."""
-        return storage.join(pool.out, "overlap.parquet")
+        return storage.join(pool.out, self.files[0])
 
     def _write_list(self, pool: Pool, columns: dict[str, Any]) -> None:
         there = [name for name in ("uid", "key", "text") if name in pool.table.columns]
@@ -141,7 +145,7 @@ def _shard(
 
 def nearest_hash(column: pl.Series, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
     """(item (n,) int64, -1 without a hash; bits (n,) int64): the item whose hash is nearest, of several the first."""
-    hashes = column.fill_null(0).to_numpy().astype(np.uint64)
+    hashes = column.cast(pl.UInt64).fill_null(0).to_numpy()
     at, bits = np.full(len(hashes), -1, np.int64), np.full(len(hashes), 65, np.int64)
     items = np.flatnonzero(reference.hashed)
     for start in range(0, len(items), 512):

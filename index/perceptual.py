@@ -19,7 +19,7 @@ BLOCK = 2048
 
 def same_file(sha256: pl.Series, rank: np.ndarray) -> Links:
     """The first in rank of each sha256 -> every other sample with it; rows without one are nobody's."""
-    codes = sha256.replace("", None).rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    codes = sha256.cast(pl.String).replace("", None).rank("dense").fill_null(0).to_numpy().astype(np.int64)
     return equal(codes, codes > 0, rank)
 
 
@@ -40,7 +40,7 @@ def near_hashes(phash: pl.Series, rank: np.ndarray, bits: int, mode: Mode, run: 
     et al. 2007), so only pairs that share a band are compared, and none is missed.
     """
     valid = phash.is_not_null().to_numpy()
-    hashes = phash.fill_null(0).to_numpy().astype(np.uint64)
+    hashes = phash.cast(pl.UInt64).fill_null(0).to_numpy()
     links = [equal(hashes, valid, rank)]
     few = np.flatnonzero(valid)
     few = few[first_of(hashes[few], rank[few])]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError
@@ -87,7 +88,7 @@ def _of_pool(path: str, asked: Asked) -> Reference:
     hashes, hashed = np.zeros(len(names), np.uint64), np.zeros(len(names), bool)
     if asked.hash:
         column = other.read("phash")["phash"]
-        hashes, hashed = column.fill_null(0).to_numpy().astype(np.uint64), column.is_not_null().to_numpy()
+        hashes, hashed = column.cast(pl.UInt64).fill_null(0).to_numpy(), column.is_not_null().to_numpy()
     rows: np.ndarray | Vectors = np.zeros((len(names), 0), np.float16)
     if asked.model:
         rows = other.vectors(asked.model, asked.modality)

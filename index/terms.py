@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def words(text: str) -> set[str]:
         found.update(run[i : i + 2] for i in range(len(run) - 1))
     plain = [word for word in WORD.findall(UNSPACED.sub(" ", text)) if len(word) > 1]
     found.update(plain)
-    found.update(f"{a} {b}" for a, b in zip(plain, plain[1:], strict=False))
+    found.update(f"{a} {b}" for a, b in pairwise(plain))
     return found
 
 
@@ -37,8 +38,8 @@ def count(texts: Iterable[str | None], cluster: np.ndarray) -> dict[int, Counter
     return counts
 
 
-def labels(counts: dict[int, Counter[str]], sizes: Sequence[int]) -> list[list[str]]:
-    """For each cluster up to 5 terms, those that set it apart the most first.
+def labels(counts: dict[int, Counter[str]], k: int) -> list[list[str]]:
+    """For each of k clusters up to 5 terms, those that set it apart the most first.
 
     By the z-score of the log-odds ratio with an informative prior (Monroe, Colaresi, Quinn 2008,
     equations 16 and 22): of a term's share in the cluster against all others, the prior being all captions.
@@ -48,7 +49,7 @@ def labels(counts: dict[int, Counter[str]], sizes: Sequence[int]) -> list[list[s
     for counter in counts.values():
         whole.update(counter)
     total = sum(whole.values())
-    return [_label(counts.get(number, Counter()), whole, total) for number in range(len(sizes))]
+    return [_label(counts.get(number, Counter()), whole, total) for number in range(k)]
 
 
 def _label(here: Counter[str], whole: Counter[str], total: int) -> list[str]:

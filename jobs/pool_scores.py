@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mmfilter import storage
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
@@ -63,7 +64,10 @@ def add_pool_scores(
     for score in scores:
         pool = Pool(out, metadata)  # anew: a score may read what the one before wrote
         part = pool_part(score, pool)
-        todo = [stem for stem in pool.table.stems if _lacks(score, out, stem, part, redo)]
+        stems = pool.table.stems
+        todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
+        if not all(storage.exists(storage.join(out, file)) for file in score.files):
+            todo = list(stems)
         if todo:
             columns = score(pool, mapper(width, score.columns[0]))
             _write(pool, score, columns, part, set(todo))

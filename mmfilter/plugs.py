@@ -70,6 +70,11 @@ class PoolScore(Plug):
         """Paths outside the pool that it reads: a change of one is a change of the score."""
         return ()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it writes below OUT beside its columns: where one is not there, the score is computed again."""
+        return ()
+
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
 

@@ -12,6 +12,7 @@ from ..registry import Registry
 TABLE = {
     "caption": "mmfilter.scores.caption:Caption",
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
+    "clusters": "index.concepts:Clusters",
     "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
