@@ -7,6 +7,7 @@ import numpy as np
 from mmfilter.plugs import Run
 
 from .exact import dots, margin
+from .semdedup import gather
 from .vectors import Vectors
 
 NEIGHBOURS = 10
@@ -37,11 +38,12 @@ def densities(vectors: Vectors, clusters: list[np.ndarray], run: Run) -> np.ndar
 
 
 def _task(vectors: Vectors, task: list[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-    return [_cluster(vectors, part, others) for part, others in task]
+    blocks = gather(vectors, [side for pair in task for side in pair])
+    return [_cluster(*pair, x, y) for pair, x, y in zip(task, blocks[::2], blocks[1::2], strict=True)]
 
 
-def _cluster(vectors: Vectors, part: np.ndarray, others: np.ndarray) -> np.ndarray:
-    x, y = vectors.take(part), vectors.take(others)
+def _cluster(part: np.ndarray, others: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float32 (m,): of the rows `x` at positions `part`, against the rows `y` at `others`."""
     found = np.zeros(len(part), np.float64)
     for at in range(0, len(x), BLOCK):
         block, mine = x[at : at + BLOCK], part[at : at + BLOCK]

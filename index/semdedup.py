@@ -71,12 +71,19 @@ def compare(vectors: Vectors, clusters: list[np.ndarray], near: Near, run: Run) 
 
 def _task(vectors: Vectors, near: Near, task: list) -> list[tuple[int, Links]]:
     found = []
-    for number, a, b, left, right in task:
-        x = vectors.take(left)
-        y = x if a == b else vectors.take(right)
-        links = linked(x, y, near)
+    blocks = iter(gather(vectors, [side for _, a, b, *sides in task for side in sides[: 1 + (a != b)]]))
+    for number, a, b, *_ in task:
+        x = next(blocks)
+        links = linked(x, x if a == b else next(blocks), near)
         found.append((number, Links(links.i + a, links.j + b, links.similarity)))
     return found
+
+
+def gather(vectors: Vectors, parts: list[np.ndarray]) -> list[np.ndarray]:
+    """float32 unit rows at each of `parts`, positions: each shard is gone to once for all of them."""
+    positions = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    rows = vectors.take(positions)
+    return [rows[np.searchsorted(positions, part)] for part in parts]
 
 
 def linked(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
@@ -162,7 +169,7 @@ def choose_sieve(vectors: Vectors, clusters: list[np.ndarray], floor: float) -> 
 
     A look at few rows; a poor choice costs time and nothing else.
     """
-    large = [rows for rows in clusters if len(rows) > BLOCK][:: max(1, len(clusters) // 8)][:8]
+    large = [rows for rows in clusters if len(rows) > 2 * WIDTHS[-1]][:: max(1, len(clusters) // 8)][:8]
     if not large:
         return None
     rows = [vectors.take(np.sort(c[:: max(1, len(c) // 512)][:512])) for c in large]
