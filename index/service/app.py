@@ -104,6 +104,6 @@ def _docs(schema: dict[str, Any]) -> str:
             rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>mmfilter: the API</title>'
     return (
-        f'{head}<h1>mmfilter {escape(__version__)}</h1><p>The whole schema: <a href="/openapi.json">/openapi.json</a></p>'
+        f'{head}<h1>mmfilter {escape(__version__)}</h1><p>All of it: <a href="/openapi.json">/openapi.json</a></p>'
         f"<table><tr><th>Route<th>What<th>Fields</tr>{''.join(rows)}</table></html>"
     )

@@ -96,8 +96,11 @@ class Columns:
                 found[name] = self.numbers(name)
             else:
                 self.check(name, tuple(set(self.kinds.values())))
-                found[name] = self.cache.get(name, lambda n=name: self.table.read([n])[n], _series_bytes)
+                found[name] = self._text(name)
         return pl.DataFrame(found)
+
+    def _text(self, name: str) -> pl.Series:
+        return self.cache.get(name, lambda: self.table.read([name])[name], _series_bytes)
 
     def rows(self, rows: np.ndarray, names: tuple[str, ...]) -> list[dict[str, Any]]:
         """A dict of `names` (CAPTION or PLACE) for each of `rows` (m,), "" or 0 where the pool has no such column."""

@@ -10,16 +10,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        here = {"registry": self.registry}
-        self.requests = Counter("mmfilter_requests", "Requests answered", ["route", "status"], **here)
+        here = self.registry
+        self.requests = Counter("mmfilter_requests", "Requests answered", ["route", "status"], registry=here)
         self.seconds = Histogram(
-            "mmfilter_request_seconds", "Seconds to the answer", ["route"], buckets=SECONDS, **here
+            "mmfilter_request_seconds", "Seconds to the answer", ["route"], buckets=SECONDS, registry=here
         )
-        self.shed = Counter("mmfilter_shed", "Requests refused because too many were in work", **here)
-        self.working = Gauge("mmfilter_working", "Requests in work", **here)
+        self.shed = Counter("mmfilter_shed", "Requests refused because too many were in work", registry=here)
+        self.working = Gauge("mmfilter_working", "Requests in work", registry=here)
         sizes = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-        self.batch = Histogram("mmfilter_search_batch", "Queries searched as one", buckets=sizes, **here)
-        self.refresh_failures = Counter("mmfilter_refresh_failures", "Changes on disk that could not be read", **here)
+        self.batch = Histogram("mmfilter_search_batch", "Queries searched as one", buckets=sizes, registry=here)
+        self.refresh_failures = Counter(
+            "mmfilter_refresh_failures", "Changes on disk that could not be read", registry=here
+        )
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -19,16 +19,18 @@ from .pool import Snapshot
 from .settings import Refused
 
 DEPTH, RULES = 16, 100  # of a select tree
-ALLOWED = frozenset(
-    "all any not then caption cluster_quota everything fraction image in_subset language near_target "
-    "not_duplicate random threshold where".split()
-)
+ALLOWED = {
+    "all", "any", "not", "then", "caption", "cluster_quota", "everything", "fraction", "image", "in_subset",
+    "language", "near_target", "not_duplicate", "random", "threshold", "where",
+}  # fmt: skip
 """Rules that look at columns alone; another package's might open what a stranger names."""
-FUNCTIONS = frozenset(
-    "abs and as between case cast ceil ceiling char_length coalesce else ends_with exp floor greatest ilike in is "
-    "least left length like ln log log10 log2 lower ltrim mod not nullif octet_length or pow power regexp_like right "
-    "round rtrim sign sqrt starts_with strpos substr then trim try_cast upper when".split()
-)
+FUNCTIONS = {
+    "abs", "and", "as", "between", "case", "cast", "ceil", "ceiling", "char_length", "coalesce", "else",
+    "ends_with", "exp", "floor", "greatest", "ilike", "in", "is", "least", "left", "length", "like", "ln", "log",
+    "log10", "log2", "lower", "ltrim", "mod", "not", "nullif", "octet_length", "or", "pow", "power", "regexp_like",
+    "right", "round", "rtrim", "sign", "sqrt", "starts_with", "strpos", "substr", "then", "trim", "try_cast",
+    "upper", "when",
+}  # fmt: skip
 """What may stand before a bracket: nothing whose result can be far longer than its input (LPAD, REPLACE)."""
 
 
@@ -53,7 +55,7 @@ def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     steps, well, frame = fit(tree, snapshot, out)
     told, left = [], well.copy()
     for path, rule in steps:
-        mask = _guarded(lambda rule=rule: rule.mask(frame), "select")  # type: ignore[misc]
+        mask = _guarded(lambda rule=rule: rule.mask(frame), "select")
         told.append({"path": path, "text": rule.describe(), "dropped": int((left & ~mask).sum())})
         left &= mask
     failed = snapshot.failed + int((~well).sum())
@@ -65,7 +67,7 @@ def kept_rows(tree: Any, snapshot: Snapshot, out: str) -> np.ndarray:
     """(n,) bool: what the select tree keeps."""
     steps, left, frame = fit(tree, snapshot, out)
     for _, rule in steps:
-        left &= _guarded(lambda rule=rule: rule.mask(frame), "select")  # type: ignore[misc]
+        left &= _guarded(lambda rule=rule: rule.mask(frame), "select")
     return left
 
 
