@@ -104,7 +104,7 @@ class _Masker:
         self.hi = self.lo = np.empty(0, np.uint64)
         self.repeated = np.empty(0, np.int64)
         self.rule = self._fit(rule)
-        self.steps = list(_steps(self.rule))
+        self.steps = list(steps_of(self.rule))
         self.leaves = list(walk(self.rule))
 
     def _fit(self, rule: Rule) -> Rule:
@@ -212,7 +212,7 @@ class _Masker:
         return steps
 
 
-def _steps(rule: Rule) -> Iterator[tuple[str, Rule]]:
+def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
     """The rules of a top-level `all` or `then` one by one, or the rule itself."""
     name = rule_name(rule)
     if name in ("all", "then"):
