@@ -1,0 +1,45 @@
+// Groups of duplicates: the one that is kept, and beside it those that are dropped.
+import * as api from "./api.js";
+import { $, button, count, el, empty } from "./dom.js";
+import { card, wire as wireGrid } from "./grid.js";
+
+const LIMIT = 24; // groups a request
+let loaded = -1; // groups that are shown; -1: not asked yet
+
+export const wire = (handlers) => wireGrid($("groups"), handlers);
+
+export async function show() {
+  if (loaded >= 0) return;
+  loaded = 0;
+  await more();
+}
+
+const similarity = (hit) => hit.similarity ?? hit.scores?.duplicate_similarity ?? null;
+
+function group({ kept, duplicates }) {
+  const name = `${duplicates.length} duplicate${duplicates.length === 1 ? "" : "s"}`;
+  return el("article", { class: "card group" },
+    el("section", {}, el("h3", { class: "k" }, "Stays"), el("div", { class: "grid side" }, card(kept, { value: null, tag: "div" }))),
+    el("section", { class: "wide" }, el("h3", { class: "d" }, name), el("div", { class: "grid side" },
+      duplicates.map((hit) => card(hit, { value: similarity(hit), title: "similarity to the one that stays", tag: "div" })))));
+}
+
+async function more() {
+  const end = $("groups-more");
+  end.replaceChildren(el("span", { class: "soft" }, "…"));
+  try {
+    const { groups, total } = await api.duplicates(loaded, LIMIT);
+    loaded += groups.length;
+    $("groups").append(...groups.map(group));
+    $("duplicates-lead").textContent = total
+      ? `${count(total)} group${total === 1 ? "" : "s"} of samples that are the same or nearly so.`
+      : "No sample of this pool is a duplicate of another.";
+    end.replaceChildren(groups.length && loaded < total ? button(`Show more (${count(total - loaded)})`, more) : "");
+  } catch (error) {
+    loaded = -1;
+    $("duplicates-lead").textContent = "";
+    end.replaceChildren(error.status === 0
+      ? empty("The service does not answer", error.message, "mmfilter serve OUT")
+      : empty("No duplicates known yet", `${error.message} Look for them once; the page finds what the command writes.`, "mmfilter dedup OUT"));
+  }
+}
