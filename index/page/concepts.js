@@ -8,6 +8,7 @@ const ROWS = 80; // rows of the list that are made at once
 let concepts = [];
 let byId = new Map();
 let model = ""; // whose concepts are loaded
+let laid = ""; // whose are on the map
 let rows = ROWS;
 
 export function wire(info) {
@@ -36,19 +37,26 @@ export async function show(info) {
     $("concepts-lead").replaceChildren(empty("No concepts yet", "Group the pool by what its images show; each group gets a label, exemplars and a place on the map.", "mmfilter cluster OUT"));
     return;
   }
-  if (wanted === model) return sync();
-  model = wanted;
-  $("model").value = wanted;
   try {
-    concepts = (await api.concepts(wanted)).concepts;
+    await load(info);
   } catch (error) {
-    model = "";
     $("concepts-body").hidden = true;
     $("concepts-lead").replaceChildren(empty("The concepts cannot be read", error.message, error.status === 0 ? "mmfilter serve OUT" : "mmfilter cluster OUT"));
     return;
   }
-  byId = new Map(concepts.map((concept) => [concept.id, concept]));
+  $("model").value = wanted;
+  if (laid === wanted) return sync();
+  laid = wanted;
   lay();
+}
+
+/** The chosen model's concepts, asked for once. */
+export async function load(info) {
+  const wanted = info.concepts.includes(state.model) ? state.model : info.concepts[0];
+  if (!wanted || wanted === model) return;
+  concepts = (await api.concepts(wanted)).concepts;
+  byId = new Map(concepts.map((concept) => [concept.id, concept]));
+  model = wanted;
 }
 
 /** Called whenever the state changes. */

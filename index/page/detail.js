@@ -39,6 +39,11 @@ function step(by) {
   if (uid) set({ open: uid }, true);
 }
 
+/** Which neighbours there are: also called when the grid is filled anew. */
+export function steps() {
+  for (const control of $("detail").querySelectorAll("[data-step]")) control.disabled = !acts.step(shown, Number(control.dataset.step));
+}
+
 function then(call) {
   const uid = state.open;
   $("detail").close();
@@ -89,9 +94,9 @@ function draw(box, hit) {
   box.replaceChildren(closing(box),
     el("div", { class: "detail" },
       el("div", { class: "left" }, large(hit),
-        el("div", { class: "steps" }, button("←", () => step(-1), { "aria-label": "Previous sample", disabled: !acts.step(hit.uid, -1) }),
+        el("div", { class: "steps" }, button("←", () => step(-1), { "aria-label": "Previous sample", "data-step": -1 }),
           el("span", { class: "soft" }, hit.width ? `${count(hit.width)} × ${count(hit.height)} px` : ""),
-          button("→", () => step(1), { "aria-label": "Next sample", disabled: !acts.step(hit.uid, 1) }))),
+          button("→", () => step(1), { "aria-label": "Next sample", "data-step": 1 }))),
       el("div", { class: "right" },
         (hit.text || "").trim() ? el("p", { dir: "auto", class: "caption" }, hit.text) : el("p", { class: "caption none" }, "no caption"),
         el("div", { class: "uid-line" }, el("code", { class: "uid" }, hit.uid), button("Copy", () => copy(hit.uid), { "aria-label": "Copy the uid" })),
@@ -101,4 +106,5 @@ function draw(box, hit) {
           el("ul", { class: "verdicts" }, verdicts.map((v) => el("li", { class: v.keep ? "k" : "d" }, el("b", { "aria-label": v.keep ? "kept by" : "dropped by" }, v.keep ? "✓" : "✕"), words(v.rule))))),
         el("section", {}, el("h3", {}, "Columns"), el("table", {}, el("tbody", {},
           row("shard", hit.shard), row("key", hit.key), Object.entries(known).filter(([name]) => name !== "key").map(([name, v]) => row(name, v))))))));
+  steps();
 }

@@ -18,10 +18,10 @@ const similarity = (hit) => hit.similarity ?? hit.scores?.duplicate_similarity ?
 
 function group({ kept, duplicates }) {
   const name = `${duplicates.length} duplicate${duplicates.length === 1 ? "" : "s"}`;
-  return el("article", { class: "card group" },
-    el("section", {}, el("h3", { class: "k" }, "Stays"), el("div", { class: "grid side" }, card(kept, { value: null, tag: "div" }))),
+  return el("article", { class: `card group of-${Math.min(4, duplicates.length)}` },
+    el("section", {}, el("h3", { class: "k" }, "Kept"), el("div", { class: "grid side" }, card({ ...kept, kept: null }, { value: null, tag: "div" }))),
     el("section", { class: "wide" }, el("h3", { class: "d" }, name), el("div", { class: "grid side" },
-      duplicates.map((hit) => card(hit, { value: similarity(hit), title: "similarity to the one that stays", tag: "div" })))));
+      duplicates.map((hit) => card({ ...hit, kept: null }, { value: similarity(hit), title: "similarity to the one that is kept", tag: "div" })))));
 }
 
 async function more() {

@@ -21,7 +21,7 @@ function verdict(kept) {
 export function card(hit, { value = hit.similarity, title = "similarity", columns, tag = "li" } = {}) {
   const act = (name, text, label) => button(text, null, { class: "act", "data-act": name, "aria-label": label, title: label, tabindex: "-1" });
   const scores = (columns || shown(hit.scores)).map((name) =>
-    el("span", { title: name }, `${say(name)} `, el("b", {}, number(hit.scores?.[name], 3))));
+    el("span", { title: name }, el("span", {}, say(name)), el("b", {}, number(hit.scores?.[name], 3))));
   const said = (hit.text || "").trim();
   const node = el(tag, { class: "hit", tabindex: "-1", dataset: { uid: hit.uid } },
     el("div", { class: "frame", "data-act": "open" }, picture(hit.uid, hit.text), el("span", { class: "tick", "aria-hidden": "true" }, "✓"),

@@ -38,7 +38,15 @@ function bars({ counts }, className) {
   return svg("path", { class: className, d: d.join("") });
 }
 
-const ticks = (low, high) => [0, 0.25, 0.5, 0.75, 1].map((part) => low + part * (high - low));
+/** Round values between two ends, some seven of them. */
+function ticks(low, high) {
+  const rough = (high - low) / 7;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 2.5, 5, 10].find((by) => by * power >= rough);
+  const found = [];
+  for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(Number((i * step).toPrecision(9)));
+  return found;
+}
 
 /** {node, set(low, high)}; `onmove(low, high)` while a handle moves, null where a handle rests at its end. */
 export function histogram(data, label, onmove) {
@@ -84,7 +92,11 @@ export function histogram(data, label, onmove) {
     paint(from, to);
   };
   set(null, null);
-  const axis = ticks(first, last).map((value, i) => el("span", { class: i % 2 ? "minor" : "" }, number(Number(value.toFixed(digits)), 3)));
+  const axis = ticks(first, first + span).map((value) => {
+    const tick = el("span", {}, number(value).replace("-", "−"));
+    tick.style.left = `${100 * at(value)}%`;
+    return tick;
+  });
   const node = el("div", { class: "histogram", title: `${count(Math.max(...counts))} samples in the fullest of ${counts.length} bins` },
     el("div", { class: "plot" }, plot, marks), el("div", { class: "handles" }, low, high), el("div", { class: "axis", "aria-hidden": "true" }, axis));
   return { node, set, digits };

@@ -96,6 +96,7 @@ function wire(info) {
   scores.wire(info, handlers);
   concepts.wire(info);
   duplicates.wire(handlers);
+  search.onFilled(detail.steps);
   detail.wire({ ...handlersOf(), step: search.step });
   $("home").addEventListener("click", (event) => {
     event.preventDefault();

@@ -2,8 +2,8 @@
 import { $, count, svg } from "./dom.js";
 
 const MOST = 1500; // circles that are drawn; the largest
-const PICTURES = 70;
-const LABELS = 40;
+const PICTURES = 120;
+const ROOM = 14_000; // square pixels of the map for one label
 const CROWDED = 500; // up to so many, circles that overlap are pushed apart
 
 let nodes = [];
@@ -68,7 +68,7 @@ function labels(placed) {
   const taken = [];
   const found = [];
   for (const { node, x, y, r } of placed) {
-    if (found.length >= LABELS || r < 9) break;
+    if (found.length * ROOM > size.width * size.height || r < 9) break;
     const text = name(node.concept).split(", ").slice(0, 2).join(", ").slice(0, 26);
     const box = { left: x - text.length * 3.1, right: x + text.length * 3.1, top: y + r + 1, bottom: y + r + 14 };
     const free = taken.every((other) => box.right < other.left || box.left > other.right || box.bottom < other.top || box.top > other.bottom);
@@ -85,7 +85,7 @@ function circle({ node, x, y, r }, index) {
   const label = `${name(concept)}: ${count(concept.size)} samples${out ? ", excluded" : ""}`;
   const group = svg("g", { class: `concept${out ? " without" : ""}${concept.id === marks.open ? " open" : ""}`, tabindex: index === 0 ? "0" : "-1", role: "button", "aria-label": label, "data-id": concept.id },
     svg("title", {}, label), svg("circle", { cx: x, cy: y, r }));
-  if (index < PICTURES && r >= 13 && concept.exemplars?.length) {
+  if (index < PICTURES && r >= 8 && concept.exemplars?.length) {
     const image = svg("image", { href: `/api/image/${concept.exemplars[0]}?side=128`, x: x - r, y: y - r, width: 2 * r, height: 2 * r, preserveAspectRatio: "xMidYMid slice" });
     image.addEventListener("error", () => image.remove());
     group.append(image, svg("circle", { class: "ring", cx: x, cy: y, r }));

@@ -61,7 +61,7 @@ async function fill(node, column) {
   const told = el("output", { class: "keeps", "aria-live": "polite" });
   const sides = el("div", { class: "sides" });
   const save = debounce(180, (low, high) => setBounds(column, low, high));
-  const tell = (kept, sign) => told.replaceChildren(el("b", {}, `${sign}${count(kept)}`), ` of ${count(total)} stay · ${share(kept, total)}`);
+  const tell = (kept, sign) => told.replaceChildren(el("b", {}, `${sign}${count(kept)}`), ` of ${count(total)} kept · ${share(kept, total)}`);
   const plot = histogram(data, say(column), (low, high) => {
     tell(low === null && high === null ? total : estimate(data, low, high), low === null && high === null ? "" : "≈ ");
     inputs(low, high);
@@ -118,7 +118,7 @@ async function exact(column, low, high, to) {
 }
 
 function pair(column, dropTitle, drops, keepTitle, keeps) {
-  const side = (title, hits, kept) => el("section", {}, el("h4", { class: kept ? "k" : "d" }, title, el("span", {}, kept ? " · stay" : " · go")),
+  const side = (title, hits, kept) => el("section", {}, el("h4", { class: kept ? "k" : "d" }, title, el("span", {}, kept ? " · kept" : " · dropped")),
     hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: hit.scores?.[column], title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
   return [side(dropTitle, drops, false), side(keepTitle, keeps, true)];
 }
@@ -138,7 +138,7 @@ const drawSum = debounce(60, async () => {
     const bar = el("i", { class: "k" });
     bar.style.width = `${(100 * kept) / (all || 1)}%`;
     box.replaceChildren(
-      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass all ${rules().length === 1 ? "filters (1)" : `${rules().length} filters`} · ${share(kept, all)}`)),
+      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass ${rules().length === 1 ? "the filter" : `all ${rules().length} filters`} · ${share(kept, all)}`)),
         el("div", { class: "actions" }, button("See them", () => set({ view: "search" }), { class: "primary" }), button("Download as .npy", downloadKept), button("Copy recipe", () => copy(recipe())), button("Clear", () => set(NO_FILTER)))),
       el("div", { class: "meter", "aria-hidden": "true" }, bar));
   } catch (error) {

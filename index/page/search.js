@@ -13,6 +13,8 @@ let pool = null;
 let hits = [];
 let asked = ""; // the query that the grid shows
 let running = null;
+let filled = () => {};
+export const onFilled = (call) => (filled = call);
 
 const queried = () => Boolean(state.q || state.uid || state.like.length || state.unlike.length || image.current());
 
@@ -114,6 +116,7 @@ export function sync() {
   clearable();
   terms();
   chips();
+  if (state.clusters.length || state.without.length) concepts.load(pool).then(chips, () => {});
   if (state.view === "search") run();
 }
 
@@ -166,9 +169,13 @@ function failed(error) {
 
 const noIndex = () => empty("No index yet", "Searching by words or by an image needs an index of the embeddings. Build one, then load this page again.", "mmfilter index OUT");
 
-const actions = () => ($("results-head").querySelector(".actions").hidden = hits.length === 0);
+function actions() {
+  $("results-head").querySelector(".actions").hidden = hits.length === 0;
+  $("copy-recipe").hidden = !filtered();
+}
 
 function draw() {
+  filled();
   grid.show($("results"), $("more"), hits);
   actions();
   const n = count(hits.length);
