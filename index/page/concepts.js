@@ -1,6 +1,6 @@
 // Concepts: the map, a list beside it, and one of them opened.
 import * as api from "./api.js";
-import { $, button, count, debounce, el, empty, number, picture, words } from "./dom.js";
+import { $, button, command, count, debounce, el, empty, number, picture, words } from "./dom.js";
 import * as map from "./map.js";
 import { NO_QUERY, set, state } from "./state.js";
 
@@ -34,14 +34,14 @@ export async function show(info) {
   const wanted = info.concepts.includes(state.model) ? state.model : info.concepts[0];
   $("concepts-body").hidden = !wanted;
   if (!wanted) {
-    $("concepts-lead").replaceChildren(empty("No concepts yet", "Group the pool by what its images show; each group gets a label, exemplars and a place on the map.", "mmfilter cluster OUT"));
+    $("concepts-lead").replaceChildren(empty("No concepts yet", "Group the pool by what its images show; each group gets a label, exemplars and a place on the map.", command("cluster")));
     return;
   }
   try {
     await load(info);
   } catch (error) {
     $("concepts-body").hidden = true;
-    $("concepts-lead").replaceChildren(empty("The concepts cannot be read", error.message, error.status === 0 ? "mmfilter serve OUT" : "mmfilter cluster OUT"));
+    $("concepts-lead").replaceChildren(empty("The concepts cannot be read", error.message, error.status === 0 ? command("serve") : command("cluster")));
     return;
   }
   $("model").value = wanted;

@@ -1,6 +1,6 @@
 // Groups of duplicates: the one that is kept, and beside it those that are dropped.
 import * as api from "./api.js";
-import { $, button, count, el, empty } from "./dom.js";
+import { $, button, command, count, el, empty } from "./dom.js";
 import { card, wire as wireGrid } from "./grid.js";
 
 const LIMIT = 24; // groups a request
@@ -39,7 +39,7 @@ async function more() {
     loaded = -1;
     $("duplicates-lead").textContent = "";
     end.replaceChildren(error.status === 0
-      ? empty("The service does not answer", error.message, "mmfilter serve OUT")
-      : empty("No duplicates known yet", `${error.message} Look for them once; the page finds what the command writes.`, "mmfilter dedup OUT"));
+      ? empty("The service does not answer", error.message, command("serve"))
+      : empty("No duplicates known yet", `${error.message} Look for them once; the page finds what the command writes.`, command("dedup")));
   }
 }

@@ -9,7 +9,8 @@ export const PER_PAGE = 60; // cards that are made at once
 function shown(scores) {
   const names = Object.keys(scores || {});
   const bound = names.filter((name) => state.bounds[name]);
-  return [...new Set([...bound, ...names.filter((name) => /score|similarity/.test(name))])].slice(0, Math.max(2, bound.length));
+  const told = names.filter((name) => /score|similarity/.test(name) && !/^(centroid|duplicate)_/.test(name));
+  return [...new Set([...bound, ...told])].slice(0, Math.max(2, bound.length));
 }
 
 function verdict(kept) {

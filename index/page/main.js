@@ -3,7 +3,7 @@ import * as api from "./api.js";
 import * as basket from "./basket.js";
 import * as concepts from "./concepts.js";
 import * as detail from "./detail.js";
-import { $, button, el, empty } from "./dom.js";
+import { $, button, command, el, empty, know } from "./dom.js";
 import * as duplicates from "./duplicates.js";
 import * as grid from "./grid.js";
 import * as scores from "./scores.js";
@@ -88,6 +88,7 @@ function keys(event) {
 }
 
 function wire(info) {
+  know(info);
   $("pool").textContent = info.name;
   basket.wire();
   basket.open(info.name);
@@ -131,7 +132,7 @@ function trouble(error) {
     return;
   }
   const gone = error.status === 0;
-  box.replaceChildren(empty(gone ? "The service does not answer" : "The service cannot say what it has", gone ? "It may have been stopped. Start it where the run's folder is, then try again." : error.message, "mmfilter serve OUT"), el("div", { class: "center" }, button("Try again", start, { class: "primary" })));
+  box.replaceChildren(empty(gone ? "The service does not answer" : "The service cannot say what it has", gone ? "It may have been stopped. Start it where the run's folder is, then try again." : error.message, command("serve")), el("div", { class: "center" }, button("Try again", start, { class: "primary" })));
   $("view-search").hidden = true;
 }
 

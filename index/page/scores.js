@@ -18,7 +18,7 @@ function above(value) {
 
 export function wire(info, handlers) {
   pool = info;
-  const useful = info.columns.filter((c) => c.type === "number" && c.min !== null && c.max !== null && c.min < c.max);
+  const useful = info.columns.filter((c) => c.type === "number" && !/phash|cluster_id/.test(c.name) && c.min !== null && c.max !== null && c.min < c.max);
   const rank = (c) => (/score|similarity/.test(c.name) ? 0 : /density|duplicate|cluster|offset|size/.test(c.name) ? 2 : 1);
   useful.sort((a, b) => rank(a) - rank(b));
   const box = $("score-cards");

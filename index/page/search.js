@@ -2,7 +2,7 @@
 import * as api from "./api.js";
 import * as basket from "./basket.js";
 import * as concepts from "./concepts.js";
-import { $, button, copy, count, el, empty, number, picture, say, share, toast, words } from "./dom.js";
+import { $, button, command, copy, count, el, empty, number, picture, say, share, toast, words } from "./dom.js";
 import * as grid from "./grid.js";
 import * as image from "./image.js";
 import { kept_of } from "./scores.js";
@@ -163,11 +163,11 @@ function failed(error) {
   actions();
   $("count").textContent = "";
   const lost = pool.indices.length === 0 && queried();
-  $("more").replaceChildren(error.status === 0 ? empty("The service does not answer", "It may have been stopped. Start it again, and this page goes on where it was.", "mmfilter serve OUT")
+  $("more").replaceChildren(error.status === 0 ? empty("The service does not answer", "It may have been stopped. Start it again, and this page goes on where it was.", command("serve"))
     : lost ? noIndex() : empty("That did not work", error.message));
 }
 
-const noIndex = () => empty("No index yet", "Searching by words or by an image needs an index of the embeddings. Build one, then load this page again.", "mmfilter index OUT");
+const noIndex = () => empty("No index yet", "Searching by words or by an image needs an index of the embeddings. Build one, then load this page again.", command("index"));
 
 function actions() {
   $("results-head").querySelector(".actions").hidden = hits.length === 0;
