@@ -7,11 +7,9 @@ export class ApiError extends Error {
   }
 }
 
-const TOKEN = "mmfilter-token";
+let pool = ""; // "": the service's first
 
-async function ask(path, options = {}) {
-  const token = sessionStorage.getItem(TOKEN);
-  if (token) options.headers = { ...options.headers, Authorization: `Bearer ${token}` };
+async function ask(path, options) {
   let response;
   try {
     response = await fetch(path, options);
@@ -30,19 +28,26 @@ async function ask(path, options = {}) {
   throw new ApiError(told || `The service answered ${response.status}.`, response.status);
 }
 
-const get = async (path) => (await ask(path)).json();
+const get = async (path, query = {}) => {
+  const asked = new URLSearchParams(pool ? { ...query, pool } : query).toString();
+  return (await ask(asked ? `${path}?${asked}` : path)).json();
+};
 const post = (path, body, signal) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(pool ? { ...body, pool } : body), signal });
 
-export const setToken = (token) => sessionStorage.setItem(TOKEN, token);
+/** Trade a token for a cookie, which images send too; the page itself keeps neither. */
+export const signIn = (token) => ask("/api/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
+
+export const setPool = (name) => (pool = name);
+export const imageUrl = (uid, side) => `/api/image/${encodeURIComponent(uid)}?side=${side}${pool ? `&pool=${encodeURIComponent(pool)}` : ""}`;
 export const info = () => get("/api/info");
 export const search = async (body, signal) => (await post("/api/search", body, signal)).json();
 export const sample = (uid) => get(`/api/sample/${encodeURIComponent(uid)}`);
-export const histogram = (column, bins = 80) => get(`/api/histogram/${encodeURIComponent(column)}?bins=${bins}`);
-export const edge = (column, at, n = 6) => get(`/api/edge/${encodeURIComponent(column)}?at=${at}&n=${n}`);
+export const histogram = (column, bins = 80) => get(`/api/histogram/${encodeURIComponent(column)}`, { bins });
+export const edge = (column, at, n = 6) => get(`/api/edge/${encodeURIComponent(column)}`, { at, n });
 export const preview = async (select, signal) => (await post("/api/preview", { select }, signal)).json();
 export const concepts = (model) => get(`/api/concepts/${encodeURIComponent(model)}`);
-export const duplicates = (offset, limit) => get(`/api/duplicates?offset=${offset}&limit=${limit}`);
+export const duplicates = (offset, limit) => get("/api/duplicates", { offset, limit });
 
 /** Save what /api/export answers ({uids} or {select}) as NAME.npy: sorted uids, a subset. */
 export async function download(body, name) {

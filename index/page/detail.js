@@ -7,7 +7,7 @@ import { set, state } from "./state.js";
 let acts = {};
 let shown = "";
 
-/** `handlers`: more, less, alone(uid); step(uid, by) -> the neighbouring uid in the grid, if any. */
+/** `handlers`: more, less, alone(uid); step(uid, by) -> the neighbouring uid in the grid, if any; by, whose verdicts these are. */
 export function wire(handlers) {
   acts = handlers;
   const box = $("detail");
@@ -75,9 +75,9 @@ const closing = (box) => button("✕", () => box.close(), { class: "icon close",
 
 function large(hit) {
   const image = el("img", { alt: hit.text || "no caption" });
-  const link = el("a", { href: `/api/image/${hit.uid}?side=0`, target: "_blank", rel: "noopener", class: "large", title: "The file as it lies in the tar" }, image);
+  const link = el("a", { href: api.imageUrl(hit.uid, 0), target: "_blank", rel: "noopener", class: "large", title: "The file as it lies in the tar" }, image);
   image.addEventListener("error", () => link.replaceWith(el("div", { class: "large gone" }, "The image is not at hand: its tar was moved or changed.")));
-  image.src = `/api/image/${hit.uid}?side=768`;
+  image.src = api.imageUrl(hit.uid, 768);
   return link;
 }
 
@@ -102,9 +102,9 @@ function draw(box, hit) {
         el("div", { class: "uid-line" }, el("code", { class: "uid" }, hit.uid), button("Copy", () => copy(hit.uid), { "aria-label": "Copy the uid" })),
         el("div", { class: "actions" }, button(inBasket(), () => basket.toggle(hit.uid), { class: "primary", id: "detail-basket" }),
           button("More like this", () => then(acts.more)), button("Less like this", () => then(acts.less)), button("Its neighbours", () => then(acts.alone))),
-        verdicts.length > 0 && el("section", {}, el("h3", {}, hit.kept ? "Kept" : "Dropped", state.subset && el("span", { class: "soft" }, ` by ${state.subset}`)),
-          el("ul", { class: "verdicts" }, verdicts.map((v) => el("li", { class: v.keep ? "k" : "d" }, el("b", { "aria-label": v.keep ? "kept by" : "dropped by" }, v.keep ? "✓" : "✕"), words(v.rule))))),
+        verdicts.length > 0 && el("section", {}, el("h3", {}, hit.kept ? "Kept" : "Dropped", acts.by && el("span", { class: "soft" }, ` by ${acts.by}`)),
+          el("ul", { class: "verdicts" }, verdicts.map((v) => el("li", { class: v.keep ? "k" : "d" }, el("b", { "aria-label": v.keep ? "kept by" : "dropped by" }, v.keep ? "✓" : "✕"), el("span", {}, words(v.text || v.rule), v.text ? el("code", {}, v.rule) : null))))),
         el("section", {}, el("h3", {}, "Columns"), el("table", {}, el("tbody", {},
-          row("shard", hit.shard), row("key", hit.key), Object.entries(known).filter(([name]) => name !== "key").map(([name, v]) => row(name, v))))))));
+          row("shard", hit.shard), row("key", hit.key), row("url", hit.url), Object.entries(known).filter(([name]) => name !== "key" && name !== "url").map(([name, v]) => row(name, v))))))));
   steps();
 }

@@ -1,5 +1,7 @@
 // Small helpers. Data reaches the document as text nodes and properties only: nothing is ever parsed as HTML.
 
+import { imageUrl } from "./api.js";
+
 export const $ = (id) => document.getElementById(id);
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -32,6 +34,13 @@ export function number(value, digits = 4) {
   if (Number.isInteger(value)) return value.toLocaleString("en-US");
   const size = Math.abs(value);
   return size >= 1e6 || size < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(digits)));
+}
+
+/** A score on a card: three digits after the point, so that scores line up; more where that would say nothing. */
+export function short(value) {
+  if (typeof value !== "number" || Number.isInteger(value)) return number(value);
+  const size = Math.abs(value);
+  return size >= 100 || size < 0.001 ? number(value, 2) : size >= 10 ? value.toFixed(1) : value.toFixed(3);
 }
 
 export const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "0 %");
@@ -92,7 +101,7 @@ export function picture(uid, text, side = 256) {
   const box = el("span", { class: "pic" });
   const image = el("img", { alt: (text || "").slice(0, 200) || "no caption", loading: "lazy", decoding: "async", draggable: "false" });
   image.addEventListener("error", () => image.replaceWith(el("span", { class: "gone" }, "image not at hand")));
-  image.src = `/api/image/${encodeURIComponent(uid)}?side=${side}`;
+  image.src = imageUrl(uid, side);
   box.append(image);
   return box;
 }

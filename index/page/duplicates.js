@@ -8,16 +8,20 @@ let loaded = -1; // groups that are shown; -1: not asked yet
 
 export const wire = (handlers) => wireGrid($("groups"), handlers);
 
-export async function show() {
+export async function show(info) {
   if (loaded >= 0) return;
+  if (!info.columns.some((column) => column.name === "duplicate_of")) {
+    $("groups-more").replaceChildren(empty("No duplicates known yet", "Look for them once; then load this page again.", command("dedup")));
+    return;
+  }
   loaded = 0;
   await more();
 }
 
 const similarity = (hit) => hit.similarity ?? hit.scores?.duplicate_similarity ?? null;
 
-function group({ kept, duplicates }) {
-  const name = `${duplicates.length} duplicate${duplicates.length === 1 ? "" : "s"}`;
+function group({ kept, duplicates, size = duplicates.length }) {
+  const name = `${count(size)} duplicate${size === 1 ? "" : "s"}${size > duplicates.length ? `, the first ${duplicates.length}` : ""}`;
   return el("article", { class: `card group of-${Math.min(4, duplicates.length)}` },
     el("section", {}, el("h3", { class: "k" }, "Kept"), el("div", { class: "grid side" }, card({ ...kept, kept: null }, { value: null, tag: "div" }))),
     el("section", { class: "wide" }, el("h3", { class: "d" }, name), el("div", { class: "grid side" },
@@ -40,6 +44,6 @@ async function more() {
     $("duplicates-lead").textContent = "";
     end.replaceChildren(error.status === 0
       ? empty("The service does not answer", error.message, command("serve"))
-      : empty("No duplicates known yet", `${error.message} Look for them once; the page finds what the command writes.`, command("dedup")));
+      : empty("The duplicates cannot be read", error.message));
   }
 }

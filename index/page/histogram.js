@@ -5,9 +5,16 @@ const STEPS = 1000; // places a handle can stand in
 const HEIGHT = 100;
 let made = 0; // ids of clip paths
 
+/** Whether each bin is one whole number: then its edges lie halfway between. */
+const whole = (edges) => edges.length > 1 && edges.every((edge, i) => Number.isInteger(edge + 0.5) && (!i || edge - edges[i - 1] === 1));
+
+/** The bounds as places on the axis: those of whole numbers lie at the outer edges of their bins. */
+const outer = (edges, low, high) => (whole(edges) ? [low === null ? null : Math.ceil(low) - 0.5, high === null ? null : Math.floor(high) + 0.5] : [low, high]);
+
 /** Samples with low <= value <= high by the histogram: whole bins, and the part of a bin that a bound cuts. */
 export function estimate({ edges, counts }, low, high) {
   let total = 0;
+  [low, high] = outer(edges, low, high);
   counts.forEach((n, i) => {
     const [from, to] = [edges[i], edges[i + 1]];
     const inside = Math.min(to, high ?? Infinity) - Math.max(from, low ?? -Infinity);
@@ -44,7 +51,7 @@ function ticks(low, high) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 2.5, 5, 10].find((by) => by * power >= rough);
   const found = [];
-  for (let i = Math.ceil(low / step); i * step <= high; i++) found.push(Number((i * step).toPrecision(9)));
+  for (let i = Math.ceil(low / step); i * step <= high && found.length < 20; i++) found.push(Number((i * step).toPrecision(9)));
   return found;
 }
 
@@ -53,7 +60,7 @@ export function histogram(data, label, onmove) {
   const { edges, counts } = data;
   const [first, last] = [edges[0], edges.at(-1)];
   const span = last - first || 1;
-  const digits = decimals(span);
+  const digits = whole(edges) ? 0 : decimals(span);
   const at = (value) => Math.min(1, Math.max(0, (value - first) / span));
   const clip = svg("rect", { x: 0, y: 0, width: counts.length, height: HEIGHT });
   const id = `clip-${made++}`;
@@ -71,7 +78,8 @@ export function histogram(data, label, onmove) {
   const bound = (input, rest) => (Number(input.value) === rest ? null : valueOf(input));
 
   function paint(from, to) {
-    const [left, right] = [from === null ? 0 : at(from), to === null ? 1 : at(to)];
+    const [start, end] = outer(edges, from, to);
+    const [left, right] = [start === null ? 0 : at(start), end === null ? 1 : at(end)];
     clip.setAttribute("x", left * counts.length);
     clip.setAttribute("width", Math.max(0, right - left) * counts.length);
     low.setAttribute("aria-valuetext", from === null ? "no lower bound" : number(from));

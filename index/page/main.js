@@ -3,12 +3,13 @@ import * as api from "./api.js";
 import * as basket from "./basket.js";
 import * as concepts from "./concepts.js";
 import * as detail from "./detail.js";
-import { $, button, command, el, empty, know } from "./dom.js";
+import { $, button, command, el, empty, know, toast } from "./dom.js";
 import * as duplicates from "./duplicates.js";
 import * as grid from "./grid.js";
+import * as image from "./image.js";
 import * as scores from "./scores.js";
 import * as search from "./search.js";
-import { listeners, load, NO_FILTER, NO_QUERY, set, state, toHash } from "./state.js";
+import { fromHash, listeners, load, NO_FILTER, NO_QUERY, set, state, toHash } from "./state.js";
 
 const VIEWS = ["search", "scores", "concepts", "duplicates"];
 const THEMES = ["auto", "light", "dark"];
@@ -49,7 +50,7 @@ function show(info) {
   search.sync();
   scores.sync();
   if (state.view === "concepts") concepts.show(info);
-  if (state.view === "duplicates") duplicates.show();
+  if (state.view === "duplicates") duplicates.show(info);
   detail.sync();
 }
 
@@ -87,9 +88,23 @@ function keys(event) {
   }
 }
 
+/** The pool's name, or a choice where the service has several; another pool is another page. */
+function pools(info) {
+  $("pool").textContent = info.name;
+  if ((info.pools || []).length < 2) return;
+  const choice = el("select", { "aria-label": "Pool" }, info.pools.map((name) => el("option", { value: name, selected: name === info.name }, name)));
+  choice.addEventListener("change", () => {
+    location.hash = `#${new URLSearchParams({ pool: choice.value })}`;
+    location.reload();
+  });
+  $("home").after(choice);
+  $("pool").hidden = true;
+}
+
 function wire(info) {
   know(info);
-  $("pool").textContent = info.name;
+  pools(info);
+  if (info.trouble) toast(info.trouble, true);
   basket.wire();
   basket.open(info.name);
   basket.onLike(search.likeAll);
@@ -98,9 +113,10 @@ function wire(info) {
   concepts.wire(info);
   duplicates.wire(handlers);
   search.onFilled(detail.steps);
-  detail.wire({ ...handlersOf(), step: search.step });
+  detail.wire({ ...handlersOf(), step: search.step, by: info.kept_by });
   $("home").addEventListener("click", (event) => {
     event.preventDefault();
+    image.drop();
     set({ view: "search", ...NO_QUERY, ...NO_FILTER, open: "" });
   });
   $("help-open").addEventListener("click", help);
@@ -123,10 +139,14 @@ function trouble(error) {
   if (error.status === 401 || error.status === 403) {
     const field = el("input", { type: "password", "aria-label": "Token", autocomplete: "off" });
     const form = el("form", { class: "empty" }, el("h3", {}, "This service wants a token"), el("p", {}, "It was started with one; ask whoever started it."), field, el("button", { type: "submit", class: "primary" }, "Go on"));
-    form.addEventListener("submit", (event) => {
+    form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      api.setToken(field.value.trim());
-      start();
+      try {
+        await api.signIn(field.value.trim());
+        start();
+      } catch (refused) {
+        toast(refused.status === 401 ? "That is not the token." : refused.message, true);
+      }
     });
     box.replaceChildren(form);
     return;
@@ -138,6 +158,7 @@ function trouble(error) {
 
 async function start() {
   let info;
+  api.setPool(fromHash(location.hash).pool);
   try {
     info = await api.info();
   } catch (error) {

@@ -1,4 +1,5 @@
 // The map of concepts: a circle each, its area the concept's size, with the first exemplar in it where there is room.
+import { imageUrl } from "./api.js";
 import { $, count, svg } from "./dom.js";
 
 const MOST = 1500; // circles that are drawn; the largest
@@ -86,7 +87,7 @@ function circle({ node, x, y, r }, index) {
   const group = svg("g", { class: `concept${out ? " without" : ""}${concept.id === marks.open ? " open" : ""}`, tabindex: index === 0 ? "0" : "-1", role: "button", "aria-label": label, "data-id": concept.id },
     svg("title", {}, label), svg("circle", { cx: x, cy: y, r }));
   if (index < PICTURES && r >= 8 && concept.exemplars?.length) {
-    const image = svg("image", { href: `/api/image/${concept.exemplars[0]}?side=128`, x: x - r, y: y - r, width: 2 * r, height: 2 * r, preserveAspectRatio: "xMidYMid slice" });
+    const image = svg("image", { href: imageUrl(concept.exemplars[0], 128), x: x - r, y: y - r, width: 2 * r, height: 2 * r, preserveAspectRatio: "xMidYMid slice" });
     image.addEventListener("error", () => image.remove());
     group.append(image, svg("circle", { class: "ring", cx: x, cy: y, r }));
   }

@@ -134,7 +134,8 @@ const drawSum = debounce(60, async () => {
   counting?.abort();
   counting = new AbortController();
   try {
-    const { kept, in: all } = await kept_of(counting.signal);
+    const { kept, dropped } = await kept_of(counting.signal);
+    const all = kept + dropped;
     const bar = el("i", { class: "k" });
     bar.style.width = `${(100 * kept) / (all || 1)}%`;
     box.replaceChildren(

@@ -71,6 +71,7 @@ function wireWhere() {
 }
 
 function wireActions() {
+  $("shuffle").addEventListener("click", () => set({ seed: String((Number(state.seed) || 0) + 1) }, true));
   $("all-basket").addEventListener("click", () => basket.add(hits.map((hit) => hit.uid)));
   $("all-download").addEventListener("click", () => basket.save(hits.map((hit) => hit.uid), "results"));
   $("copy-recipe").addEventListener("click", () => copy(recipe()));
@@ -109,7 +110,7 @@ export function sync() {
   if (document.activeElement !== $("q") || state.q === "") $("q").value = state.q;
   for (const name of ["minus", "floor", "where"]) if (document.activeElement !== $(name)) $(name).value = state[name];
   $("index").value = pool.indices.some((index) => index.name === state.index) ? state.index : pool.indices[0]?.name || "";
-  if (!state.subset || !pool.subsets.includes(state.subset)) state.subset = pool.subsets[0] || "";
+  if (!state.subset || !pool.subsets.includes(state.subset)) state.subset = pool.kept_by || pool.subsets[0] || "";
   $("subset").value = state.subset;
   $("k").value = state.k || $("k").options[0].value;
   for (const radio of $("kept").querySelectorAll("input")) radio.checked = radio.value === state.kept;
@@ -130,6 +131,8 @@ function body() {
   if (state.unlike.length) found.unlike = state.unlike;
   if (queried() && state.minus) found.minus = state.minus;
   if (queried() && state.floor !== "") found.floor = Number(state.floor);
+  if (!queried() && state.seed) found.seed = Number(state.seed);
+  if (state.subset) found.verdict = state.subset;
   const only = among();
   if (only) found.among = only;
   return found;
@@ -172,6 +175,7 @@ const noIndex = () => empty("No index yet", "Searching by words or by an image n
 function actions() {
   $("results-head").querySelector(".actions").hidden = hits.length === 0;
   $("copy-recipe").hidden = !filtered();
+  $("shuffle").hidden = queried();
 }
 
 function draw() {
@@ -192,8 +196,8 @@ function draw() {
 /** After the grid stands: how many samples the filters leave in all. */
 async function tellFiltered(signal) {
   try {
-    const { kept, in: all } = await kept_of(signal);
-    if (!signal.aborted && $("of")) $("of").textContent = ` of ${count(kept)} that pass the filters (${share(kept, all)})`;
+    const { kept, dropped } = await kept_of(signal);
+    if (!signal.aborted && $("of")) $("of").textContent = ` of ${count(kept)} that pass the filters (${share(kept, kept + dropped)})`;
   } catch (error) {
     if (error.name !== "AbortError" && $("of")) $("of").textContent = " that pass the filters";
   }

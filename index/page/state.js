@@ -2,7 +2,7 @@
 
 const LISTS = ["like", "unlike"];
 const IDS = ["clusters", "without"];
-const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open"];
+const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool"];
 const UID = /^[0-9a-f]{32}$/;
 
 export const state = fresh();
@@ -11,7 +11,7 @@ export const listeners = [];
 function fresh() {
   return {
     view: "search", q: "", index: "", uid: "", minus: "", floor: "", k: "", kept: "", subset: "", where: "", model: "",
-    concept: "", open: "", like: [], unlike: [], clusters: [], without: [], bounds: {},
+    concept: "", open: "", seed: "", pool: "", like: [], unlike: [], clusters: [], without: [], bounds: {},
   };
 }
 
@@ -71,11 +71,10 @@ function sql(without = "") {
   return parts.join(" AND ");
 }
 
-/** The filters as `among` of /api/search; undefined when nothing is filtered. `subset` also says whose verdict a hit shows. */
+/** The filters as `among` of /api/search; undefined when nothing is filtered. */
 export function among() {
   const found = {};
-  if (state.subset) found.subset = state.subset;
-  if (state.kept) found.kept = state.kept === "kept";
+  if (state.kept) Object.assign(found, { kept: state.kept === "kept", ...(state.subset ? { subset: state.subset } : {}) });
   if (sql()) found.where = sql();
   if (state.clusters.length) found.clusters = state.clusters;
   if (state.without.length) found.without_clusters = state.without;
