@@ -24,7 +24,7 @@ def say(recipe: Recipe, paths: list[str], asked: RunOptions, as_json: bool) -> N
 
 
 def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, Any]:
-    """Shards and samples to do, bytes to read, FLOPs by model, and hours at this machine's measured rate.
+    """Shards and samples to do, bytes to read, FLOPs by model, and seconds at this machine's measured rate.
 
     Samples come from the `_stats.json` beside each shard, where there is one, and else from the mean
     of those that have one. Raises ConflictError as the run itself would.
@@ -58,7 +58,7 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
         "weights_not_at_hand": errors,
         "pflop": round(pflop, 4),
         "device_gflop_per_s": round(rate / 1e9, 1),
-        "device_hours_at_least": round(pflop * 1e15 / rate / 3600, 3) if rate else 0.0,
+        "device_seconds_at_least": round(pflop * 1e15 / rate, 2) if rate else 0.0,
         "then": _then(recipe, asked),
     }
 
@@ -141,10 +141,18 @@ def _lines(cost: dict[str, Any]) -> list[str]:
     if cost["models"]:
         rate = cost["device_gflop_per_s"]
         said.append(
-            f"  at least {cost['device_hours_at_least']:g} hours of this device "
+            f"  at least {_span(cost['device_seconds_at_least'])} of this device "
             f"({rate:,.0f} GFLOP/s measured on a matrix product)"
         )
     said += [f"  model {n} is not at hand: {error}" for n, error in cost["weights_not_at_hand"].items()]
     if cost["shards_without_stats"]:
         said.append(f"  {cost['shards_without_stats']} shards have no _stats.json: their samples are a guess")
     return said + [f"  then {step}" for step in cost["then"]] + ["nothing was done (--dry-run)"]
+
+
+def _span(seconds: float) -> str:
+    """Seconds as a person says them: 38 s, 12 min, 5.5 h, 3.2 days."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"

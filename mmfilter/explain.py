@@ -10,7 +10,8 @@ from . import storage
 from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
 from .errors import MMFilterError, UsageError
 from .rules import build_rule, walk
-from .table import HALVES, Table, open_table
+from .table import Table, open_table
+from .uids import HALVES
 
 DECIDED = ("uid", "keep", "dropped_by")
 TEXT = 200  # characters of a caption that are printed

@@ -22,8 +22,8 @@ from .plugs import Rule
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, later_repeats
-from .table import HALVES, READERS, Group, Table
-from .uids import DTYPE
+from .table import READERS, Group, Table
+from .uids import DTYPE, HALVES
 from .versions import versions
 
 NAME = re.compile(r"[\w-]+", re.ASCII)
@@ -53,11 +53,9 @@ class Selection:
 
 @dataclass
 class _Masked:
-    """The outcome of a group of shards (n rows): all uids, which are kept, and by step how many were dropped."""
+    """The outcome of a group of shards (n rows): which are kept, and by step how many were dropped."""
 
     group: Group
-    hi: np.ndarray  # (n,) uint64
-    lo: np.ndarray
     keep: np.ndarray  # (n,) bool
     first: np.ndarray  # (steps,) dropped by this step first
     alone: np.ndarray  # (steps,) that the step drops by itself
@@ -79,7 +77,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
     failed["uid_repeated"] += len(masker.repeated)
-    kept = Subset(_kept(masked))
+    kept = Subset(masker.uids(masked))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
     kept.write(path)
     counts = {"in": rows + before, "kept": len(kept)}
@@ -96,16 +94,17 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
 class _Masker:
     """Fits the rules to the pool, then masks it group by group, safe in threads.
 
-    `seen` is what the fit read of the whole pool, in its order: it is not read again. `repeated` (k,) are the
-    pool's rows, ascending, whose uid stood in an earlier row.
+    `seen` is what the fit read of the whole pool, in its order: it is not read again. `hi` and `lo` (n,) uint64
+    are the pool's uids. `repeated` (k,) are the pool's rows, ascending, whose uid stood in an earlier row.
     """
 
     def __init__(self, table: Table, rule: Rule, options: SelectOptions) -> None:
         self.table, self.options = table, options
         self.seen = pl.DataFrame()
+        self.hi = self.lo = np.empty(0, np.uint64)
         self.repeated = np.empty(0, np.int64)
         self.rule = self._fit(rule)
-        self.steps = list(_steps(self.rule))
+        self.steps = list(steps_of(self.rule))
         self.leaves = list(walk(self.rule))
 
     def _fit(self, rule: Rule) -> Rule:
@@ -113,18 +112,21 @@ class _Masker:
         if not rule.fit_needs:
             return rule.fit(pl.DataFrame())
         self.seen = self.table.read(rule.fit_needs | set(HALVES))
-        self.repeated = later_repeats(self.seen["uid_hi"].to_numpy(), self.seen["uid_lo"].to_numpy())
+        self.hi, self.lo = (self.seen[half].to_numpy() for half in HALVES)
+        self.repeated = later_repeats(self.hi, self.lo)
         once = self.seen.filter(pl.Series(self._well(0, self.seen.height))) if len(self.repeated) else self.seen
         return rule.fit(once)
 
     def run(self) -> list[_Masked]:
         """Mask all groups and write their decisions."""
         groups = self.table.groups()
+        if not self.seen.height:  # each group fills in its own; gathered later they would be copied once more
+            self.hi, self.lo = (np.empty(sum(group.height for group in groups), np.uint64) for _ in HALVES)
         with ThreadPoolExecutor(READERS) as pool:
             masked = list(pool.map(self._mask, groups))
-        if self.seen.height or not groups:
+        if self.seen.height:
             return masked
-        self.repeated = later_repeats(*(np.concatenate([getattr(m, half) for m in masked]) for half in ("hi", "lo")))
+        self.repeated = later_repeats(self.hi, self.lo)
         ends = [group.start + group.height for group in groups]
         for at in np.unique(np.searchsorted(ends, self.repeated, "right")):
             masked[at] = self._mask(groups[at])
@@ -146,6 +148,9 @@ class _Masker:
 
     def _mask(self, group: Group) -> _Masked:
         frame, well = self._read(group), self._well(group.start, group.height)
+        if not self.seen.height:
+            here = slice(group.start, group.start + group.height)
+            self.hi[here], self.lo[here] = (frame[half].to_numpy() for half in HALVES)
         verdicts: dict[int, np.ndarray] = {}
         try:
             masks = [self._once(verdicts, rule, frame) for _, rule in self.steps]
@@ -162,7 +167,7 @@ class _Masker:
         blame[~well] = len(masks)
         if self.options.decisions:
             self._write(group, frame["uid"], blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
-        return _Masked(group, frame["uid_hi"].to_numpy(), frame["uid_lo"].to_numpy(), left, first, alone)
+        return _Masked(group, left, first, alone)
 
     @staticmethod
     def _once(verdicts: dict[int, np.ndarray], rule: Rule, frame: pl.DataFrame) -> np.ndarray:
@@ -184,6 +189,13 @@ class _Masker:
                 pq.write_table(decisions.slice(start, rows), stream, compression="zstd")
             start += rows
 
+    def uids(self, masked: list[_Masked]) -> np.ndarray:
+        """(k,) DTYPE of the uids that are kept, in the pool's order."""
+        keep = np.flatnonzero(np.concatenate([np.empty(0, bool), *(m.keep for m in masked)]))
+        uids = np.empty(len(keep), DTYPE)
+        uids["f0"], uids["f1"] = self.hi[keep], self.lo[keep]
+        return uids
+
     def report(self, rows: int, masked: list[_Masked]) -> list[dict[str, Any]]:
         """The waterfall: each step with what came in, what it dropped first, what it drops alone."""
         steps = []
@@ -200,7 +212,7 @@ class _Masker:
         return steps
 
 
-def _steps(rule: Rule) -> Iterator[tuple[str, Rule]]:
+def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
     """The rules of a top-level `all` or `then` one by one, or the rule itself."""
     name = rule_name(rule)
     if name in ("all", "then"):
@@ -210,14 +222,6 @@ def _steps(rule: Rule) -> Iterator[tuple[str, Rule]]:
     else:
         inner = list(walk(rule))
         yield (inner[0][0] if len(inner) == 1 else name), rule
-
-
-def _kept(masked: list[_Masked]) -> np.ndarray:
-    """(k,) DTYPE of the uids that are kept, in the pool's order."""
-    uids = np.empty(sum(int(m.keep.sum()) for m in masked), DTYPE)
-    for half, name in (("f0", "hi"), ("f1", "lo")):
-        uids[half] = np.concatenate([np.empty(0, np.uint64), *(getattr(m, name)[m.keep] for m in masked)])
-    return uids
 
 
 def _remove_stale(table: Table, options: SelectOptions) -> None:

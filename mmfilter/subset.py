@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from . import storage
 from .errors import DataError
@@ -96,7 +95,7 @@ def sort_order(uids: np.ndarray) -> np.ndarray:
 
 def later_repeats(hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
     """Ascending positions of the uids (halves, each (n,) uint64) that stood at a smaller position before."""
-    ordered = pl.Series(hi).sort().to_numpy()  # all cores; numpy's takes one
+    ordered = np.sort(hi)
     if not (ordered[1:] == ordered[:-1]).any():  # nearly always; far cheaper than an order of both halves
         return np.empty(0, np.int64)
     order = np.lexsort((lo, hi))  # stable: a uid's first position comes first

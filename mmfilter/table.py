@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from . import storage
 from .errors import DataError, UsageError, nearest
-from .uids import parse_halves
+from .uids import HALVES, halves, taken_apart
 
-HALVES = ("uid_hi", "uid_lo")
 READERS = 2  # threads; what they call has threads of its own
 GROUP = 200_000  # rows that are masked at once: enough that a call costs nothing, some 40 MB with captions
 
@@ -57,12 +56,14 @@ class Table:
         """
         if storage.is_remote(self.metadata) or any(self.columns.get(name, "metadata") != "metadata" for name in names):
             return None
-        halves = not set(HALVES).isdisjoint(names)
-        wanted = sorted({*names, *(["uid"] if halves or not names else [])} - set(HALVES))
         paths = [storage.join(self.metadata, f"{stem}.parquet") for stem in stems]
+        scan = pl.scan_parquet(paths, glob=False, hive_partitioning=False, cache=False)
         try:
-            frame = pl.read_parquet(paths, columns=wanted, glob=False, hive_partitioning=False)
-            return _with_halves(frame, halves).select(names or ["uid"])
+            if set(HALVES).isdisjoint(names):
+                return scan.select(names or ["uid"]).collect()
+            frame = scan.select(*(name for name in names if name not in HALVES), *halves()).collect(engine="streaming")
+            taken_apart(frame)
+            return frame.select(names)
         except (pl.exceptions.PolarsError, OSError, DataError):
             return None
 
@@ -126,11 +127,12 @@ class Group:
         return sum(self.rows)
 
 
-def _with_halves(frame: pl.DataFrame, halves: bool) -> pl.DataFrame:
-    if not halves:
+def _with_halves(frame: pl.DataFrame, wanted: bool) -> pl.DataFrame:
+    if not wanted:
         return frame
-    hi, lo = parse_halves(frame["uid"])
-    return frame.with_columns(pl.Series("uid_hi", hi), pl.Series("uid_lo", lo))
+    frame = frame.with_columns(halves())
+    taken_apart(frame)
+    return frame
 
 
 def _alike(a: pl.DataType, b: pl.DataType) -> bool:

@@ -18,7 +18,7 @@ from rules_util import make_uids
 from mmfilter.errors import UsageError
 from mmfilter.rules import RULES, build_rule, check_columns
 from mmfilter.subset import Subset
-from mmfilter.uids import parse_halves
+from mmfilter.uids import parse_uids
 
 SOME = os.path.join(tempfile.gettempdir(), f"mmfilter-{os.getpid()}-some.npy")
 Subset.from_uids(make_uids(500)[::3]).write(SOME)
@@ -52,7 +52,8 @@ def pool(n: int, holes: bool = True, seed: int = 0) -> pl.DataFrame:
     """n rows with ties, NaN and null in every column that a rule may read."""
     rng = np.random.default_rng(seed)
     uids = make_uids(n, seed)
-    hi, lo = parse_halves(uids)
+    numbers = parse_uids(uids)
+    hi, lo = numbers["f0"], numbers["f1"]
     width, height = rng.choice([1, 100, 200, 300, 600, 601], (2, n))
     frame = pl.DataFrame(
         {
@@ -147,7 +148,8 @@ def test_long_captions_are_counted(bound: int) -> None:
 )
 def test_fraction_is_exact(scores: list[float | None], keep: float) -> None:
     uids = make_uids(len(scores))
-    hi, lo = parse_halves(uids)
+    numbers = parse_uids(uids)
+    hi, lo = numbers["f0"], numbers["f1"]
     table = pl.DataFrame({"s": pl.Series(scores, dtype=pl.Float32), "uid_hi": hi, "uid_lo": lo})
     mask = build_rule({"fraction": {"score": "s", "keep": keep}}, "x").fit(table).mask(table)
     ranked = sorted((-s, uid) for s, uid in zip(scores, uids, strict=True) if s is not None and not math.isnan(s))

@@ -1,15 +1,18 @@
 """A subset is a multiset of uids: its algebra against collections.Counter, its file against numpy."""
 
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfilter.errors import DataError
 from mmfilter.subset import Subset
-from mmfilter.uids import DTYPE, format_uids, parse_uids
+from mmfilter.uids import DTYPE, format_uids, halves, parse_uids, taken_apart
 
 # few values, so that repeats and meetings are common; halves at their bounds, and a NUL at every end
 HALF = st.sampled_from([0, 1, 256, 2**63 - 1, 2**63, 2**64 - 1])
@@ -157,3 +160,29 @@ def test_fault_28_a_bad_uid_is_named():
 def test_fault_27_what_cannot_be_opened_is_named(tmp_path, name):
     with pytest.raises(DataError, match="cannot be read"):
         Subset.read(str(tmp_path / name))
+
+
+def test_uids_are_parsed_in_a_forked_process_too():
+    code = """
+import os, polars as pl
+from mmfilter.uids import format_uids, halves, parse_uids, taken_apart
+uids = ["%032x" % n for n in range(20_000)]
+hi, lo = taken_apart(pl.DataFrame({"uid": uids}).select(halves()))  # polars has threads now
+child = os.fork()
+if child == 0:
+    os._exit(0 if format_uids(parse_uids(uids)) == uids and list(lo) == list(range(20_000)) else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "odd", ["+" + "0" * 31, "0" * 16 + "+" + "1" * 15, "0" * 31, "0" * 33, "g" * 32, " " * 32, "é" * 16, None]
+)
+def test_what_is_no_uid_is_named_by_both_parsers(odd):
+    uids = ["0" * 32, odd, "F" * 32]
+    with pytest.raises(DataError, match=r"in row 1 is not 32 hexadecimal digits") as one:
+        parse_uids(uids)
+    with pytest.raises(DataError) as other:
+        taken_apart(pl.DataFrame({"uid": pl.Series(uids, dtype=pl.String)}).with_columns(halves()))
+    assert str(one.value) == str(other.value)

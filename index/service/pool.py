@@ -1,0 +1,201 @@
+"""One run's folder as it is served: table, indices, subsets, concepts; what changes on disk is taken up."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mmfilter import storage
+from mmfilter.decisions import read_record
+from mmfilter.errors import MMFilterError, nearest
+from mmfilter.select import read_failed
+from mmfilter.subset import Subset
+from mmfilter.table import open_table
+from mmfilter.uids import parse_uids
+
+from .batch import Batcher, search_many
+from .columns import Columns
+from .metrics import Metrics
+from .settings import Refused, Settings
+
+PARTS = ("metadata", "columns", "subsets", "index", "concepts")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A kNN index and its rows in the table: `rows` (len(index),) int64, -1 where gone; None where row = position."""
+
+    index: Any
+    rows: np.ndarray | None
+    batcher: Batcher
+
+    def to_rows(self, positions: np.ndarray) -> np.ndarray:
+        return positions if self.rows is None else self.rows[positions]
+
+    def among(self, mask: np.ndarray) -> np.ndarray:
+        """(len(index),) bool by position, of a mask (n,) by row."""
+        if self.rows is None:
+            return mask
+        return np.where(self.rows >= 0, mask[self.rows], False) if len(mask) else np.zeros(len(self.rows), bool)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A subset: which of the table's rows it holds (n,) bool, and its record (steps, counts)."""
+
+    mask: np.ndarray
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is served at one moment; a request works on one of these to its end. `kept_by` is the newest subset."""
+
+    columns: Columns
+    indices: dict[str, Opened] = field(default_factory=dict)
+    subsets: dict[str, Chosen] = field(default_factory=dict)
+    kept_by: str = ""
+    concepts: tuple[str, ...] = ()
+    failed: int = 0
+
+    def subset(self, name: str) -> Chosen:
+        """Raises Refused."""
+        if name not in self.subsets:
+            known = ", ".join(self.subsets) or "none"
+            raise Refused(404, f"no subset is called '{name}'{nearest(name, self.subsets)} This pool has: {known}")
+        return self.subsets[name]
+
+    @cached_property
+    def kept(self) -> np.ndarray | None:
+        return self.subsets[self.kept_by].mask if self.kept_by else None
+
+    @cached_property
+    def duplicates(self) -> tuple[np.ndarray, np.ndarray]:
+        """(kept row, its duplicate's row), each (m,) int64: largest group first, then by row."""
+        nothing = np.empty(0, np.int64)
+        if "duplicate_of" not in self.columns.kinds:
+            return nothing, nothing
+        named = self.columns.frame(["duplicate_of"])["duplicate_of"].fill_null("")
+        rows = np.flatnonzero(named.str.len_bytes().to_numpy() == 32)
+        kept = self.columns.find(parse_uids(named.gather(rows).to_list()))
+        rows, kept = rows[kept >= 0], kept[kept >= 0]
+        _, group, sizes = np.unique(kept, return_inverse=True, return_counts=True)
+        order = np.lexsort((rows, kept, -sizes[group])) if len(rows) else nothing
+        return kept[order], rows[order]
+
+
+class Pool:
+    """A folder and its snapshot. `refresh` is cheap where nothing changed: modification times are compared."""
+
+    def __init__(self, out: str, name: str, settings: Settings, work: Executor, metrics: Metrics) -> None:
+        self.out, self.name, self.settings, self.work, self.metrics = out, name, settings, work, metrics
+        self._lock = threading.Lock()
+        self._stamps: dict[str, Any] = {}
+        self._next = 0.0
+        self.trouble = ""
+        self.tars: dict[str, str] = {}
+        self._take_up(None)
+
+    def due(self) -> bool:
+        return time.monotonic() > self._next and not self._lock.locked()
+
+    def refresh(self) -> None:
+        """Take up what changed on disk; where that fails, go on with what there was."""
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._take_up(self.snapshot)
+            self.trouble = ""
+        except (MMFilterError, OSError, ValueError, KeyError) as error:
+            self.trouble = str(error)
+            self.metrics.refresh_failures.inc()
+        finally:
+            self._lock.release()
+
+    def _take_up(self, old: Snapshot | None) -> None:
+        started = time.monotonic()
+        stamps = {part: stamp(storage.join(self.out, part)) for part in PARTS}
+        changed = {part for part in PARTS if old is None or stamps[part] != self._stamps.get(part)}
+        if changed or old is None:
+            self.snapshot = self._read(old, changed)
+            self._stamps = stamps
+        took = time.monotonic() - started
+        self._next = time.monotonic() + max(self.settings.refresh, 10 * took)  # a growing pool takes a tenth at most
+
+    def _read(self, old: Snapshot | None, changed: set[str]) -> Snapshot:
+        table = old is None or bool(changed & {"metadata", "columns"})
+        if table:
+            self.tars = {}
+            found = Snapshot(Columns(open_table(self.out), self.settings.cache))
+            found = replace(found, failed=sum(read_failed(self.out, set(found.columns.table.stems)).values()))
+        else:
+            assert old is not None
+            found = replace(old)
+        if table or "index" in changed:
+            found = replace(found, indices=dict(self._indices(found.columns, old)))
+        if table or "subsets" in changed:
+            subsets = {name: self._subset(name, found.columns) for name in _names(self.out, "subsets", ".json")}
+            ages = {name: _age(storage.join(self.out, "subsets", f"{name}.json")) for name in subsets}
+            found = replace(found, subsets=subsets, kept_by=max(subsets, key=lambda n: (ages[n], n), default=""))
+        return replace(found, concepts=tuple(_names(self.out, "concepts", "")))
+
+    def _indices(self, columns: Columns, old: Snapshot | None) -> Iterable[tuple[str, Opened]]:
+        names = _names(self.out, "index", "")
+        if not names:
+            return
+        from ..knn import open_index
+
+        for name in names:
+            before = old.indices.get(name) if old else None
+            index = open_index(self.out, name)
+            if before and before.index.info == index.info and old and old.columns is columns:
+                yield name, before
+                continue
+            uids = np.asarray(index.uids)
+            same = len(uids) == len(columns) and bool((uids == columns.uids).all())
+            batcher = Batcher(search_many(index), self.work, self.settings.window, 256, self.metrics.batch.observe)
+            yield name, Opened(index, None if same else columns.find(uids), batcher)
+
+    def _subset(self, name: str, columns: Columns) -> Chosen:
+        subset = Subset.read(storage.join(self.out, "subsets", f"{name}.npy"))
+        return Chosen(subset.contains(columns.uids), read_record(self.out, name))
+
+    def tar(self, stem: str) -> str:
+        """The path of a shard's tar, as its commit has it; "" where none is known."""
+        if stem not in self.tars:
+            path = storage.join(self.snapshot.columns.table.metadata, f"{stem}.json")
+            commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+            self.tars[stem] = str(commit.get("path") or "") if isinstance(commit, dict) else ""
+        return self.tars[stem]
+
+
+def stamp(path: str, depth: int = 2) -> Any:
+    """The modification times of a folder, its folders and the small files that name a version in them."""
+    if storage.is_remote(path) or not os.path.isdir(path):
+        return None
+    inner = []
+    if depth:
+        for entry in sorted(os.scandir(path), key=lambda e: e.name):
+            if entry.is_dir():
+                inner.append((entry.name, stamp(entry.path, depth - 1)))
+            elif entry.name in ("current", "index.json", "concepts.json"):
+                inner.append((entry.name, entry.stat().st_mtime_ns))
+    return os.stat(path).st_mtime_ns, tuple(inner)
+
+
+def _names(out: str, part: str, ending: str) -> list[str]:
+    """Names of a part's entries: folders, or files of an ending."""
+    paths = storage.glob(storage.join(out, part, f"*{ending}"))
+    return [os.path.basename(p).removesuffix(ending) for p in paths if ending or os.path.isdir(p)]
+
+
+def _age(path: str) -> int:
+    identity = storage.identity_or_none(path) or {}
+    return int(identity.get("mtime_ns", 0))

@@ -1,0 +1,29 @@
+"""What the service is told at its start, and the one error it adds: a refusal with an HTTP status."""
+
+from dataclasses import dataclass
+
+from mmfilter.errors import MMFilterError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and permissions. `hosts` may be fetched from (``host`` or ``host:port``); none by default."""
+
+    k: int = 1000  # most results of a search
+    body: int = 8 << 20  # most bytes of a request's body
+    concurrency: int = 64  # most requests in work at once; more are shed
+    window: float = 0.0015  # seconds that a query waits for others to share its search
+    cache: int = 1 << 30  # bytes of captions and thumbnails that are kept
+    token: str = ""  # the bearer token; "" asks for none
+    hosts: tuple[str, ...] = ()
+    models: bool = True  # load the models that text and image queries take
+    refresh: float = 2.0  # seconds between looks for what changed on disk
+    body_seconds: float = 20.0  # how long a request may take to send its body
+
+
+class Refused(MMFilterError):
+    """A request that is answered with `status` and the message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,0 +1,79 @@
+"""`serve`: the HTTP service over run folders: search, the page, clip-retrieval's API."""
+
+import ipaddress
+import os
+import socket
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from mmfilter.errors import MMFilterError, need
+
+OutsArg = Annotated[
+    list[str], typer.Argument(help="Run folders; the first is the one asked by default.", metavar="OUT")
+]
+EXTRA = "mmfilter[serve]"
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def serve(
+        outs: OutsArg,
+        host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 1234,
+        max_k: Annotated[int, typer.Option(min=1, help="Most results of a search.")] = 1000,
+        max_body: Annotated[float, typer.Option(min=0.01, help="Most MiB of a request's body.")] = 8.0,
+        concurrency: Annotated[int, typer.Option(min=1, help="Most requests in work at once; more get a 503.")] = 64,
+        window: Annotated[float, typer.Option(min=0, max=100, help="Milliseconds a query waits for others.")] = 1.5,
+        cache: Annotated[int, typer.Option(min=1, help="MiB of captions and thumbnails to keep.")] = 1024,
+        allow_host: Annotated[
+            list[str] | None, typer.Option("--allow-host", help="A host that image_url may name. Repeatable.")
+        ] = None,
+        models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
+    ) -> None:
+        """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's. MMFILTER_TOKEN asks for a token."""
+        for module in ("fastapi", "uvicorn", "prometheus_client"):
+            need(module, EXTRA)
+        from index.service.app import create_app
+        from index.service.settings import Settings
+
+        from .outdir import absolute
+
+        settings = Settings(
+            max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
+            os.environ.get("MMFILTER_TOKEN", ""), tuple(name.lower() for name in allow_host or ()), models,
+        )  # fmt: skip
+        application = create_app([absolute(out) for out in outs], settings, warm=True)
+        listen(application, bind(host, port), bool(settings.token))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises MMFilterError where the address is taken or not ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        why = error.strerror or error
+        raise MMFilterError(f"cannot listen on {host}:{port} ({why}); give another --port or --host") from error
+
+
+def listen(application: Any, listening: socket.socket, token: bool) -> None:
+    """Serve until a signal; requests in work are finished first."""
+    import uvicorn
+
+    from .cli import Stopped
+
+    host, port = listening.getsockname()[:2]
+    if not (token or ipaddress.ip_address(host).is_loopback):
+        print(f"mmfilter: anyone who reaches {host}:{port} may ask; set MMFILTER_TOKEN to a secret", file=sys.stderr)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"mmfilter: http://{shown}:{port}/ (the API: /docs)", file=sys.stderr, flush=True)
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, server_header=False, lifespan="on", ws="none",
+        timeout_keep_alive=15, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=1 << 16,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except Stopped as stopped:  # the signal that ended it, passed on
+        raise SystemExit(stopped.code) from None
