@@ -37,10 +37,10 @@ export function number(value, digits = 4) {
 }
 
 /** A score on a card: three digits after the point, so that scores line up; more where that would say nothing. */
-export function short(value) {
-  if (typeof value !== "number" || Number.isInteger(value)) return number(value);
+export function short(value, column = "score") {
+  if (typeof value !== "number" || (Number.isInteger(value) && !/score|similarity|density/.test(column))) return number(value);
   const size = Math.abs(value);
-  return size >= 100 || size < 0.001 ? number(value, 2) : size >= 10 ? value.toFixed(1) : value.toFixed(3);
+  return size >= 100 || (size && size < 0.001) ? number(value, 2) : size >= 10 ? value.toFixed(1) : value.toFixed(3);
 }
 
 export const share = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "0 %");

@@ -4,6 +4,7 @@ import { $, button, command, count, el, empty } from "./dom.js";
 import { card, wire as wireGrid } from "./grid.js";
 
 const LIMIT = 24; // groups a request
+const SHOWN = 12; // duplicates of a group that show at first
 let loaded = -1; // groups that are shown; -1: not asked yet
 
 export const wire = (handlers) => wireGrid($("groups"), handlers);
@@ -22,10 +23,16 @@ const similarity = (hit) => hit.similarity ?? hit.scores?.duplicate_similarity ?
 
 function group({ kept, duplicates, size = duplicates.length }) {
   const name = `${count(size)} duplicate${size === 1 ? "" : "s"}${size > duplicates.length ? `, the first ${duplicates.length}` : ""}`;
+  const others = [...duplicates].sort((a, b) => (similarity(b) ?? 0) - (similarity(a) ?? 0));
+  const cards = (hits) => hits.map((hit) => card({ ...hit, kept: null }, { value: similarity(hit), title: "similarity to the one that is kept", tag: "div" }));
+  const side = el("div", { class: "grid side" }, cards(others.slice(0, SHOWN)));
+  const rest = others.length > SHOWN && button(`Show ${others.length - SHOWN} more`, () => {
+    side.append(...cards(others.slice(SHOWN)));
+    rest.remove();
+  }, { class: "rest" });
   return el("article", { class: `card group of-${Math.min(4, duplicates.length)}` },
     el("section", {}, el("h3", { class: "k" }, "Kept"), el("div", { class: "grid side" }, card({ ...kept, kept: null }, { value: null, tag: "div" }))),
-    el("section", { class: "wide" }, el("h3", { class: "d" }, name), el("div", { class: "grid side" },
-      duplicates.map((hit) => card({ ...hit, kept: null }, { value: similarity(hit), title: "similarity to the one that is kept", tag: "div" })))));
+    el("section", { class: "wide" }, el("h3", { class: "d" }, name), side, rest));
 }
 
 async function more() {

@@ -22,12 +22,12 @@ function verdict(kept) {
 export function card(hit, { value = hit.similarity, title = "similarity", columns, tag = "li" } = {}) {
   const act = (name, text, label) => button(text, null, { class: "act", "data-act": name, "aria-label": label, title: label, tabindex: "-1" });
   const scores = (columns || shown(hit.scores)).map((name) =>
-    el("span", { title: name }, el("span", {}, say(name)), el("b", {}, short(hit.scores?.[name]))));
+    el("span", { title: name }, el("span", {}, say(name)), el("b", {}, short(hit.scores?.[name], name))));
   const said = (hit.text || "").trim();
   const node = el(tag, { class: "hit", tabindex: "-1", dataset: { uid: hit.uid } },
     el("div", { class: "frame", "data-act": "open" }, picture(hit.uid, hit.text), el("span", { class: "tick", "aria-hidden": "true" }, "✓"),
       el("div", { class: "acts" }, act("basket", "+", "Add to the basket, or take out (b)"), act("more", "more", "More like this (m)"), act("less", "less", "Less like this (l)"))),
-    el("div", { class: "lead-line" }, value === null || value === undefined ? null : el("b", { class: "value", title }, short(value)), verdict(hit.kept)),
+    el("div", { class: "lead-line" }, value === null || value === undefined ? null : el("b", { class: "value", title }, short(value, title)), verdict(hit.kept)),
     said ? words(said.slice(0, 400), "cap") : el("span", { class: "cap none" }, "no caption"),
     scores.length ? el("div", { class: "scores" }, scores) : null,
     el("code", { class: "uid", title: `${hit.uid}${hit.width ? `, ${hit.width} × ${hit.height} px` : ""}` }, hit.uid));
