@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 CHROMIUM = "/usr/bin/chromium"
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 HOSTILE = "<img src=x onerror=\"document.title='pwned';alert(1)\"><script>alert(2)</script> cat"
+SCORE = "clip_demo_similarity_score"
 ARABIC = "قطة على السجادة الحمراء"
 
 
@@ -33,12 +36,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(out: Path, *options: Any) -> Iterator[str]:
+def served(out: Path, *options: Any, **env: str) -> Iterator[str]:
     """The service over a run's folder in a process of its own: its address."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "jobs", "serve", str(out), "--port", str(port), *map(str, options)]
     with open(out.parent / "serve.log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env})
     try:
         for _ in range(300):
             if process.poll() is not None:
@@ -73,7 +76,7 @@ class Watch:
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def headless() -> Iterator[Any]:
     """A headless Chromium, or a skipped test where there is none."""
     if not os.path.exists(CHROMIUM):
         pytest.skip(f"{CHROMIUM} is not installed")
@@ -86,9 +89,24 @@ def chromium() -> Iterator[Any]:
 
 
 def until(page: Any, expression: str, seconds: float = 10) -> None:
-    """Wait until the expression is true on the page (Playwright's own wait evaluates strings, which the policy forbids)."""
+    """Wait until the expression is true on the page: Playwright's own wait would break the page's policy."""
     for _ in range(int(seconds / 0.05)):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
     raise AssertionError(f"not within {seconds:g} s: {expression}")
+
+
+def scores(out: Path, column: str = SCORE) -> np.ndarray:
+    return pl.read_parquet(sorted((out / "metadata").glob("*.parquet")))[column].to_numpy()
+
+
+def uids(page: Any, where: str = "#results") -> list[str]:
+    return [node.get_attribute("data-uid") for node in page.query_selector_all(f"{where} .hit")]
+
+
+def search(page: Any, words: str) -> None:
+    with page.expect_response("**/api/search"):
+        page.fill("#q", words)
+        page.press("#q", "Enter")
+    until(page, "document.querySelector('#count').textContent.includes('nearest')")

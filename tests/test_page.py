@@ -1,78 +1,19 @@
 """The page, in a headless Chromium on a served pool: what a person does with it, and what data must not do to it."""
 
 import base64
-import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from page_util import ARABIC, HOSTILE, Watch, chromium, cli, served, until
-from tars import sample, tar
+from page_util import SCORE, scores, search, uids, until
 
 from mmfilter.subset import Subset
 
+pytest_plugins = ("page_fixtures",)
 pytestmark = pytest.mark.browser
-SCORE = "clip_demo_similarity_score"
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder over generated samples and two with captions nobody would like to meet."""
-    root = tmp_path_factory.mktemp("page")
-    cli("synth", root / "pool", "--samples", 240, "--per-shard", 120)
-    texts = [HOSTILE, ARABIC, "x" * 3000]
-    members = [member for n, text in enumerate(texts) for member in sample(n, text)]
-    (root / "pool" / "00000009.tar").write_bytes(tar(members))
-    cli("run", "demo", "--pool", root / "pool", "--out", root / "out", "--local")
-    cli("cluster", root / "out", "--model", "demo", "--local")
-    cli("dedup", root / "out", "--model", "demo", "--local")
-    cli("index", root / "out", "--model", "demo", "--local")
-    return root / "out"
-
-
-@pytest.fixture(scope="module")
-def address(out: Path) -> Iterator[str]:
-    with served(out) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    """A page of its own; after the test, nothing was logged and nothing asked of another place."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address, accept_downloads=True)
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    watch = Watch(page)
-    page.goto("/")
-    page.wait_for_selector("#results .hit")
-    yield page
-    context.close()
-    watch.clean(address)
-
-
-def scores(out: Path, column: str = SCORE) -> np.ndarray:
-    return pl.read_parquet(sorted((out / "metadata").glob("*.parquet")))[column].to_numpy()
-
-
-def uids(page: Any, where: str = "#results") -> list[str]:
-    return [node.get_attribute("data-uid") for node in page.query_selector_all(f"{where} .hit")]
-
-
-def search(page: Any, words: str) -> None:
-    with page.expect_response("**/api/search"):
-        page.fill("#q", words)
-        page.press("#q", "Enter")
-    until(page, "document.querySelector('#count').textContent.includes('nearest')")
 
 
 def test_words_find_what_they_say(page: Any) -> None:
@@ -135,14 +76,14 @@ def test_more_and_less_like_this(page: Any) -> None:
     assert (less.value.post_data_json["like"], less.value.post_data_json["unlike"]) == ([one], [two])
     until(
         page,
-        f"""!document.querySelector('#view-search[aria-busy]')
+        """!document.querySelector('#view-search[aria-busy]')
         && document.querySelectorAll('#terms .chip').length === 2""",
     )
     order = uids(page)
     assert two not in order or order.index(two) > order.index(one)
 
 
-def test_an_image_is_dropped_pasted_and_picked(page: Any, out: Path, address: str) -> None:
+def test_an_image_is_dropped_pasted_and_picked(page: Any, page_out: Path, address: str) -> None:
     wanted = uids(page)[3]
     data = page.request.get(f"/api/image/{wanted}?side=0").body()
     encoded = base64.b64encode(data).decode()
@@ -170,11 +111,11 @@ def test_an_image_is_dropped_pasted_and_picked(page: Any, out: Path, address: st
     page.wait_for_selector("#toast.bad")
 
 
-def test_a_slider_counts_as_numpy_does(page: Any, out: Path) -> None:
+def test_a_slider_counts_as_numpy_does(page: Any, page_out: Path) -> None:
     page.goto("/#view=scores")
     card = f'.score[data-column="{SCORE}"]'
     page.wait_for_selector(f"{card} .handles")
-    values = scores(out)
+    values = scores(page_out)
     low = page.locator(f"{card} .handles input").first
     low.focus()
     for _ in range(3):
@@ -204,8 +145,8 @@ def test_a_slider_counts_as_numpy_does(page: Any, out: Path) -> None:
     assert found and all(at <= hit["scores"][SCORE] <= 0.8 for hit in found)
 
 
-def test_kept_and_dropped(page: Any, out: Path) -> None:
-    kept = set(Subset.read(str(out / "subsets" / "demo.npy")).strings())
+def test_kept_and_dropped(page: Any, page_out: Path) -> None:
+    kept = set(Subset.read(str(page_out / "subsets" / "demo.npy")).strings())
     for choice, wanted in (("kept", True), ("dropped", False)):
         with page.expect_response("**/api/search"):
             page.check(f'#kept input[value="{choice}"]', force=True)
@@ -238,19 +179,19 @@ def test_the_basket_is_a_sorted_subset(page: Any, tmp_path: Path) -> None:
     assert len(Subset.read(str(tmp_path / "all.npy"))) == 60
 
 
-def test_what_passes_the_filters_downloads_and_copies(page: Any, out: Path, tmp_path: Path) -> None:
+def test_what_passes_the_filters_downloads_and_copies(page: Any, page_out: Path, tmp_path: Path) -> None:
     page.goto(f"/#view=scores&t.{SCORE}=0.25..")
     page.wait_for_selector("#sum-kept")
     with page.expect_download() as saved:
         page.click("#sum >> text=Download")
     saved.value.save_as(tmp_path / "selection.npy")
-    assert len(Subset.read(str(tmp_path / "selection.npy"))) == (scores(out) >= np.float32(0.25)).sum()
+    assert len(Subset.read(str(tmp_path / "selection.npy"))) == (scores(page_out) >= np.float32(0.25)).sum()
     text = page.evaluate("import('/page/state.js').then((module) => module.recipe())")
     assert text == f"select:\n  all:\n    - threshold: {{score: {SCORE}, min: 0.25}}\n"
 
 
-def test_captions_are_text_whatever_they_contain(page: Any, out: Path) -> None:
-    frame = pl.read_parquet(out / "metadata" / "00000009.parquet")
+def test_captions_are_text_whatever_they_contain(page: Any, page_out: Path) -> None:
+    frame = pl.read_parquet(page_out / "metadata" / "00000009.parquet")
     for text, uid in zip(frame["text"], frame["uid"], strict=True):
         page.goto(f"/#uid={uid}&open={uid}")
         page.wait_for_selector("#detail[open] .caption")
@@ -265,10 +206,10 @@ def test_captions_are_text_whatever_they_contain(page: Any, out: Path) -> None:
     assert page.title() != "pwned" and page.evaluate("document.querySelectorAll('script').length") == 1
 
 
-def test_concepts_open_and_exclude(page: Any, out: Path) -> None:
+def test_concepts_open_and_exclude(page: Any, page_out: Path) -> None:
     page.goto("/#view=concepts")
     page.wait_for_selector("#map .concept")
-    known = json.loads((out / "concepts" / "demo" / "concepts.json").read_text())
+    known = json.loads((page_out / "concepts" / "demo" / "concepts.json").read_text())
     assert len(page.query_selector_all("#map .concept")) == len(known)
     page.focus('#map [tabindex="0"]')
     page.keyboard.press("Enter")
@@ -281,50 +222,13 @@ def test_concepts_open_and_exclude(page: Any, out: Path) -> None:
     until(page, f"document.querySelector('#of')?.textContent.includes('{largest['size']}')")
 
 
-def test_duplicates_side_by_side(page: Any, out: Path) -> None:
+def test_duplicates_side_by_side(page: Any, page_out: Path) -> None:
     page.keyboard.press("4")
     until(page, "document.querySelector('#duplicates-lead').textContent")
-    frame = pl.concat([pl.read_parquet(path) for path in (out / "columns" / "duplicate_of").glob("*.parquet")])
+    frame = pl.concat([pl.read_parquet(path) for path in (page_out / "columns" / "duplicate_of").glob("*.parquet")])
     pairs = {uid: of for uid, of in frame.select("uid", "duplicate_of").iter_rows() if of}
     assert pairs
     page.wait_for_selector("#groups .group")
     for group in page.query_selector_all("#groups .group"):
         kept, *others = [node.get_attribute("data-uid") for node in group.query_selector_all(".hit")]
         assert {pairs[uid] for uid in others} == {kept}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_small_screens_and_both_themes(browser: Any, address: str, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, base_url=address, color_scheme=scheme)
-    page = context.new_page()
-    watch = Watch(page)
-    paper = "getComputedStyle(document.body).backgroundColor"
-    for view in ("search", "scores", "concepts", "duplicates"):
-        page.goto(f"/#view={view}&t.{SCORE}=0.25..0.8&q=cat")
-        page.wait_for_load_state("networkidle")
-        widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1], view
-    colours = {"light": "rgb(250, 250, 248)", "dark": "rgb(20, 21, 23)"}
-    assert page.evaluate(paper) == colours[scheme]
-    for theme in ("light", "dark", "auto"):
-        page.click("#theme")
-        assert page.evaluate(paper) == colours.get(theme, colours[scheme])
-    context.close()
-    watch.clean(address)
-
-
-def test_an_sql_filter_and_its_mistakes(page: Any, out: Path) -> None:
-    page.click("#where-open")
-    page.fill("#where", "caption_words <= 4")
-    page.press("#where", "Enter")
-    words = scores(out, "caption_words")
-    until(page, f"document.querySelector('#of')?.textContent.includes('of {(words <= 4).sum()} ')")
-
-
-def test_bytes_of_one_image_are_enough(page: Any) -> None:
-    """Thumbnails come as JPEG of the side that was asked for."""
-    from PIL import Image
-
-    until(page, "[...document.images].filter((i) => i.complete && i.naturalWidth).length >= 6")
-    body = page.request.get(f"/api/image/{uids(page)[0]}?side=64").body()
-    assert max(Image.open(io.BytesIO(body)).size) <= 64

@@ -82,7 +82,7 @@ function large(hit) {
 }
 
 function value(v) {
-  if (v === null || v === undefined) return el("span", { class: "soft" }, "none");
+  if (v === null || v === undefined || v === "") return el("span", { class: "soft" }, "none");
   return words(typeof v === "object" ? JSON.stringify(v) : typeof v === "number" ? number(v, 6) : v);
 }
 

@@ -51,10 +51,12 @@ export const say = (column) => column.replace(/_score$/, "").replaceAll("_", " "
 let hiding = 0;
 export function toast(text, bad = false) {
   const box = $("toast");
+  if (box.matches(":popover-open")) box.hidePopover();
+  box.showPopover(); // above a dialog that is open
   box.textContent = text;
-  box.className = bad ? "shown bad" : "shown";
+  box.className = bad ? "bad" : "";
   clearTimeout(hiding);
-  hiding = setTimeout(() => (box.className = ""), bad ? 7000 : 2600);
+  hiding = setTimeout(() => box.hidePopover(), bad ? 7000 : 2600);
 }
 
 export function debounce(wait, call) {
