@@ -19,7 +19,7 @@ function above(value) {
 export function wire(info, handlers) {
   pool = info;
   const useful = info.columns.filter((c) => c.type === "number" && !/phash|cluster_id/.test(c.name) && c.min !== null && c.max !== null && c.min < c.max);
-  const rank = (c) => (/score|similarity/.test(c.name) ? 0 : /density|duplicate|cluster|offset|size/.test(c.name) ? 2 : 1);
+  const rank = (c) => (/^(centroid|duplicate|overlap)_|density/.test(c.name) ? 2 : /score|similarity/.test(c.name) ? 0 : 1);
   useful.sort((a, b) => rank(a) - rank(b));
   const box = $("score-cards");
   const seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
@@ -90,7 +90,7 @@ async function fill(node, column) {
     plot.set(from, to);
     inputs(from, to);
     node.classList.toggle("on", from !== null || to !== null);
-    exact(column, from, to, { sides, current: () => last === now, tell: (kept) => tell(kept, ""), total, data }).catch((error) => toast(error.message, true));
+    exact(column, from, to, { sides, current: () => last === now, tell: (kept) => tell(kept, ""), total, data, digits: plot.digits }).catch((error) => toast(error.message, true));
   };
   cards.set(column, { sync });
   sync(...(state.bounds[column] || [null, null]));
@@ -113,13 +113,16 @@ async function exact(column, low, high, to) {
   if (!to.current()) return;
   to.tell(counted.kept);
   to.sides.replaceChildren(
-    ...(atLow ? pair(column, `Just below ${number(low, 6)}`, atLow.below, `Just above ${number(low, 6)}`, atLow.above) : []),
-    ...(atHigh ? pair(column, `Just above ${number(high, 6)}`, atHigh.above, `Just below ${number(high, 6)}`, atHigh.below) : []));
+    ...(atLow ? pair(column, to.digits, `Just below ${number(low, 6)}`, atLow.below, `Just above ${number(low, 6)}`, atLow.above) : []),
+    ...(atHigh ? pair(column, to.digits, `Just above ${number(high, 6)}`, atHigh.above, `Just below ${number(high, 6)}`, atHigh.below) : []));
 }
 
-function pair(column, dropTitle, drops, keepTitle, keeps) {
+/** One digit more than the handle's, so that what lies on either side of it looks different. */
+const fine = (value, digits) => (typeof value === "number" && digits ? value.toFixed(digits + 1) : number(value));
+
+function pair(column, digits, dropTitle, drops, keepTitle, keeps) {
   const side = (title, hits, kept) => el("section", {}, el("h4", { class: kept ? "k" : "d" }, title, el("span", {}, kept ? " · kept" : " · dropped")),
-    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: hit.scores?.[column], title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
+    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: fine(hit.scores?.[column], digits), title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
   return [side(dropTitle, drops, false), side(keepTitle, keeps, true)];
 }
 
