@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -10,6 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from index.vectors import open_vectors
+
+MADE = []  # the run that every test's copy is of
 
 
 class ExactIndex:
@@ -63,6 +68,25 @@ def serving(app):
         thread.join(15)
 
 
+def _made(factory):
+    if MADE:
+        return MADE[0]
+    folder = factory.mktemp("serve")
+    for words in (["synth", "pool", "--samples", "240", "--per-shard", "120"], ["run", "demo", "--pool", "pool"]):
+        more = ["--out", "out", "--local", "--no-reshard"] if words[0] == "run" else []
+        subprocess.run([sys.executable, "-m", "jobs", *words, *more], cwd=folder, check=True, capture_output=True)
+    for name in ("demo-image", "demo-text"):
+        index_folder(folder / "out", name)
+    MADE.append(folder / "out")
+    return MADE[0]
+
+
+def embedded(factory):
+    """A copy of a run over 240 synthetic samples in two shards, with two indices; made once."""
+    out = factory.mktemp("served") / "out"
+    return shutil.copytree(_made(factory), out)
+
+
 def index_folder(out, name):
     """What tells the service that there is an index."""
     folder = out / "index" / name
@@ -72,6 +96,4 @@ def index_folder(out, name):
 
 def stand_in(monkeypatch):
     """Put `ExactIndex` in the place of `index.knn`."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "index.knn", SimpleNamespace(open_index=ExactIndex))
