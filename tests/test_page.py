@@ -246,3 +246,9 @@ def test_duplicates_side_by_side(page: Any, page_out: Path) -> None:
     for group in page.query_selector_all("#groups .group"):
         kept, *others = [node.get_attribute("data-uid") for node in group.query_selector_all(".hit")]
         assert {pairs[uid] for uid in others} == {kept}
+    page.focus('#groups .hit[tabindex="0"]')
+    shown = uids(page, "#groups")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.uid") == shown[1]
+    page.keyboard.press("b")
+    assert page.text_content("#basket-count") == "1"

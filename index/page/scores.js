@@ -1,7 +1,7 @@
 // A card for each score: what a threshold keeps, at once and then exactly, and what lies on either side of it.
 import * as api from "./api.js";
 import { $, button, copy, count, debounce, el, number, say, share, toast } from "./dom.js";
-import { card, wire as wireGrid } from "./grid.js";
+import { card, enter, wire as wireGrid } from "./grid.js";
 import { estimate, histogram, quantile } from "./histogram.js";
 import { filtered, NO_FILTER, recipe, rules, set, state } from "./state.js";
 
@@ -75,13 +75,14 @@ async function fill(node, column) {
   high.addEventListener("change", typed);
   const top = PRESETS.map((part) => button(`top ${part * 100} %`, () => setBounds(column, Number(quantile(data, part).toFixed(plot.digits)), null)));
   const cuts = (data.thresholds || []).slice(0, 4).map((cut) => button(`≥ ${number(cut)}`, () => setBounds(column, cut, null), { title: "A rule of this pool cuts here" }));
-  node.replaceChildren(
+  node.replaceChildren(...[
     el("div", { class: "title" }, el("h3", { title: column }, say(column), el("code", {}, column)), told),
     plot.node,
+    plot.steep ? el("p", { class: "soft note" }, "Bar heights are square roots of counts, so that the small ones show.") : null,
     el("div", { class: "bounds" }, el("label", {}, "min ", low), el("label", {}, "max ", high), el("span", { class: "presets" }, top, cuts),
       button("Reset", () => setBounds(column, null, null), { class: "reset" }),
       data.missing > 0 && el("span", { class: "soft" }, `${count(data.missing)} have no value and are dropped by any bound`)),
-    sides);
+    sides].filter(Boolean));
   let last = "";
   const sync = (from, to) => {
     const now = `${from}..${to}`;
@@ -115,6 +116,7 @@ async function exact(column, low, high, to) {
   to.sides.replaceChildren(
     ...(atLow ? pair(column, to.digits, `Just below ${number(low, 6)}`, atLow.below, `Just above ${number(low, 6)}`, atLow.above) : []),
     ...(atHigh ? pair(column, to.digits, `Just above ${number(high, 6)}`, atHigh.above, `Just below ${number(high, 6)}`, atHigh.below) : []));
+  enter(to.sides);
 }
 
 /** One digit more than the handle's, so that what lies on either side of it looks different. */
@@ -142,7 +144,7 @@ const drawSum = debounce(60, async () => {
     const bar = el("i", { class: "k" });
     bar.style.width = `${(100 * kept) / (all || 1)}%`;
     box.replaceChildren(
-      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass ${rules().length === 1 ? "the filter" : `all ${rules().length} filters`} · ${share(kept, all)}`)),
+      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass ${["", "the filter", "both filters"][rules().length] || `all ${rules().length} filters`} · ${share(kept, all)}`)),
         el("div", { class: "actions" }, button("See them", () => set({ view: "search" }), { class: "primary" }), button("Download as .npy", downloadKept), button("Copy recipe", () => copy(recipe())), button("Clear", () => set(NO_FILTER)))),
       el("div", { class: "meter", "aria-hidden": "true" }, bar));
   } catch (error) {
