@@ -120,11 +120,11 @@ async function exact(column, low, high, to) {
 }
 
 /** One digit more than the handle's, so that what lies on either side of it looks different. */
-const fine = (value, digits) => (typeof value === "number" && digits ? value.toFixed(digits + 1) : number(value));
+const fine = (value, digits) => (typeof value === "number" && digits && !Number.isInteger(value) ? value.toFixed(digits + 1) : number(value));
 
 function pair(column, digits, dropTitle, drops, keepTitle, keeps) {
   const side = (title, hits, kept) => el("section", {}, el("h4", { class: kept ? "k" : "d" }, title, el("span", {}, kept ? " · kept" : " · dropped")),
-    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: fine(hit.scores?.[column], digits), title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
+    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: fine(hit.scores?.[column] ?? { original_width: hit.width, original_height: hit.height }[column], digits), title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
   return [side(dropTitle, drops, false), side(keepTitle, keeps, true)];
 }
 
