@@ -20,9 +20,10 @@ app = typer.Typer(
 
 def register() -> None:
     """Add the verbs, in the order a person meets them. Their modules import nothing heavy."""
-    from . import demo, embed, inspect, look, reshard, run, select, serve, subset, synth, train
+    from . import concepts, dedup, demo, embed, inspect, look, reshard, run, score, select, serve, subset, synth, train
 
-    for module in (run, inspect, embed, select, reshard, look, subset, serve, synth, train, demo):
+    first = (run, inspect, embed, score, dedup, concepts, select, reshard, look, subset, serve, synth, train, demo)
+    for module in first:
         module.add(app)
 
 

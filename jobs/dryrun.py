@@ -76,9 +76,10 @@ def _absent(name: str, spec: Any) -> dict[str, str]:
 
 
 def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
+    steps = [f"pool score over all samples: {', '.join(score.columns)}" for score in recipe.pool_scores]
     if recipe.select is None:
-        return []
-    steps = [f"select {storage.join(asked.out, 'subsets', asked.name)}.npy by: {recipe.select.describe()}"]
+        return steps
+    steps.append(f"select {storage.join(asked.out, 'subsets', asked.name)}.npy by: {recipe.select.describe()}")
     if asked.reshard:
         steps.append(f"reshard into {storage.join(asked.out, 'shards', asked.name)}")
     return [*steps, f"report to {storage.join(asked.out, 'report.html')}"]

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -23,10 +23,6 @@ from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, forget_attempts, read_attempts
 from .progress import Progress
-
-MetadataFlag = Annotated[
-    str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")
-]
 
 
 @dataclass(frozen=True)
@@ -95,25 +91,6 @@ def add(app: typer.Typer) -> None:
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
-
-    @app.command()
-    def score(
-        recipe: o.RecipeArg, out: o.Out = "runs/run", metadata: MetadataFlag = None, as_json: o.Json = False
-    ) -> None:
-        """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
-        from mmfilter.recipe import load_recipe
-
-        from .outdir import absolute, only_driver
-        from .score import score_pool
-
-        folder = absolute(out)
-        with only_driver(folder):
-            result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata))
-        print(
-            json.dumps(result, indent=1)
-            if as_json
-            else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}"
-        )
 
 
 def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, str | None]:

@@ -74,6 +74,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .embed import embed_pool, summary
     from .look import report_run
     from .outdir import only_driver, save_run
+    from .pool_scores import add_pool_scores
     from .reshard import Request, reshard_subset
     from .select import select_subset
 
@@ -85,6 +86,10 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
         seconds["embed"] = time.monotonic() - started
         save_run(out, embed=summary(counts))
         result: dict[str, Any] = {"out": out, "embed": summary(counts)}
+        if recipe.pool_scores:
+            step = time.monotonic()
+            result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, asked.width, redo=asked.redo)
+            seconds["pool_scores"] = time.monotonic() - step
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
             step = time.monotonic()

@@ -1,8 +1,11 @@
 """`score`: scores that need no pixels, added to a pool from its stored columns and embeddings."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from mmfilter import storage
 from mmfilter.columns import add_columns
@@ -13,11 +16,49 @@ from mmfilter.sidecar import columns_path, read_commit, read_part
 from mmfilter.table import Table, open_table
 from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
 
+from . import options as o
+from .cluster import Width
+from .pool_scores import add_pool_scores
 from .progress import Progress
 
+MetadataFlag = Annotated[
+    str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")
+]
 
-def score_pool(recipe: Recipe, out: str, metadata: str | None = None) -> dict[str, Any]:
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def score(
+        recipe: o.RecipeArg,
+        out: o.Out = "runs/run",
+        metadata: MetadataFlag = None,
+        address: o.Address = None,
+        workers: o.Workers = None,
+        local: o.Local = False,
+        redo_changed: o.Redo = False,
+        as_json: o.Json = False,
+    ) -> None:
+        """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
+        from mmfilter.recipe import load_recipe
+
+        from .outdir import absolute, only_driver
+
+        folder, width = absolute(out), o.width(address, workers, None, None, None, local)
+        with only_driver(folder):
+            result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata), width, redo_changed)
+        print(
+            json.dumps(result, indent=1)
+            if as_json
+            else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}"
+        )
+
+
+def score_pool(
+    recipe: Recipe, out: str, metadata: str | None = None, width: Width = Width(local=True), redo: bool = False
+) -> dict[str, Any]:
     """Write columns/NAME for every score of the recipe that the pool lacks; no tar is read.
+
+    Pool scores come last, over workers of this `width`; with `redo` those that were made otherwise again.
 
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
@@ -34,9 +75,11 @@ def score_pool(recipe: Recipe, out: str, metadata: str | None = None) -> dict[st
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
         for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo), table.stems):
             progress.advance()
+    written = add_pool_scores(recipe.pool_scores, out, width, metadata, redo)
     return {
         "shards": len(table.stems),
-        "columns": [c for s in todo for c in s.columns],
+        "columns": [c for s in todo for c in s.columns]
+        + [c for s in recipe.pool_scores if written[s.columns[0]] for c in s.columns],
         "seconds": round(time.perf_counter() - started, 2),
     }
 

@@ -1,6 +1,6 @@
 """The shapes of the plugs. To add one: one file, and one line in its folder's table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -13,6 +13,9 @@ M = TypeVar("M", bound=BaseModel)
 
 Batch = Mapping[str, Sequence[Any]]
 """n samples as columns, by the names a score lists in `needs`; see `Score`."""
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+"""run(function, tasks) -> the function's results, in the tasks' order; wherever the workers are."""
 
 
 class Plug(BaseModel):
@@ -44,6 +47,40 @@ class Score(Plug):
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """One array (n,) for each of `columns`, in the batch's order."""
+        raise NotImplementedError
+
+
+class PoolScore(Plug):
+    """A score that looks at the whole pool: duplicates, clusters, likeness to a target.
+
+    `columns` and `needs` are a `Score`'s, without the pixels. It runs after the embedding, and again
+    when the pool it was computed from has changed.
+    """
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def needs(self) -> frozenset[str]:
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths outside the pool that it reads: a change of one is a change of the score."""
+        return ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What it writes below OUT beside its columns: where one is not there, the score is computed again."""
+        return ()
+
+    def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
+        """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
+
+        `pool` is an `index.pool.Pool`. `run` maps a picklable function over tasks. The values hang on
+        the samples alone: not on how they lie in shards, their order, or the number of workers.
+        """
         raise NotImplementedError
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from .errors import UsageError, nearest
 from .images import ImageLimits
-from .plugs import Rule, Score, build_plug
+from .plugs import PoolScore, Rule, Score, build_plug
 from .samples import ReadOptions
 from .weights import ModelSpec
 
@@ -25,8 +25,9 @@ READ_FIELDS = ("derive_uids", "max_pixels", "max_text_bytes")
 class Recipe:
     """What is computed and what is kept; never where or how wide (those are flags).
 
-    `embed` maps a short name (`b32`) to a model; `scores` are built plugs in the recipe's order;
-    `select` is None when the recipe only computes. `source` is the parsed YAML, for the record.
+    `embed` maps a short name (`b32`) to a model; `scores` are built plugs in the recipe's order, and
+    `pool_scores` those among them that look at the whole pool, after all others. `select` is None when
+    the recipe only computes. `source` is the parsed YAML, for the record.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Recipe:
     select: Rule | None
     read: ReadOptions
     source: dict[str, Any] = field(repr=False)
+    pool_scores: tuple[PoolScore, ...] = ()
 
     @property
     def where(self) -> str:
@@ -73,7 +75,10 @@ def parse_recipe(text: str, where: str, folder: str = "") -> Recipe:
         raise UsageError(f"{where}: name: give the recipe a name of letters, digits, '-' and '_'")
     embed = _models(source.get("embed") or {}, f"{where}: embed", folder)
     scores = _scores(source.get("scores") or [], embed, f"{where}: scores")
-    return Recipe(source["name"], embed, scores, _rule(source, where), _read(source.get("read") or {}, where), source)
+    shard = tuple(score for score in scores if isinstance(score, Score))
+    pool = tuple(score for score in scores if isinstance(score, PoolScore))
+    read = _read(source.get("read") or {}, where)
+    return Recipe(source["name"], embed, shard, _rule(source, where), read, source, pool)
 
 
 def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:
@@ -96,7 +101,7 @@ def _spec(value: Any, where: str, folder: str) -> ModelSpec:
     return spec
 
 
-def _scores(node: Any, embed: Mapping[str, ModelSpec], where: str) -> tuple[Score, ...]:
+def _scores(node: Any, embed: Mapping[str, ModelSpec], where: str) -> tuple[Score | PoolScore, ...]:
     from .scores import build_score
 
     if not isinstance(node, list):

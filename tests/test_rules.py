@@ -1,8 +1,11 @@
 """Every rule by one contract, and each against the plainest reading of what it says."""
 
+import atexit
 import math
+import os
 import pickle
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,12 @@ from rules_util import make_uids
 
 from mmfilter.errors import UsageError
 from mmfilter.rules import RULES, build_rule, check_columns
+from mmfilter.subset import Subset
 from mmfilter.uids import parse_uids
+
+SOME = os.path.join(tempfile.gettempdir(), f"mmfilter-{os.getpid()}-some.npy")
+Subset.from_uids(make_uids(500)[::3]).write(SOME)
+atexit.register(os.unlink, SOME)
 
 EXAMPLES: dict[str, list[Any]] = {
     "all": [[{"threshold": {"score": "s", "min": 0.3}}, {"fraction": {"score": "s", "keep": 0.5}}], []],
@@ -22,10 +30,14 @@ EXAMPLES: dict[str, list[Any]] = {
     "not": [{"threshold": {"score": "s", "min": 0.5}}],
     "then": [[{"caption": {"min_words": 2}}, {"fraction": {"score": "s", "keep": 0.5}}, {"random": {"keep": 0.5}}], []],
     "caption": [{"min_words": 2, "max_words": 4, "min_chars": 3, "max_chars": 12}, {}],
+    "cluster_quota": [{"at_most": 20, "score": "s"}, {"share": 0.3}, {"share": 0.5, "score": "s"}],
     "everything": [{}],
     "fraction": [{"score": "s", "keep": 0.3}, {"score": "s", "keep": 0.3, "compat": "datacomp"}],
     "image": [{"min_side": 200, "max_aspect": 3.0}, {}],
+    "in_subset": [{"path": SOME}],
     "language": [{"is": "en"}, {"is": ["en", "de"], "min_score": 0.4}],
+    "near_target": [{"target": "t", "cluster": True}, {"target": "t", "min": 0.3, "keep": 0.5}],
+    "not_duplicate": [{}, {"kinds": ["exact", "semantic"]}],
     "random": [{"keep": 0.4, "seed": 7}],
     "threshold": [{"score": "s", "min": 0.2, "max": 0.8}],
     "where": [{"sql": "s > 0.4 AND original_width IN (200, 300) OR text LIKE '%a%'"}],
@@ -33,7 +45,7 @@ EXAMPLES: dict[str, list[Any]] = {
 NODES = [(name, value) for name, values in EXAMPLES.items() for value in values]
 WORDS = ["a", "ab", "a b", " a  b\tc ", "a\x1cb", "a\u3000b\u00a0c\u2028d", "", "\x00", "één twee", "🦊 fox"]
 SPACED = st.text(st.sampled_from("ab \t\n\x1c\x1f\x85\u200b\u3000é🦊"), max_size=12)
-KEEP_WITHOUT_VALUES = ("not", "any", "all", "then", "everything", "random")
+KEEP_WITHOUT_VALUES = ("not", "any", "all", "then", "everything", "random", "in_subset")
 
 
 def pool(n: int, holes: bool = True, seed: int = 0) -> pl.DataFrame:
@@ -54,6 +66,11 @@ def pool(n: int, holes: bool = True, seed: int = 0) -> pl.DataFrame:
             "s": rng.integers(0, 10, n).astype(np.float32) / 10,
             "language": rng.choice(["en", "de", "ja", ""], n).tolist(),
             "language_score": rng.random(n, np.float32),
+            "cluster_id": rng.integers(-1, 9, n).astype(np.int32),
+            "duplicate_of": rng.choice(["", uids[0]], n).tolist(),
+            "duplicate_kind": rng.choice(["", "exact", "perceptual", "semantic"], n).tolist(),
+            "target_t_similarity": rng.integers(0, 10, n).astype(np.float32) / 10,
+            "target_t_cluster": rng.random(n) < 0.5,
         }
     )
     if not holes:

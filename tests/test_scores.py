@@ -8,7 +8,7 @@ from embed_util import picture
 from PIL import Image, ImageEnhance
 
 from mmfilter.errors import UsageError
-from mmfilter.plugs import Score
+from mmfilter.plugs import PoolScore, Score
 from mmfilter.scores import SCORES, build_score
 from mmfilter.scores.phash import hamming, phash
 
@@ -63,7 +63,14 @@ def run(score, batch):
     return found
 
 
-@pytest.mark.parametrize("name", SCORES.table())
+ALONE = [name for name in SCORES.table() if issubclass(SCORES.get(name), Score)]  # the rest: test_pool_scores.py
+
+
+def test_every_score_is_of_one_of_two_kinds():
+    assert all(issubclass(SCORES.get(name), PoolScore) for name in set(SCORES.table()) - set(ALONE))
+
+
+@pytest.mark.parametrize("name", ALONE)
 class TestEveryScore:
     @pytest.fixture
     def score(self, name):

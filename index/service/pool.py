@@ -113,9 +113,10 @@ class Pool:
         try:
             self._take_up(self.snapshot)
             self.trouble = ""
-        except (MMFilterError, OSError, ValueError, KeyError) as error:
-            self.trouble = str(error)
+        except Exception as error:  # whatever a half-written or damaged folder raises; the old snapshot stays
+            self.trouble = str(error) if isinstance(error, MMFilterError) else f"{type(error).__name__}: {error}"
             self.metrics.refresh_failures.inc()
+            self._next = time.monotonic() + max(self.settings.refresh, 1.0)
         finally:
             self._lock.release()
 

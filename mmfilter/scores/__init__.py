@@ -1,36 +1,43 @@
-"""Scores: what costs a model or a look at the pixels. To add one: one file here, and one line below."""
+"""Scores: what costs a model or a look at the pixels. To add one: one file here, and one line below.
+
+Those in `index` look at the whole pool (`PoolScore`).
+"""
 
 from collections.abc import Collection
 
 from ..errors import UsageError, nearest
-from ..plugs import Score, build_plug, one_key
+from ..plugs import PoolScore, Score, build_plug, one_key
 from ..registry import Registry
 
 TABLE = {
     "caption": "mmfilter.scores.caption:Caption",
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
+    "clusters": "index.concepts:Clusters",
+    "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
+    "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "target": "index.target:Target",
 }
 
 SCORES = Registry("scores", TABLE)
 
 
-def build_score(node: object, where: str, models: Collection[str] | None = None) -> Score:
+def build_score(node: object, where: str, models: Collection[str] | None = None) -> Score | PoolScore:
     """A score from a recipe's one-key mapping, ``{clip_similarity: {model: l14}}``, or from a bare name.
 
     `where` leads every error, e.g. ``recipe x.yaml: scores[1]``. With `models`, the names in the
     recipe's `embed`, a score that asks for another is refused. Raises UsageError.
     """
     name, fields = one_key(node, where)
-    score: Score = build_plug(SCORES.get(str(name), where), fields, f"{where}.{name}")
+    score: Score | PoolScore = build_plug(SCORES.get(str(name), where), fields, f"{where}.{name}")
     if models is not None:
         _check_models(score, f"{where}.{name}", models)
     return score
 
 
-def _check_models(score: Score, where: str, models: Collection[str]) -> None:
+def _check_models(score: Score | PoolScore, where: str, models: Collection[str]) -> None:
     for need in sorted(score.needs):
         kind, _, model = need.partition(":")
         if kind in ("img_emb", "txt_emb") and model not in models:

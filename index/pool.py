@@ -1,0 +1,69 @@
+"""A pool as a pool score sees it: its table, its embeddings, and what they were made from."""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mmfilter import storage
+from mmfilter.recipe import fingerprint
+from mmfilter.sidecar import BASE, read_part
+from mmfilter.table import Table, open_table
+from mmfilter.uids import DTYPE
+
+from .vectors import Vectors, open_vectors
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A run's folder, or a folder of DataComp's metadata (`metadata`). Small and picklable."""
+
+    out: str
+    metadata: str | None = None
+
+    @cached_property
+    def table(self) -> Table:
+        return open_table(self.out, self.metadata)
+
+    def vectors(self, model: str, modality: str = "image") -> Vectors:
+        """A model's embeddings, by position. Raises UsageError, DataError."""
+        return open_vectors(self.out, model, modality, self.metadata)
+
+    def read(self, *columns: str) -> pl.DataFrame:
+        """The columns over all shards, by position. Raises UsageError for one that is not there."""
+        return self.table.read(columns)
+
+    @cached_property
+    def uids(self) -> np.ndarray:
+        """(n,) of `uids.DTYPE` by position."""
+        halves = self.read("uid_hi", "uid_lo")
+        uids = np.empty(halves.height, DTYPE)
+        uids["f0"], uids["f1"] = halves["uid_hi"].to_numpy(), halves["uid_lo"].to_numpy()
+        return uids
+
+    def identity(self, needs: Collection[str]) -> str:
+        """A fingerprint of what the pool's rows, and the columns and embeddings in `needs`, were made from."""
+        models = sorted({need.split(":")[1] for need in needs if "_emb:" in need})
+        columns = sorted(need for need in needs if "_emb:" not in need and need not in BASE)
+        return fingerprint([self._made(stem, models, columns) for stem in self.table.stems])
+
+    def _made(self, stem: str, models: list[str], columns: list[str]) -> list[Any]:
+        metadata = storage.join(self.table.metadata, stem)
+        made: list[Any] = [stem]
+        if storage.exists(f"{metadata}.json"):
+            commit = json.loads(storage.read_bytes(f"{metadata}.json"))
+            parts = commit.get("parts", {})
+            made += [commit.get("input"), commit.get("counts"), parts.get("read")]
+            made += [parts.get(f"embed:{model}") for model in models]
+            if any(self.table.columns.get(column) == "metadata" for column in columns):
+                made.append({part: value for part, value in parts.items() if part.startswith("score:")})
+        else:
+            made += [storage.identity_or_none(f"{metadata}.{ending}") for ending in ("parquet", "npz")]
+        added = {self.table.columns.get(column, "metadata") for column in columns} - {"metadata"}
+        return made + [
+            read_part(storage.join(self.out, "columns", place, f"{stem}.parquet")) for place in sorted(added)
+        ]

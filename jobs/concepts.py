@@ -1,0 +1,50 @@
+"""`cluster`: the concepts a pool is made of."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from . import options as o
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def cluster(
+        out: o.OutArg,
+        model: Annotated[str, typer.Option("--model", help="A model's short name in OUT.")],
+        k: Annotated[int | None, typer.Option("-k", "--k", help="Clusters (default: the square root of n).")] = None,
+        levels: Annotated[str, typer.Option(help="Groups of clusters, and of those: 100,10.")] = "",
+        modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
+        iterations: Annotated[int, typer.Option(help="Of k-means.")] = 20,
+        seed: Annotated[int, typer.Option(help="Of the sample and of k-means.")] = 0,
+        address: o.Address = None,
+        workers: o.Workers = None,
+        local: o.Local = False,
+        as_json: o.Json = False,
+    ) -> None:
+        """Concepts: columns cluster_id, centroid_similarity, density; OUT/concepts/MODEL with labels and a map."""
+        from .dedup import run_one
+
+        fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "iterations": iterations, "seed": seed}
+        node = {"clusters": {**fields, "levels": [level for level in levels.split(",") if level]}}
+        result = run_one(out, node, o.width(address, workers, None, None, None, local), summary)
+        print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
+
+
+def summary(score: Any, pool: Any) -> dict[str, Any]:
+    """The concepts that were written, and where."""
+    from mmfilter import storage
+
+    path = storage.join(pool.out, score.folder, "concepts.json")
+    concepts = json.loads(storage.read_bytes(path))
+    return {"samples": len(pool.uids), "concepts": concepts, "path": path, "columns": list(score.columns)}
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The largest concepts, for a person."""
+    concepts = result["concepts"]
+    said = [f"{result['samples']:,} samples in {len(concepts):,} clusters"]
+    said += [f"  {c['id']:>5} {c['size']:>8,}  {c['tightness']:.3f}  {', '.join(c['label'])}" for c in concepts[:20]]
+    said += [f"  and {len(concepts) - 20:,} more"] if len(concepts) > 20 else []
+    return [*said, f"columns {', '.join(result['columns'])}", f"list    {result['path']}"]

@@ -1,0 +1,115 @@
+"""Pool scores: computed over workers from the whole pool, committed shard by shard as columns."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmfilter import storage
+from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.plugs import PoolScore, Run
+from mmfilter.sidecar import columns_path, read_part, write_column
+
+from .cluster import Width
+from .driver import ATTEMPTS, Crash, Setup, drive
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class _Make:
+    """What a worker calls: the function itself, as it needs nothing loaded."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, setup: Setup) -> Callable[[Any], Any]:
+        return lambda task: self.function(task[1])
+
+
+def mapper(width: Width, stage: str) -> Run:
+    """run(function, tasks) over workers of this width. Raises MMFilterError when a task fails three times."""
+    width = replace(width, gpus=0)
+
+    def run(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
+        results: list[Any] = [None] * len(tasks)
+        left, attempts = list(enumerate(tasks)), 0
+        with Progress(stage, len(left), "tasks") as progress:
+            while left:
+                again, error, attempts = [], "", attempts + 1
+                for task, result in drive(left, _Make(function), width):
+                    if isinstance(result, Crash):
+                        again.append(task)
+                        error = result.error
+                    else:
+                        results[task[0]] = result
+                        progress.advance()
+                if again and attempts == ATTEMPTS:
+                    raise MMFilterError(f"{stage}: {len(again)} of {len(tasks)} tasks failed {ATTEMPTS} times: {error}")
+                left = sorted(again, key=lambda task: task[0])
+        return results
+
+    return run
+
+
+def add_pool_scores(
+    scores: Sequence[PoolScore], out: str, width: Width, metadata: str | None = None, redo: bool = False
+) -> dict[str, int]:
+    """Bring OUT/columns up to `scores`, one after the other; returns first column -> shards written.
+
+    A score whose pool has changed is computed again. One that was computed otherwise is a ConflictError
+    unless `redo`. A second call does nothing; a killed one goes on.
+    """
+    from index.pool import Pool
+
+    written = {}
+    for score in scores:
+        pool = Pool(out, metadata)  # anew: a score may read what the one before wrote
+        part = pool_part(score, pool)
+        stems = pool.table.stems
+        todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
+        if not all(storage.exists(storage.join(out, file)) for file in score.files):
+            todo = list(stems)
+        if todo:
+            columns = score(pool, mapper(width, score.columns[0]))
+            _write(pool, score, columns, part, set(todo))
+        written[score.columns[0]] = len(todo)
+    return written
+
+
+def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
+    """What a pool score's columns are made from: the plug, its fields, and the pool and files it reads."""
+    fields = json.loads(score.model_dump_json())
+    plug = f"{type(score).__module__}:{type(score).__qualname__}"
+    part = {"plug": plug, "fields": fields, "pool": pool.identity(score.needs)}
+    if score.inputs:
+        from index.inputs import identity
+
+        part["inputs"] = {path: identity(path, score.needs) for path in score.inputs}
+    return part
+
+
+def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bool) -> bool:
+    """Whether the shard's columns are not there or are an older pool's. Raises ConflictError."""
+    was = read_part(columns_path(out, score.columns[0], stem))
+    if was == part:
+        return False
+    if was is not None and not redo:
+        for what in ("plug", "fields"):
+            if was.get(what) != part[what]:
+                raise ConflictError(
+                    f"{out}: column '{score.columns[0]}' of shard {stem} was made otherwise: its {what} were "
+                    f"{json.dumps(was.get(what))} and are now {json.dumps(part[what])}. Give another --out, put back "
+                    "what changed, or pass --redo-changed to compute it again"
+                )
+    return True
+
+
+def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo: set[str]) -> None:
+    """columns/NAME/STEM.parquet of the shards in `todo`; `columns` are by the pool's position."""
+    start = 0
+    for stem in pool.table.stems:
+        uids = pool.table.read(["uid"], stem)["uid"].to_arrow()
+        rows = slice(start, start + len(uids))
+        start += len(uids)
+        if stem in todo:
+            here = {"uid": uids.cast("string"), **{name: columns[name][rows] for name in score.columns}}
+            write_column(columns_path(pool.out, score.columns[0], stem), here, part)
