@@ -75,3 +75,29 @@ def stand_in(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "index.knn", SimpleNamespace(open_index=ExactIndex))
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
+
+
+def make_out(root):
+    """A run's folder with both indices named: 240 generated samples, and one whose caption is a script."""
+    import subprocess
+    import sys
+
+    from tars import sample, tar
+
+    pool, out = root / "pool", root / "out"
+    jobs = [sys.executable, "-m", "jobs"]
+    subprocess.run([*jobs, "synth", pool, "--samples", "240", "--per-shard", "120"], check=True, capture_output=True)
+    (pool / "00000009.tar").write_bytes(tar([*sample(7, HOSTILE), *sample(8, "a quiet red square here")]))
+    done = subprocess.run([*jobs, "run", "demo", "--pool", pool, "--out", out, "--local"], capture_output=True)
+    assert done.returncode in (0, 3), done.stderr
+    for side in ("image", "text"):
+        index_folder(out, f"demo-{side}")
+    return out
+
+
+def post(client, path, body, **options):
+    """POST as JSON; `client` is httpx's or FastAPI's TestClient."""
+    return client.post(path, json=body, **options)
