@@ -12,6 +12,7 @@ from .vectors import Vectors
 
 POINTS = 100  # of the sample for each centroid; FAISS asks for 39 to 256
 SAMPLE_BYTES = 1 << 29  # of the sample, in float32
+FEW = 100  # centroids up to which k-means++ starts them: there a poor start shows, and it costs little
 CELLS = 1 << 22  # similarities that are looked at together: 16 MB
 
 
@@ -40,12 +41,14 @@ def fit(rows: np.ndarray, k: int, iterations: int, seed: int) -> np.ndarray:
         return np.unique(rows, axis=0)
     import faiss
 
+    start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS if k <= FEW else faiss.ClusteringInitMethod_RANDOM
     means = faiss.Kmeans(
         rows.shape[1],
         k,
         niter=iterations,
         seed=seed,
         spherical=True,
+        init_method=start,
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
         gpu=faiss.get_num_gpus() > 0,

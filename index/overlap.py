@@ -1,7 +1,7 @@
 """The pool score `overlap`: what a pool shares with other sets; with evaluation sets, decontamination."""
 
 import os
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmfilter.scores.phash import hamming
 from .duplicates import KINDS
 from .pool import Pool
 from .reference import Asked, Reference, read_reference
-from .semdedup import ROWS, Near, linked
+from .semdedup import ROWS, Near, choose_sieve, linked
 from .vectors import Vectors
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -95,13 +95,14 @@ class Overlap(PoolScore):
         return columns
 
     def _search(self, pool: Pool, reference: Reference, run: Run) -> Found:
-        first = {sha: i for i, sha in reversed(list(enumerate(reference.sha256))) if sha}
         vectors = pool.vectors(self.model, self.modality) if self.model else None
-        task = partial(_shard, self, pool, vectors, reference, first)
-        found = run(task, range(len(pool.table.stems)))
+        sieve = choose_sieve(vectors, [np.arange(len(vectors))], 1 - self.eps) if vectors else None
+        first = {sha: i for i, sha in reversed(list(enumerate(reference.sha256))) if sha}
+        search = _Search(self, pool, vectors, Near(1 - self.eps, "greedy", sieve), reference, first)
+        found = run(search.shard, range(len(pool.table.stems)))
         empty = np.empty(0, np.int64), np.empty(0), np.empty(0, np.int8)
-        at, near, how = (np.concatenate([empty[side], *(part[side] for part in found)]) for side in range(3))
-        return at, near, how
+        at, similarity, kind = (np.concatenate([empty[side], *(part[side] for part in found)]) for side in range(3))
+        return at, similarity, kind
 
     def listed(self, pool: Pool) -> str:
         """Where the list is."""
@@ -115,32 +116,37 @@ class Overlap(PoolScore):
             frame.filter(pl.col("overlap_of") != "").write_parquet(stream)
 
 
-def _shard(
-    score: Overlap, pool: Pool, vectors: Vectors | None, reference: Reference, first: dict[str, int], shard: int
-) -> Found:
-    stem = pool.table.stems[shard]
-    frame = pool.table.read({"uid", *(need for need in score.needs if ":" not in need)}, stem)
-    at, near = np.full(frame.height, -1, np.int64), np.full(frame.height, np.nan)
-    kind = np.full(frame.height, len(KINDS), np.int8)
+@dataclass(frozen=True)
+class _Search:
+    """One set against the pool, shard by shard; `first` is the first item of each sha256."""
 
-    def take(rows: np.ndarray, items: np.ndarray, similarity: Any, name: str) -> None:
-        free = at[rows] < 0
-        rows = rows[free]
-        at[rows], near[rows], kind[rows] = items[free], similarity[free], KINDS.index(name)
+    score: Overlap
+    pool: Pool
+    vectors: Vectors | None
+    near: Near
+    reference: Reference
+    first: dict[str, int]
 
-    if score.exact:
-        items = np.array([first.get(sha or "", -1) for sha in frame["sha256"].to_list()], np.int64)
-        rows = np.flatnonzero(items >= 0)
-        take(rows, items[rows], np.ones(len(rows)), "exact")
-    if score.hamming is not None:
-        items, bits = nearest_hash(frame["phash"], reference)
-        rows = np.flatnonzero((items >= 0) & (bits <= score.hamming))
-        take(rows, items[rows], 1 - bits[rows] / 64, "perceptual")
-    if vectors is not None:
-        items, cosine = nearest_rows(vectors, shard, reference, 1 - score.eps)
-        rows = np.flatnonzero(items >= 0)
-        take(rows, items[rows], cosine[rows], "semantic")
-    return at, near, kind
+    def shard(self, number: int) -> Found:
+        """For each sample the item it is most like, by the first kind that holds."""
+        columns = {"uid", *(need for need in self.score.needs if ":" not in need)}
+        frame = self.pool.table.read(columns, self.pool.table.stems[number])
+        at, similarity = np.full(frame.height, -1, np.int64), np.full(frame.height, np.nan)
+        kind = np.full(frame.height, len(KINDS), np.int8)
+
+        def take(items: np.ndarray, found: np.ndarray, name: str) -> None:
+            free = (items >= 0) & (at < 0)
+            at[free], similarity[free], kind[free] = items[free], found[free], KINDS.index(name)
+
+        if self.score.exact:
+            items = np.array([self.first.get(sha or "", -1) for sha in frame["sha256"].to_list()], np.int64)
+            take(items, np.ones(len(items)), "exact")
+        if self.score.hamming is not None:
+            items, bits = nearest_hash(frame["phash"], self.reference)
+            take(np.where(bits <= self.score.hamming, items, -1), 1 - bits / 64, "perceptual")
+        if self.vectors is not None:
+            take(*nearest_rows(self.vectors, number, self.reference, self.near), "semantic")
+        return at, similarity, kind
 
 
 def nearest_hash(column: pl.Series, reference: Reference) -> tuple[np.ndarray, np.ndarray]:
@@ -161,15 +167,14 @@ def nearest_hash(column: pl.Series, reference: Reference) -> tuple[np.ndarray, n
     return at, bits
 
 
-def nearest_rows(vectors: Vectors, shard: int, reference: Reference, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """(item (n,) int64, -1 for none above `floor`; cosine (n,) float64) for a shard's rows; of equals the first."""
+def nearest_rows(vectors: Vectors, shard: int, reference: Reference, near: Near) -> tuple[np.ndarray, np.ndarray]:
+    """(item (n,) int64, -1 for none that is near; cosine (n,) float64) for a shard's rows; of equals the first."""
     start, stop = (int(at) for at in vectors.starts[shard : shard + 2])
-    at, near = np.full(stop - start, -1, np.int64), np.full(stop - start, -np.inf)
-    look = Near(floor, "greedy")
+    at, cosine = np.full(stop - start, -1, np.int64), np.full(stop - start, -np.inf)
     for first, rows in vectors.blocks(ROWS, start, stop):
         for begin in range(0, len(reference), ROWS):
-            links = linked(reference.block(begin, begin + ROWS), rows, look)
+            links = linked(reference.block(begin, begin + ROWS), rows, near)
             here = links.j + first - start
-            better = links.similarity > near[here]
-            at[here[better]], near[here[better]] = links.i[better] + begin, links.similarity[better]
-    return at, near
+            better = links.similarity > cosine[here]
+            at[here[better]], cosine[here[better]] = links.i[better] + begin, links.similarity[better]
+    return at, cosine

@@ -59,9 +59,11 @@ def _label(here: Counter[str], whole: Counter[str], total: int) -> list[str]:
     mine, everywhere = np.array([here[t] for t in terms], float), np.array([whole[t] for t in terms], float)
     prior, n = PRIOR * everywhere / total, float(sum(here.values()))
     other = everywhere - mine
-    odds = np.log((mine + prior) / (n + PRIOR - mine - prior))
-    odds -= np.log((other + prior) / (total - n + PRIOR - other - prior))
-    z = odds / np.sqrt(1 / (mine + prior) + 1 / (other + prior))
+    with np.errstate(divide="ignore", invalid="ignore"):  # where all captions are one term
+        odds = np.log((mine + prior) / (n + PRIOR - mine - prior))
+        odds -= np.log((other + prior) / (total - n + PRIOR - other - prior))
+        z = np.nan_to_num(odds / np.sqrt(1 / (mine + prior) + 1 / (other + prior)))
+    z = z if other.any() else mine  # nothing to be set apart from: the most frequent
     chosen: list[str] = []
     for at in np.lexsort((np.arange(len(terms)), -z)):
         parts = set(terms[at].split())

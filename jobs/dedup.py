@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import UsageError
-
 from . import options as o
 from .cluster import Width
 
@@ -53,17 +51,15 @@ def run_one(out: str, node: dict[str, Any], width: Width, said: Any) -> Any:
     from index.pool import Pool
     from mmfilter.plugs import PoolScore
     from mmfilter.scores import build_score
+    from mmfilter.table import open_table
 
     from .outdir import absolute, only_driver
     from .pool_scores import add_pool_scores
 
     folder = absolute(out)
-    pool = Pool(folder)
-    if not pool.table.stems:
-        raise UsageError(f"{out}: no pool is here")
-    (name,) = node
-    score = build_score(node, "mmfilter dedup" if name != "clusters" else "mmfilter cluster")
+    score = build_score(node, "mmfilter cluster" if "clusters" in node else "mmfilter dedup")
     assert isinstance(score, PoolScore)
+    open_table(folder)  # before a lock is left in a folder that is none
     with only_driver(folder):
         add_pool_scores([score], folder, width, redo=True)
     return said(score, Pool(folder))

@@ -73,7 +73,7 @@ class Subset:
 
     def counts(self, uids: np.ndarray) -> np.ndarray:
         """(n,) int64: how often each of `uids` (n,) DTYPE stands in the subset."""
-        return _search(self.uids, uids, right=True) - _search(self.uids, uids, right=False)
+        return search_sorted(self.uids, uids, right=True) - search_sorted(self.uids, uids)
 
     def contains(self, uids: np.ndarray) -> np.ndarray:
         """(n,) bool."""
@@ -112,7 +112,7 @@ def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return uids[new], np.flatnonzero(new)
 
 
-def _search(within: np.ndarray, uids: np.ndarray, right: bool) -> np.ndarray:
+def search_sorted(within: np.ndarray, uids: np.ndarray, right: bool = False) -> np.ndarray:
     """np.searchsorted of (n,) in sorted (m,), both DTYPE: as 16 bytes, whose order is that of the pairs."""
     return np.searchsorted(_bytes(within), _bytes(uids), "right" if right else "left").astype(np.int64)
 

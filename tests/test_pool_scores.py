@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from dedup_util import POOLS, embedded, here
-from jobs_util import results
+from jobs_util import leftovers, results
 
 from index.pool import Pool
 from jobs.cluster import Width
@@ -201,3 +204,22 @@ def test_a_wrong_recipe_is_told_where(node, says):
     with pytest.raises(UsageError) as error:
         build_score(node, "recipe x.yaml: scores[0]", ["b32"])
     assert says in str(error.value) and str(error.value).startswith("recipe x.yaml: scores[0]")
+
+
+def test_a_killed_dedup_goes_on_to_the_same_bytes(tmp_path):
+    """SIGKILL while the columns are being written, shard by shard; then the same command again."""
+    folder = pool(tmp_path / "a", ends=(*range(2, N, 2), N))
+    words = [sys.executable, "-m", "jobs", "dedup", folder, "--model", "b32", "--local"]
+    first = tmp_path / "a" / "columns" / "duplicate_of"
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(first.glob("*.parquet")):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    written = len(list(first.glob("*.parquet")))
+    assert 0 < written < 75, "it was killed too late to tell"
+    subprocess.run(words, check=True, capture_output=True)
+    again = results(first)
+    shutil.rmtree(first)
+    subprocess.run(words, check=True, capture_output=True)
+    assert len(again) == 75 and results(first) == again and not leftovers(tmp_path)

@@ -1,0 +1,244 @@
+"""Build an index of a pool's embeddings: train, fill parts side by side, merge, measure, publish."""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmfilter import storage
+from mmfilter.errors import UsageError
+from mmfilter.plugs import Run
+from mmfilter.recipe import fingerprint
+from mmfilter.uids import DTYPE
+from mmfilter.versions import versions
+
+from . import kmeans, knn, recall
+from .factory import Factory, choose, given, memory_here
+from .parts import INDEX, LISTS, Part, check_local, cut, exact, fill, join, write_index
+from .vectors import SIDES, Vectors, open_vectors
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """What is asked of an index. `memory` is bytes (None: what is free), `factory` FAISS's string ("": chosen)."""
+
+    model: str
+    modality: str = "image"
+    name: str = ""
+    factory: str = ""
+    target: float = 0.95
+    memory: float | None = None
+    seed: int = 0
+    metadata: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What new rows are added to: the current version, if any, which holds the first `done` shards of `vectors`."""
+
+    current: knn.KnnIndex | None
+    vectors: Vectors
+    done: int
+    factory: Factory
+
+    @property
+    def left_out(self) -> int:
+        return int(self.current.info["left_out"]) if self.current else 0
+
+
+def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
+    """Bring OUT/index/NAME up to the pool; returns its index.json with `did`: built, added or nothing.
+
+    Shards that came since are added to what is there; where shards changed or left, or with `fresh`, the index is
+    built anew. A killed build goes on with the parts that are there, and ends with the same bytes.
+    Raises UsageError, DataError.
+    """
+    check_local(out)
+    started = time.perf_counter()
+    name = options.name or f"{options.model}-{options.modality}"
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"--name {name}: an index's name is letters, digits, '-' and '_'; it becomes a folder")
+    vectors = open_vectors(out, options.model, options.modality, options.metadata)
+    home = os.path.join(out, "index", name)
+    was = None if options.fresh else _current(home, out, name, vectors, options)
+    if was is not None and len(was.stems) == len(vectors.stems):
+        return {**knn.read_info(knn.version_folder(out, name)), "did": "nothing"}
+    made = [_order(vectors, was).identity, options.factory, options.seed, str(was and knn.version_folder(out, name))]
+    building = os.path.join(home, f"building-{fingerprint(made)[:12]}")
+    os.makedirs(building, exist_ok=True)
+    base = _base(out, name, vectors, was, building, options)
+    queries, own = _queries(out, base.vectors, options)
+    parts = cut(building, base.vectors, base.done, queries)
+    run(fill, parts)
+    info = _assemble(home, building, base, parts, recall.Truth(queries, np.empty(0), own), options, name)
+    info["seconds"] = round(time.perf_counter() - started, 2)
+    _publish(home, building, info)
+    return {**info, "did": "added" if base.done else "built"}
+
+
+def _current(home: str, out: str, name: str, vectors: Vectors, options: IndexOptions) -> Vectors | None:
+    """The pool as the current version has it, when it can be added to: the same kind, no shard changed or gone."""
+    if not os.path.isfile(os.path.join(home, "current")):
+        return None
+    info = knn.read_info(knn.version_folder(out, name))
+    if (info["model"], info["modality"]) != (options.model, options.modality):
+        raise UsageError(f"{home}: holds {info['model']} {info['modality']} embeddings; give this one another --name")
+    if options.factory and options.factory != info["factory"]:
+        return None
+    here = {shard["shard"]: shard for shard in vectors.identity}
+    if any(here.get(shard["shard"]) != shard for shard in info["shards"]):
+        return None
+    return knn.reordered(vectors, info["shards"], out, name)
+
+
+def _order(vectors: Vectors, was: Vectors | None) -> Vectors:
+    """The pool with the shards of the index first, in its order, and then the others."""
+    if was is None:
+        return vectors
+    rows = dict(zip(vectors.stems, vectors.counts, strict=True))
+    stems = (*was.stems, *(stem for stem in vectors.stems if stem not in set(was.stems)))
+    table = vectors.table
+    return Vectors(
+        type(table)(table.out, table.metadata, stems, table.columns),
+        vectors.model,
+        vectors.modality,
+        tuple(rows[stem] for stem in stems),
+        vectors.dim,
+    )
+
+
+def _base(out: str, name: str, vectors: Vectors, was: Vectors | None, building: str, options: IndexOptions) -> _Base:
+    memory = memory_here() if options.memory is None else options.memory
+    trained = os.path.join(building, "trained.faiss")
+    if was is not None:
+        current = knn.open_index(out, name, options.metadata)
+        factory = given(current.info["factory"], len(vectors), vectors.dim, memory)
+        shutil.copyfile(os.path.join(current.folder, "trained.faiss"), trained)
+        return _Base(current, _order(vectors, was), len(was.stems), factory)
+    chosen = given(options.factory, len(vectors), vectors.dim, memory) if options.factory else None
+    factory = chosen or choose(len(vectors), vectors.dim, memory)
+    if not os.path.exists(trained):
+        write_index(_train(vectors, factory, options.seed), trained)
+    return _Base(None, vectors, 0, factory)
+
+
+def _train(vectors: Vectors, factory: Factory, seed: int) -> Any:
+    """An empty index trained on the rows whose uids hash lowest; on a GPU where there is one."""
+    import faiss
+
+    index: Any = faiss.index_factory(vectors.dim, factory.text, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = seed + 1
+    index.cp.min_points_per_centroid = 1
+    if hasattr(index, "pq"):
+        index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.seed = seed + 1
+    uids = vectors.all_uids()
+    rows = vectors.take(np.sort(kmeans.sample(uids, min(len(uids), factory.training), seed)))
+    rows = rows[rows.any(axis=1)]
+    if not len(rows):
+        raise UsageError(f"{vectors.table.metadata}: no embedding '{vectors.array}' has a direction; nothing to index")
+    if faiss.get_num_gpus():
+        index.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(vectors.dim))
+    index.train(np.ascontiguousarray(rows))
+    if faiss.get_num_gpus():
+        index.clustering_index = None
+    return index
+
+
+def _queries(out: str, vectors: Vectors, options: IndexOptions) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 (q, d), own positions (q,)): held-out queries of both modalities, as far as they are there.
+
+    Of its own modality each query's row is in the index and is left aside when recall is counted; of the other
+    none is. Drawn by uid hash, with a seed that is not training's.
+    """
+    uids = vectors.all_uids()
+    chosen = np.sort(kmeans.sample(uids, min(recall.QUERIES, len(uids)), options.seed + 1))
+    rows, own = [vectors.take(chosen)], [chosen]
+    other = next(side for side in SIDES if side != options.modality)
+    try:
+        across = open_vectors(out, options.model, other, options.metadata)
+    except UsageError:
+        return rows[0], own[0]
+    counts = dict(zip(across.stems, across.counts, strict=True))
+    across = Vectors(vectors.table, options.model, other, tuple(counts[s] for s in vectors.stems), across.dim)
+    if across.dim == vectors.dim:
+        rows.append(across.take(chosen))
+        own.append(np.full(len(chosen), -1))
+    return np.concatenate(rows), np.concatenate(own)
+
+
+def _assemble(
+    home: str, building: str, base: _Base, parts: list[Part], truth: recall.Truth, options: IndexOptions, name: str
+) -> dict[str, Any]:
+    """Write the merged index, uids, and exact answers into `building`; returns index.json's values."""
+    lists_file = os.path.join(building, LISTS) if base.factory.on_disk else ""
+    paths = [os.path.join(base.current.folder, INDEX)] if base.current else []
+    whole = join(
+        os.path.join(building, "trained.faiss"), [*paths, *(f"{part.path}.faiss" for part in parts)], lists_file
+    )
+    found, similarity, left_out = exact(parts)
+    if base.done:  # the rows that were there before are in no part
+        found, similarity = _with_base(base, truth.queries, found, similarity)
+    write_index(whole, os.path.join(building, INDEX))
+    uids = np.concatenate([np.empty(0, DTYPE), *(base.vectors.uids(i) for i in range(len(base.vectors.stems)))])
+    with storage.open_atomic(os.path.join(building, "uids.npy")) as stream:
+        np.save(stream, uids, allow_pickle=False)
+    files = {file: _record(os.path.join(building, file)) for file in (INDEX, "trained.faiss", "uids.npy")}
+    if lists_file:
+        files[LISTS] = {"bytes": os.path.getsize(lists_file)}
+    info = {
+        "name": name,
+        "model": options.model,
+        "modality": options.modality,
+        "dim": base.vectors.dim,
+        "rows": len(base.vectors) - left_out - base.left_out,
+        "left_out": left_out + base.left_out,
+        "factory": base.factory.text,
+        "lists": base.factory.lists,
+        "on_disk": base.factory.on_disk,
+        "seed": options.seed,
+        "target": options.target,
+        "files": files,
+        "shards": base.vectors.identity,
+        "versions": versions(),
+        "nprobe": 1,
+        "rerank": 1,
+    }
+    truth = recall.Truth(truth.queries, found, truth.own)
+    return info | recall.tune(knn.KnnIndex(building, info, base.vectors), truth, base.factory.lossy, options.target)
+
+
+def _with_base(
+    base: _Base, queries: np.ndarray, found: np.ndarray, similarity: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    from .nearest import BLOCK, best, merge
+
+    stop = int(base.vectors.starts[base.done])
+    answers = [(found, similarity)]
+    for at, rows in base.vectors.blocks(BLOCK, 0, stop):
+        positions = np.where(rows.any(axis=1), np.arange(at, at + len(rows)), -1)
+        answers.append(best(queries @ rows.T, positions, found.shape[1]))
+    return merge(answers, found.shape[1])
+
+
+def _record(path: str) -> dict[str, Any]:
+    return {"bytes": os.path.getsize(path), "sha256": knn.sha256(path)}
+
+
+def _publish(home: str, building: str, info: dict[str, Any]) -> None:
+    """Turn the build into the next version, and let `current` name it; readers keep the one they have open."""
+    storage.write_atomic(os.path.join(building, "index.json"), json.dumps(info, indent=1).encode())
+    for file in os.listdir(building):
+        if file not in (*info["files"], "index.json"):
+            os.unlink(os.path.join(building, file))
+    before = sorted(v for v in os.listdir(home) if v.startswith("v") and v[1:].isdigit())
+    version = f"v{int(before[-1][1:]) + 1 if before else 1:04d}"
+    os.rename(building, os.path.join(home, version))
+    storage.write_atomic(os.path.join(home, "current"), version.encode())
+    for old in [*before[:-1], *(d for d in os.listdir(home) if d.startswith("building-"))]:
+        shutil.rmtree(os.path.join(home, old), ignore_errors=True)

@@ -1,0 +1,238 @@
+"""`KnnIndex`: a pool's nearest neighbours, from FAISS's candidates ranked again by the stored embeddings."""
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mmfilter import storage
+from mmfilter.errors import ConflictError, DataError, UsageError, nearest
+from mmfilter.subset import search_sorted, sort_order
+
+from .nearest import best, merge
+from .parts import INDEX, check_local, read_mapped
+from .vectors import Vectors, open_vectors, unit
+
+FEW = 50_000  # rows to be searched among: so few are all looked at, exactly
+TOGETHER = 64  # queries whose candidates are held at once
+MOST = 16_384  # candidates of a query
+TUNED = 11  # neighbours that `recall.tune` asks for
+
+
+def open_index(out: str, name: str | None = None, metadata: str | None = None) -> "KnnIndex":
+    """The newest version of OUT/index/NAME (default: the only index there is).
+
+    Raises UsageError where there is none, DataError for a file that is not what index.json says, ConflictError
+    where the pool's embeddings are not those it was built from.
+    """
+    check_local(out)
+    name = name or _only(out)
+    folder = version_folder(out, name)
+    info = read_info(folder)
+    for file, was in info["files"].items():
+        _check_file(os.path.join(folder, file), was)
+    vectors = open_vectors(out, info["model"], info["modality"], metadata)
+    return KnnIndex(folder, info, reordered(vectors, info["shards"], out, name))
+
+
+def names(out: str) -> list[str]:
+    """The indices of a run's folder."""
+    folder = storage.join(out, "index")
+    return sorted(n for n in (os.listdir(folder) if os.path.isdir(folder) else []) if _current(out, n))
+
+
+def version_folder(out: str, name: str) -> str:
+    """OUT/index/NAME/vNNNN that `current` names. Raises UsageError, DataError."""
+    version = _current(out, name)
+    if not version:
+        have = names(out)
+        known = f"{nearest(name, have)} It has: {', '.join(have)}." if have else "."
+        raise UsageError(f"{out}: no index '{name}'{known} `mmfilter index {out} --model NAME` builds one")
+    return storage.join(out, "index", name, version)
+
+
+def _only(out: str) -> str:
+    have = names(out)
+    if len(have) != 1:
+        known = f"has {', '.join(have)}: name one" if have else "has no index; `mmfilter index` builds one"
+        raise UsageError(f"{out}: {known}")
+    return have[0]
+
+
+def _current(out: str, name: str) -> str:
+    path = storage.join(out, "index", name, "current")
+    if not os.path.isfile(path):
+        return ""
+    version = storage.read_bytes(path).decode("ascii", "replace").strip()
+    if not (version.startswith("v") and version[1:].isdigit()):
+        raise DataError(f"{path}: it should name a version, and says {version[:40]!r}; build the index again")
+    return version
+
+
+def read_info(folder: str) -> dict[str, Any]:
+    """A version's index.json. Raises DataError."""
+    path = os.path.join(folder, "index.json")
+    try:
+        info: dict[str, Any] = json.loads(storage.read_bytes(path))
+        info["files"][INDEX], info["shards"], info["nprobe"], info["model"], info["modality"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged or not there ({error}); build the index again") from error
+    return info
+
+
+def _check_file(path: str, was: dict[str, Any]) -> None:
+    """Raise DataError unless the file is the one that was written: FAISS trusts what it reads."""
+    size = os.path.getsize(path) if os.path.exists(path) else -1
+    if size != was["bytes"]:
+        raise DataError(f"{path}: {size} bytes where {was['bytes']} were written; build the index again")
+    if "sha256" in was and sha256(path) != was["sha256"]:
+        raise DataError(f"{path}: not the file that was written (its sha256 differs); build the index again")
+
+
+def sha256(path: str) -> str:
+    """64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def reordered(vectors: Vectors, shards: list[dict[str, Any]], out: str, name: str) -> Vectors:
+    """The pool's embeddings in the index's order of shards; later shards of the pool are left out.
+
+    Raises ConflictError where a shard is gone or was made anew.
+    """
+    here = {shard["shard"]: shard for shard in vectors.identity}
+    for shard in shards:
+        if here.get(shard["shard"]) != shard:
+            what = "was made anew" if shard["shard"] in here else "is gone"
+            raise ConflictError(
+                f"{out}: shard {shard['shard']} {what} since index '{name}' was built; run `mmfilter index` again"
+            )
+    stems, counts = (tuple(shard[key] for shard in shards) for key in ("shard", "rows"))
+    return replace(vectors, table=replace(vectors.table, stems=stems), counts=counts)
+
+
+class KnnIndex:
+    """Thread-safe. A row's position is its place in `vectors`, which lists the shards in the index's order."""
+
+    def __init__(self, folder: str, info: dict[str, Any], vectors: Vectors) -> None:
+        self.folder, self.info, self.vectors = folder, info, vectors
+        self.name, self.model, self.modality, self.dim = info["name"], info["model"], info["modality"], info["dim"]
+        self.uids: np.ndarray = np.load(os.path.join(folder, "uids.npy"), mmap_mode="r", allow_pickle=False)
+        self._faiss: Any = None
+        self._order = np.empty(0, np.int64)
+        self._sorted: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    @property
+    def faiss(self) -> Any:
+        """The FAISS index, read when it is first asked for."""
+        with self._lock:
+            if self._faiss is None:
+                import faiss
+
+                path = os.path.join(self.folder, INDEX)
+                try:
+                    self._faiss = read_mapped(path) if self.info["on_disk"] else faiss.read_index(path)
+                except RuntimeError as error:
+                    raise DataError(f"{self.folder}/knn.faiss: FAISS cannot read it ({str(error)[-200:]})") from error
+            return self._faiss
+
+    def positions(self, uids: np.ndarray) -> np.ndarray:
+        """(m,) int64 of (m,) `uids.DTYPE`; -1 where the index has no such row."""
+        with self._lock:
+            if self._sorted is None:
+                self._order = sort_order(self.uids)
+                self._sorted = self.uids[self._order]
+        at = search_sorted(self._sorted, uids)
+        there = at < len(self)
+        at = np.where(there, at, 0)
+        there &= self._sorted[at] == uids if len(self) else False
+        return np.where(there, self._order[at] if len(self) else -1, -1).astype(np.int64)
+
+    def search(
+        self, queries: np.ndarray, k: int, among: np.ndarray | None = None, exact: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of float32 (q, d): positions int64 (q, k), similarity float32 (q, k), descending.
+
+        Past the last there are -1 and -inf. `among`: positions (int64) or a mask (n,) bool to choose from, by
+        FAISS's selectors, so that an answer comes back short only where `among` is short. `exact` ranks FAISS's
+        candidates again by the stored embeddings. Raises UsageError for another dimension.
+        """
+        queries = self._checked(queries)
+        chosen = None if among is None else _positions(among)
+        if k < 1 or not len(queries) or (chosen is not None and not len(chosen)):
+            return best(np.empty((len(queries), 0)), np.empty(0, np.int64), max(k, 0))
+        if chosen is not None and len(chosen) <= FEW:
+            return self.scan(queries, k, chosen)
+        parts = [self._search(queries[at : at + TOGETHER], k, chosen, exact) for at in range(0, len(queries), TOGETHER)]
+        return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
+
+    def scan(self, queries: np.ndarray, k: int, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`search` by looking at every row of `among` (m,) int64: exact, and m reads."""
+        parts = [best(np.empty((len(queries), 0)), np.empty(0, np.int64), k)]
+        for at in range(0, len(among), FEW):
+            here = np.sort(among[at : at + FEW])
+            rows = self.vectors.take(here)
+            parts.append(best(queries @ rows.T, np.where(rows.any(axis=1), here, -1), k))
+        return merge(parts, k)
+
+    def above(
+        self, query: np.ndarray, floor: float, limit: int, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Up to `limit` rows of similarity `floor` or more to float32 (d,): (positions (m,), similarity (m,))."""
+        k = min(max(limit, 1), 64)
+        while True:
+            found, near = self.search(query[None], k, among)
+            enough = (near[0] < floor).any() or k >= min(limit, len(self))
+            if enough:
+                keep = (near[0] >= floor) & (found[0] >= 0)
+                return found[0][keep], near[0][keep]
+            k = min(4 * k, limit)
+
+    def _checked(self, queries: np.ndarray) -> np.ndarray:
+        queries = np.atleast_2d(np.asarray(queries, np.float32))
+        if queries.ndim != 2 or queries.shape[1] != self.dim:
+            raise UsageError(f"index {self.name}: a query has {self.dim} numbers, not {queries.shape[-1]}")
+        return unit(queries)
+
+    def _search(
+        self, queries: np.ndarray, k: int, among: np.ndarray | None, exact: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        import faiss
+
+        wide = min(max(k, k * self.info["rerank"]) if exact else k, max(MOST, k))
+        of: Any = faiss  # whose stubs do not know its Python wrappers
+        lists = self.info["lists"]
+        probes = min(lists, -(-self.info["nprobe"] * max(k, TUNED) // TUNED))  # more neighbours lie in more lists
+        selector = None
+        if among is not None:
+            mask = np.zeros(len(self), bool)
+            mask[among] = True
+            selector = of.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+            probes = min(lists, -(-probes * len(self) // len(among)))  # as many of the chosen are met as of all before
+        wanted = min(k, len(among) if among is not None else self.info["rows"])
+        while True:
+            parameters = of.SearchParametersIVF(nprobe=probes, sel=selector)
+            near, found = self.faiss.search(queries, min(wide, len(self)), params=parameters)
+            if probes >= lists or ((found >= 0).sum(axis=1) >= wanted).all():
+                break
+            probes = min(lists, 4 * probes)  # the lists looked at do not hold k: look at more
+        return self._ranked(queries, found, k) if exact and self.info["rerank"] > 1 else best(near, found, k)
+
+    def _ranked(self, queries: np.ndarray, found: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k best of candidates (q, c) by the stored embeddings."""
+        needed, where = np.unique(found, return_inverse=True)
+        rows, where = self.vectors.take(np.maximum(needed, 0)), where.reshape(found.shape)
+        return best(np.stack([rows[w] @ query for w, query in zip(where, queries, strict=True)]), found, k)
+
+
+def _positions(among: np.ndarray) -> np.ndarray:
+    among = np.asarray(among)
+    return np.flatnonzero(among) if among.dtype == bool else np.unique(among[among >= 0]).astype(np.int64)

@@ -1,0 +1,148 @@
+"""Parts of an index: trained once, filled side by side, merged in order, so that the bytes are always the same."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmfilter import storage
+from mmfilter.errors import DataError
+
+from .nearest import BLOCK, best, merge
+from .vectors import Vectors
+
+PART = 250_000  # rows: with 512 dimensions some 30 MB of codes
+INDEX = "knn.faiss"
+LISTS = "lists.bin"  # the inverted lists of an index that does not fit in memory
+TOP = 11  # of a query: itself, when it is in the pool, and ten more
+
+
+@dataclass(frozen=True)
+class Part:
+    """The shards `first` to `last` (not included) of `vectors`, for the index trained in `folder`."""
+
+    folder: str
+    number: int
+    vectors: Vectors
+    first: int
+    last: int
+    queries: np.ndarray  # float32 (q, d) unit rows, whose nearest are found exactly on the way
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self.folder, f"part-{self.number:05d}")
+
+
+def cut(folder: str, vectors: Vectors, first: int, queries: np.ndarray) -> list[Part]:
+    """Parts of about `PART` rows of the shards from `first` on: they hang on the pool, not on the workers."""
+    parts: list[Part] = []
+    start = first
+    for i in range(first, len(vectors.stems)):
+        if vectors.starts[i + 1] - vectors.starts[start] >= PART or i + 1 == len(vectors.stems):
+            parts.append(Part(folder, len(parts), vectors, start, i + 1, queries))
+            start = i + 1
+    return parts
+
+
+def fill(part: Part) -> None:
+    """Write part-N.faiss and, last, part-N.npz; nothing when both are there."""
+    import faiss
+
+    if os.path.exists(f"{part.path}.npz"):
+        return
+    index = faiss.read_index(os.path.join(part.folder, "trained.faiss"))
+    starts = part.vectors.starts
+    nearest, left_out = [], 0
+    for at, rows in part.vectors.blocks(BLOCK, int(starts[part.first]), int(starts[part.last])):
+        positions = np.arange(at, at + len(rows))
+        good = rows.any(axis=1)
+        left_out += int((~good).sum())
+        index.add_with_ids(np.ascontiguousarray(rows[good]), positions[good])
+        if len(part.queries):
+            nearest.append(best(part.queries @ rows[good].T, positions[good], TOP))
+    found, similarity = merge(nearest, TOP) if nearest else best(np.empty((len(part.queries), 0)), np.empty(0), TOP)
+    write_index(index, f"{part.path}.faiss")
+    with storage.open_atomic(f"{part.path}.npz") as stream:
+        np.savez(stream, allow_pickle=False, positions=found, similarity=similarity, left_out=left_out)
+
+
+def exact(parts: list[Part]) -> tuple[np.ndarray, np.ndarray, int]:
+    """(positions (q, TOP), similarity (q, TOP)) of the queries over all parts, and how many rows have no direction."""
+    answers, left_out = [], 0
+    for part in parts:
+        with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
+            answers.append((npz["positions"], npz["similarity"]))
+            left_out += int(npz["left_out"])
+    found, similarity = merge(answers, TOP)
+    return found, similarity, left_out
+
+
+def join(trained: str, paths: list[str], lists_file: str = "") -> Any:
+    """The index trained at `trained` with those at `paths` merged into it, in order.
+
+    With `lists_file` the inverted lists are written there, and never held in memory.
+    """
+    import faiss
+
+    of: Any = faiss  # whose stubs do not know all of it
+    whole: Any = faiss.read_index(trained)
+    if not lists_file:
+        for path in paths:
+            whole.merge_from(faiss.read_index(path), 0)
+        return whole
+    parts: list[Any] = [read_mapped(path) for path in paths]
+    with quiet():
+        lists: Any = faiss.OnDiskInvertedLists(whole.nlist, whole.code_size, lists_file)
+        every = of.InvertedListsPtrVector()
+        for part in parts:
+            every.push_back(part.invlists)
+        whole.ntotal = lists.merge_from_multiple(every.data(), every.size())
+    whole.replace_invlists(lists, True)
+    lists.this.disown()  # the index frees it
+    return whole
+
+
+def read_mapped(path: str) -> Any:
+    """An index whose inverted lists stay on disk: in a file beside it, or in its own."""
+    import faiss
+
+    folder, name = os.path.split(path)
+    beside = name == INDEX and os.path.exists(os.path.join(folder, LISTS))
+    flags = (
+        faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY if beside else faiss.IO_FLAG_MMAP
+    )  # both: it crashes
+    with quiet():
+        return faiss.read_index(path, flags)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """FAISS tells of files it maps on standard output, where results go: not here."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def write_index(index: Any, path: str) -> None:
+    """faiss.write_index, atomically."""
+    import faiss
+
+    temporary = f"{path}.{os.getpid()}.tmp"
+    faiss.write_index(index, temporary)
+    os.replace(temporary, path)
+
+
+def check_local(out: str) -> None:
+    """FAISS reads and writes files. Raises DataError for a URL."""
+    if storage.is_remote(out):
+        raise DataError(f"{out}: an index is built and read on a local or shared disk; copy OUT/metadata there")
