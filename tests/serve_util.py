@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -13,8 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 
 from index.vectors import open_vectors
-
-MADE = []  # the run that every test's copy is of
 
 
 class ExactIndex:
@@ -68,25 +63,6 @@ def serving(app):
         thread.join(15)
 
 
-def _made(factory):
-    if MADE:
-        return MADE[0]
-    folder = factory.mktemp("serve")
-    for words in (["synth", "pool", "--samples", "240", "--per-shard", "120"], ["run", "demo", "--pool", "pool"]):
-        more = ["--out", "out", "--local", "--no-reshard"] if words[0] == "run" else []
-        subprocess.run([sys.executable, "-m", "jobs", *words, *more], cwd=folder, check=True, capture_output=True)
-    for name in ("demo-image", "demo-text"):
-        index_folder(folder / "out", name)
-    MADE.append(folder / "out")
-    return MADE[0]
-
-
-def embedded(factory):
-    """A copy of a run over 240 synthetic samples in two shards, with two indices; made once."""
-    out = factory.mktemp("served") / "out"
-    return shutil.copytree(_made(factory), out)
-
-
 def index_folder(out, name):
     """What tells the service that there is an index."""
     folder = out / "index" / name
@@ -96,4 +72,32 @@ def index_folder(out, name):
 
 def stand_in(monkeypatch):
     """Put `ExactIndex` in the place of `index.knn`."""
+    import sys
+
     monkeypatch.setitem(sys.modules, "index.knn", SimpleNamespace(open_index=ExactIndex))
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
+
+
+def make_out(root):
+    """A run's folder with both indices named: 240 generated samples, and one whose caption is a script."""
+    import subprocess
+    import sys
+
+    from tars import sample, tar
+
+    pool, out = root / "pool", root / "out"
+    jobs = [sys.executable, "-m", "jobs"]
+    subprocess.run([*jobs, "synth", pool, "--samples", "240", "--per-shard", "120"], check=True, capture_output=True)
+    (pool / "00000009.tar").write_bytes(tar([*sample(7, HOSTILE), *sample(8, "a quiet red square here")]))
+    done = subprocess.run([*jobs, "run", "demo", "--pool", pool, "--out", out, "--local"], capture_output=True)
+    assert done.returncode in (0, 3), done.stderr
+    for side in ("image", "text"):
+        index_folder(out, f"demo-{side}")
+    return out
+
+
+def post(client, path, body, **options):
+    """POST as JSON; `client` is httpx's or FastAPI's TestClient."""
+    return client.post(path, json=body, **options)

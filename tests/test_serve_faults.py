@@ -9,8 +9,10 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from serve_util import ExactIndex, embedded, serving, stand_in
+from serve_pool import embedded
+from serve_util import ExactIndex, serving
 
+from index.knn import KnnIndex
 from index.service import fetch as fetching
 from index.service.app import create_app
 from index.service.fetch import fetch, public
@@ -22,13 +24,6 @@ POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadat
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     return embedded(tmp_path_factory)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def exact():
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +155,8 @@ def test_fault_54_load_past_capacity_is_shed_and_the_service_stays_up(out, monke
     import httpx
 
     slow = threading.Event()
-    search = ExactIndex.search
-    monkeypatch.setattr(ExactIndex, "search", lambda *a, **k: slow.wait(10) and search(*a, **k))
+    search = KnnIndex.search
+    monkeypatch.setattr(KnnIndex, "search", lambda *a, **k: slow.wait(10) and search(*a, **k))
     body = {"vector": [1.0] * 128, "k": 3}
 
     async def many(url):

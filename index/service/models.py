@@ -63,7 +63,7 @@ class Models:
             pixels = embedder.prepare(decode(data))
         except (DecodeError, ValueError) as error:
             raise Refused(400, f"image: {error}") from error
-        return np.asarray(unit(embedder.images(np.array([pixels])))[0])
+        return np.asarray(unit(embedder.images(np.array(pixels)[None]))[0])
 
 
 def from_base64(text: str) -> bytes:
