@@ -147,12 +147,11 @@ class Pool:
         return replace(found, concepts=tuple(_names(self.out, "concepts", "")))
 
     def _indices(self, columns: Columns, old: Snapshot | None) -> Iterable[tuple[str, Opened]]:
-        names = _names(self.out, "index", "")
-        if not names:
+        if not _names(self.out, "index", ""):
             return
-        from ..knn import open_index
+        from ..knn import names, open_index
 
-        for name in names:
+        for name in names(self.out):
             before = old.indices.get(name) if old else None
             try:
                 index = open_index(self.out, name)
