@@ -72,6 +72,15 @@ def build(out, name):
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
 
 
+def shared_out(tmp_path_factory):
+    """`make_out`, once for all tests of a session: those that change it work on a copy."""
+    root = tmp_path_factory.getbasetemp() / "serve_shared"
+    if not root.exists():
+        root.mkdir()
+        make_out(root)
+    return root / "out"
+
+
 def make_out(root):
     """A run's folder with both indices: 240 generated samples, and one whose caption is a script."""
     import subprocess
@@ -87,4 +96,3 @@ def make_out(root):
     assert done.returncode in (0, 3), done.stderr
     for side in ("image", "text"):
         build(out, f"demo-{side}")
-    return out

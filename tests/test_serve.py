@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from serve_util import HOSTILE, ExactIndex, build, make_out, serving
+from serve_util import HOSTILE, ExactIndex, build, serving, shared_out
 from tars import uid
 
 from index.service.app import create_app
@@ -24,7 +24,7 @@ SCORE = "clip_demo_similarity_score"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return make_out(tmp_path_factory.mktemp("serve"))
+    return shared_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
