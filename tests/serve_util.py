@@ -1,11 +1,9 @@
-"""A small embedded pool with an exact index in the place of FAISS, and the service over real HTTP."""
+"""A small embedded pool with its indices, exact search to compare with, and the service over real HTTP."""
 
 import contextlib
-import json
 import socket
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from index.vectors import open_vectors
 
 
 class ExactIndex:
-    """What `index.knn.KnnIndex` is to the service, by brute force."""
+    """What `index.knn.KnnIndex` does, by brute force."""
 
     def __init__(self, out, name):
         self.name = name
@@ -63,25 +61,37 @@ def serving(app):
         thread.join(15)
 
 
-def index_folder(out, name):
-    """What tells the service that there is an index."""
-    folder = out / "index" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").write_text(json.dumps({"name": name}))
+def build(out, name, fresh=False):
+    """The index MODEL-MODALITY, as `mmfilter index` builds it."""
+    from index.build import IndexOptions, build_index
 
-
-def stand_in(monkeypatch):
-    """Put `ExactIndex` in the place of `index.knn`."""
-    import sys
-
-    monkeypatch.setitem(sys.modules, "index.knn", SimpleNamespace(open_index=ExactIndex))
+    model, _, modality = name.rpartition("-")
+    build_index(
+        str(out), IndexOptions(model, modality, fresh=fresh), lambda function, tasks: [function(task) for task in tasks]
+    )
 
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
 
 
+def shared_out(tmp_path_factory):
+    """`make_out`, once for all tests of a session: those that change it work on a copy."""
+    root = tmp_path_factory.getbasetemp() / "serve_shared"
+    if not root.exists():
+        root.mkdir()
+        make_out(root)
+    return root / "out"
+
+
+def copied_out(tmp_path_factory):
+    """A copy of `shared_out`, to be changed."""
+    import shutil
+
+    return shutil.copytree(shared_out(tmp_path_factory), tmp_path_factory.mktemp("served") / "out")
+
+
 def make_out(root):
-    """A run's folder with both indices named: 240 generated samples, and one whose caption is a script."""
+    """A run's folder with both indices: 240 generated samples, and one whose caption is a script."""
     import subprocess
     import sys
 
@@ -94,10 +104,4 @@ def make_out(root):
     done = subprocess.run([*jobs, "run", "demo", "--pool", pool, "--out", out, "--local"], capture_output=True)
     assert done.returncode in (0, 3), done.stderr
     for side in ("image", "text"):
-        index_folder(out, f"demo-{side}")
-    return out
-
-
-def post(client, path, body, **options):
-    """POST as JSON; `client` is httpx's or FastAPI's TestClient."""
-    return client.post(path, json=body, **options)
+        build(out, f"demo-{side}")

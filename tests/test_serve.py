@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
-from serve_util import HOSTILE, ExactIndex, index_folder, make_out, serving, stand_in
+from serve_util import HOSTILE, ExactIndex, build, serving, shared_out
 from tars import uid
 
 from index.service.app import create_app
@@ -24,16 +24,14 @@ SCORE = "clip_demo_similarity_score"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return make_out(tmp_path_factory.mktemp("serve"))
+    return shared_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def client(out):
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        app = create_app([str(out)], Settings(refresh=0.05))
-        with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
-            yield client
+    app = create_app([str(out)], Settings(refresh=0.05))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -208,15 +206,14 @@ def test_metrics_and_docs(client):
     assert "/api/preview" in client.get("/docs").text
 
 
-def test_a_new_subset_column_and_index_are_taken_up(out, tmp_path, monkeypatch):
-    stand_in(monkeypatch)
+def test_a_new_subset_column_and_index_are_taken_up(out, tmp_path):
     copy = tmp_path / "out"
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("shards", "index"))
     app = create_app([str(copy)], Settings(refresh=0.05, models=False))
     with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
         assert client.get("/api/info").json()["indices"] == []
         assert client.post("/api/search", json={"uid": uid(7)}).status_code == 400
-        index_folder(copy, "demo-image")
+        build(copy, "demo-image")
         Subset.from_uids([uid(7)]).write(str(copy / "subsets" / "one.npy"))
         for path in sorted((copy / "metadata").glob("*.parquet")):
             where = copy / "columns" / "fresh" / path.name
@@ -246,8 +243,7 @@ def settled(client, there):
     return info
 
 
-def test_two_pools(out, monkeypatch):
-    stand_in(monkeypatch)
+def test_two_pools(out):
     with serving(create_app([str(out), str(out)], Settings(models=False))) as url, httpx.Client(base_url=url) as client:
         assert client.get("/api/info").json()["pools"] == ["out", "out-2"]
         assert "out-2/demo-text" in client.get("/indices-list").json()
@@ -264,5 +260,5 @@ def test_fault_55_script_in_captions(client):
         assert answer.headers["x-content-type-options"] == "nosniff"
         policy = answer.headers["content-security-policy"]
         assert "default-src 'self'" in policy and "unsafe" not in policy and "img-src 'self' data: blob:" in policy
-    hostile = client.get("/api/histogram/%3Cscript%3Ealert(1)%3C%2Fscript%3E")
+    hostile = client.get("/api/histogram/%3Cscript%3Ealert(1)")
     assert hostile.status_code == 400 and b"<script" not in hostile.content
