@@ -104,30 +104,30 @@ class Pool:
         self._take_up(None)
 
     def due(self) -> bool:
-        return time.monotonic() > self._next and not self._lock.locked()
+        """Whether it is time for a look at the disk; true once, for whoever then calls `refresh`."""
+        now = time.monotonic() >= self._next
+        if now:
+            self._next = float("inf")
+        return now
 
     def refresh(self) -> None:
         """Take up what changed on disk; where that fails, go on with what there was."""
-        if not self._lock.acquire(blocking=False):
-            return
-        try:
-            self._take_up(self.snapshot)
-        except Exception as error:  # whatever a half-written or damaged folder raises; the old snapshot stays
-            self._failed(error)
-            self._next = time.monotonic() + max(self.settings.refresh, 1.0)
-        finally:
-            self._lock.release()
+        started = time.monotonic()
+        with self._lock:
+            try:
+                self._take_up(self.snapshot)
+            except Exception as error:  # whatever a half-written or damaged folder raises; the old snapshot stays
+                self._failed(error)
+        took = time.monotonic() - started
+        self._next = time.monotonic() + max(self.settings.refresh, 10 * took)  # a growing pool takes a tenth at most
 
     def _take_up(self, old: Snapshot | None) -> None:
-        started = time.monotonic()
         stamps = {part: stamp(storage.join(self.out, part)) for part in PARTS}
         changed = {part for part in PARTS if old is None or stamps[part] != self._stamps.get(part)}
         if changed or old is None:
             self.trouble = ""
             self.snapshot = self._read(old, changed)
             self._stamps = stamps
-        took = time.monotonic() - started
-        self._next = time.monotonic() + max(self.settings.refresh, 10 * took)  # a growing pool takes a tenth at most
 
     def _read(self, old: Snapshot | None, changed: set[str]) -> Snapshot:
         table = old is None or bool(changed & {"metadata", "columns"})
@@ -163,6 +163,7 @@ class Pool:
             if before and before.index.info == index.info and old and old.columns is columns:
                 yield name, before
                 continue
+            _ = index.faiss  # read here, while the old version answers
             uids = np.asarray(index.uids)
             same = len(uids) == len(columns) and bool((uids == columns.uids).all())
             batcher = Batcher(search_many(index), self.work, self.settings.window, 256, self.metrics.batch.observe)

@@ -62,7 +62,6 @@ class Service:
         """A pool and what it holds now; a look at the disk is due every few seconds, and nobody waits for it."""
         pool = self.pool(name)
         if pool.due():
-            pool._next = float("inf")
             asyncio.get_running_loop().run_in_executor(None, pool.refresh)
         return pool, pool.snapshot
 
@@ -140,7 +139,7 @@ def checked_vector(values: list[float], dim: int, name: str) -> np.ndarray:
     return np.asarray(vector)
 
 
-def stored(snapshot: Snapshot, opened: Opened, uids: list[str]) -> np.ndarray:
+def stored(opened: Opened, uids: list[str]) -> np.ndarray:
     """float32 (m, d): the vectors of uids in the index. Raises Refused for one that is not there."""
     positions = opened.index.positions(parse_uids([uid.lower() for uid in uids]))
     if (positions < 0).any():
@@ -151,7 +150,7 @@ def stored(snapshot: Snapshot, opened: Opened, uids: list[str]) -> np.ndarray:
 
 async def query_vector(service: Service, pool: Pool, opened: Opened, body: Search) -> np.ndarray | None:
     """float32 (d,) of length 1, or None where nothing was asked for. Raises Refused."""
-    snapshot, model, dim = pool.snapshot, opened.index.model, opened.index.dim
+    model, dim = opened.index.model, opened.index.dim
     wanted, unwanted = [], []
     if body.text:
         wanted.append(await service.text(pool, model, body.text))
@@ -160,11 +159,11 @@ async def query_vector(service: Service, pool: Pool, opened: Opened, body: Searc
     if body.vector is not None:
         wanted.append(checked_vector(body.vector, dim, "vector"))
     if body.uid:
-        wanted.append((await run_in_threadpool(stored, snapshot, opened, [body.uid]))[0])
+        wanted.append((await run_in_threadpool(stored, opened, [body.uid]))[0])
     if body.like:
-        wanted.append((await run_in_threadpool(stored, snapshot, opened, body.like)).mean(axis=0))
+        wanted.append((await run_in_threadpool(stored, opened, body.like)).mean(axis=0))
     if body.unlike:
-        unwanted.append((await run_in_threadpool(stored, snapshot, opened, body.unlike)).mean(axis=0))
+        unwanted.append((await run_in_threadpool(stored, opened, body.unlike)).mean(axis=0))
     if body.minus:
         unwanted.append(await service.text(pool, model, body.minus))
     if not wanted and not unwanted:
