@@ -18,7 +18,8 @@ from mmfilter.versions import versions
 
 from . import kmeans, knn, recall
 from .factory import Factory, choose, given, memory_here
-from .parts import INDEX, LISTS, Part, check_local, cut, exact, fill, join, write_index
+from .nearest import BLOCK, NONE, best, merge
+from .parts import INDEX, LISTS, TOP, Part, check_local, cut, exact, fill, join, skipped, write_index
 from .vectors import SIDES, Vectors, open_vectors
 
 
@@ -52,7 +53,7 @@ class _Base:
 
 
 def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
-    """Bring OUT/index/NAME up to the pool; returns its index.json with `did`: built, added or nothing.
+    """Bring OUT/index/NAME up to the pool; returns its index.json with `did`: built, added, tuned or nothing.
 
     Shards that came since are added to what is there; where shards changed or left, or with `fresh`, the index is
     built anew. A killed build goes on with the parts that are there, and ends with the same bytes.
@@ -66,19 +67,22 @@ def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
     vectors = open_vectors(out, options.model, options.modality, options.metadata)
     home = os.path.join(out, "index", name)
     was = None if options.fresh else _current(home, out, name, vectors, options)
-    if was is not None and len(was.stems) == len(vectors.stems):
-        return {**knn.read_info(knn.version_folder(out, name)), "did": "nothing"}
-    made = [_order(vectors, was).identity, options.factory, options.seed, str(was and knn.version_folder(out, name))]
+    before = knn.read_info(knn.version_folder(out, name)) if was is not None else {}
+    if was is not None and len(was.stems) == len(vectors.stems) and before["target"] == options.target:
+        return {**before, "did": "nothing"}
+    made = [_order(vectors, was).identity, options.factory, options.seed, before.get("files")]
     building = os.path.join(home, f"building-{fingerprint(made)[:12]}")
     os.makedirs(building, exist_ok=True)
     base = _base(out, name, vectors, was, building, options)
     queries, own = _queries(out, base.vectors, options)
     parts = cut(building, base.vectors, base.done, queries)
     run(fill, parts)
-    info = _assemble(home, building, base, parts, recall.Truth(queries, np.empty(0), own), options, name)
+    info = _assemble(building, base, parts, options, name)
+    truth = recall.Truth(queries, *_exact(base, parts, queries), own)
+    info |= recall.tune(knn.KnnIndex(building, info, base.vectors), truth, base.factory.lossy, options.target)
     info["seconds"] = round(time.perf_counter() - started, 2)
     _publish(home, building, info)
-    return {**info, "did": "added" if base.done else "built"}
+    return {**info, "did": "built" if not base.done else "added" if parts else "tuned"}
 
 
 def _current(home: str, out: str, name: str, vectors: Vectors, options: IndexOptions) -> Vectors | None:
@@ -172,18 +176,12 @@ def _queries(out: str, vectors: Vectors, options: IndexOptions) -> tuple[np.ndar
     return np.concatenate(rows), np.concatenate(own)
 
 
-def _assemble(
-    home: str, building: str, base: _Base, parts: list[Part], truth: recall.Truth, options: IndexOptions, name: str
-) -> dict[str, Any]:
-    """Write the merged index, uids, and exact answers into `building`; returns index.json's values."""
+def _assemble(building: str, base: _Base, parts: list[Part], options: IndexOptions, name: str) -> dict[str, Any]:
+    """Write the merged index and the uids into `building`; returns index.json's values, not tuned yet."""
     lists_file = os.path.join(building, LISTS) if base.factory.on_disk else ""
     paths = [os.path.join(base.current.folder, INDEX)] if base.current else []
-    whole = join(
-        os.path.join(building, "trained.faiss"), [*paths, *(f"{part.path}.faiss" for part in parts)], lists_file
-    )
-    found, similarity, left_out = exact(parts)
-    if base.done:  # the rows that were there before are in no part
-        found, similarity = _with_base(base, truth.queries, found, similarity)
+    paths += [f"{part.path}.faiss" for part in parts]
+    whole = join(os.path.join(building, "trained.faiss"), paths, lists_file)
     write_index(whole, os.path.join(building, INDEX))
     uids = np.concatenate([np.empty(0, DTYPE), *(base.vectors.uids(i) for i in range(len(base.vectors.stems)))])
     with storage.open_atomic(os.path.join(building, "uids.npy")) as stream:
@@ -191,13 +189,14 @@ def _assemble(
     files = {file: _record(os.path.join(building, file)) for file in (INDEX, "trained.faiss", "uids.npy")}
     if lists_file:
         files[LISTS] = {"bytes": os.path.getsize(lists_file)}
-    info = {
+    left_out = base.left_out + sum(skipped(part) for part in parts)
+    return {
         "name": name,
         "model": options.model,
         "modality": options.modality,
         "dim": base.vectors.dim,
-        "rows": len(base.vectors) - left_out - base.left_out,
-        "left_out": left_out + base.left_out,
+        "rows": len(base.vectors) - left_out,
+        "left_out": left_out,
         "factory": base.factory.text,
         "lists": base.factory.lists,
         "on_disk": base.factory.on_disk,
@@ -209,21 +208,15 @@ def _assemble(
         "nprobe": 1,
         "rerank": 1,
     }
-    truth = recall.Truth(truth.queries, found, truth.own)
-    return info | recall.tune(knn.KnnIndex(building, info, base.vectors), truth, base.factory.lossy, options.target)
 
 
-def _with_base(
-    base: _Base, queries: np.ndarray, found: np.ndarray, similarity: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    from .nearest import BLOCK, best, merge
-
-    stop = int(base.vectors.starts[base.done])
-    answers = [(found, similarity)]
-    for at, rows in base.vectors.blocks(BLOCK, 0, stop):
-        positions = np.where(rows.any(axis=1), np.arange(at, at + len(rows)), -1)
-        answers.append(best(queries @ rows.T, positions, found.shape[1]))
-    return merge(answers, found.shape[1])
+def _exact(base: _Base, parts: list[Part], queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The queries' exact neighbours: those found while the parts were filled, and those of the rows before."""
+    answers = [exact(part) for part in parts]
+    for at, rows in base.vectors.blocks(BLOCK, 0, int(base.vectors.starts[base.done])):
+        positions = np.where(rows.any(axis=1), np.arange(at, at + len(rows)), NONE)
+        answers.append(best(queries @ rows.T, positions, TOP))
+    return merge(answers, TOP)
 
 
 def _record(path: str) -> dict[str, Any]:

@@ -70,15 +70,16 @@ def fill(part: Part) -> None:
         np.savez(stream, allow_pickle=False, positions=found, similarity=similarity, left_out=left_out)
 
 
-def exact(parts: list[Part]) -> tuple[np.ndarray, np.ndarray, int]:
-    """(positions (q, TOP), similarity (q, TOP)) of the queries over all parts, and how many rows have no direction."""
-    answers, left_out = [], 0
-    for part in parts:
-        with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
-            answers.append((npz["positions"], npz["similarity"]))
-            left_out += int(npz["left_out"])
-    found, similarity = merge(answers, TOP)
-    return found, similarity, left_out
+def exact(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """(positions (q, TOP), similarity (q, TOP)): the queries' neighbours among the rows of a part that is filled."""
+    with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
+        return npz["positions"], npz["similarity"]
+
+
+def skipped(part: Part) -> int:
+    """How many of its rows have no direction and are not in the index."""
+    with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
+        return int(npz["left_out"])
 
 
 def join(trained: str, paths: list[str], lists_file: str = "") -> Any:

@@ -8,25 +8,32 @@ import numpy as np
 K = 10
 QUERIES = 256  # of each modality
 RERANK = (10, 20, 40, 80)  # candidates for each neighbour asked for
+TIE = 1e-6  # of similarity: float32's last digits
 FLAT = 0.002  # recall; more lists that add no more than this will not help
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Queries float32 (q, d), their exact neighbours (q, TOP) in the pool, and each one's own position or -1."""
+    """Queries float32 (q, d), their exact neighbours in the pool (both (q, TOP)), and each one's own position or -1."""
 
     queries: np.ndarray
     positions: np.ndarray
+    similarity: np.ndarray
     own: np.ndarray
 
-    def recall(self, found: np.ndarray) -> float:
-        """Mean share of the K nearest that stand in `found` (q, K + 1), a query's own row left aside."""
-        shares = []
-        for own, exact, here in zip(self.own, self.positions, found, strict=True):
-            wanted = [p for p in exact.tolist() if p not in (own, -1)][:K]
-            got = [p for p in here.tolist() if p not in (own, -1)][:K]
-            shares.append(len(set(wanted) & set(got)) / len(wanted) if wanted else 1.0)
-        return float(np.mean(shares)) if shares else 1.0
+    def shares(self, positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+        """float64 (q,): the share of the K nearest that was found, ties counting, a query's own row left aside."""
+        exact = _without(self.own, self.positions, self.similarity)
+        found = _without(self.own, positions, similarity)
+        wanted = np.isfinite(exact)
+        edge = np.where(wanted, exact, np.inf).min(axis=1, keepdims=True)
+        return (np.isfinite(found) & (found >= edge - TIE)).sum(axis=1) / np.maximum(wanted.sum(axis=1), 1)
+
+
+def _without(own: np.ndarray, positions: np.ndarray, similarity: np.ndarray) -> np.ndarray:
+    """(q, K): the best similarities, descending, without the query's own row; -inf past the end."""
+    rest = np.where((positions == own[:, None]) | (positions < 0), -np.inf, similarity)
+    return -np.sort(-rest, axis=1)[:, :K]
 
 
 def ladder(lists: int) -> list[int]:
@@ -45,8 +52,10 @@ def tune(index: Any, truth: Truth, lossy: bool, target: float) -> dict[str, Any]
         before = -1.0
         for nprobe in ladder(index.info["lists"]):
             index.info |= {"nprobe": nprobe, "rerank": rerank}
-            found = index.search(truth.queries, K + 1)[0]
-            own, across = (_part(truth, found, side) for side in (truth.own >= 0, truth.own < 0))
+            shares = truth.shares(*index.search(truth.queries, K + 1))
+            own, across = (
+                float(shares[side].mean()) if side.any() else None for side in (truth.own >= 0, truth.own < 0)
+            )
             low = min(value for value in (own, across) if value is not None)
             if not best or low > best["low"]:
                 best = {"low": low, "nprobe": nprobe, "rerank": rerank, "own": own, "across": across}
@@ -65,10 +74,3 @@ def tune(index: Any, truth: Truth, lossy: bool, target: float) -> dict[str, Any]
         "recall": {"k": K, "queries": int((truth.own >= 0).sum()), **measured},
         "met": bool(best["low"] >= target),
     }
-
-
-def _part(truth: Truth, found: np.ndarray, side: np.ndarray) -> float | None:
-    """Recall of the queries in the mask `side`; None where there are none."""
-    if not side.any():
-        return None
-    return Truth(truth.queries[side], truth.positions[side], truth.own[side]).recall(found[side])

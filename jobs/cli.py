@@ -2,11 +2,18 @@
 
 import signal
 import sys
+from importlib import import_module
 from types import ModuleType
 
 import typer
 
 from mmfilter.errors import INTERRUPTED, MMFilterError
+
+MODULES = (  # in the order a person meets their verbs
+    *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset"),
+    *("index", "query", "serve", "dedup", "concepts"),
+    *("synth", "train", "demo"),
+)
 
 app = typer.Typer(
     name="mmfilter",
@@ -19,12 +26,9 @@ app = typer.Typer(
 
 
 def register() -> None:
-    """Add the verbs, in the order a person meets them. Their modules import nothing heavy."""
-    from . import concepts, dedup, demo, embed, inspect, look, reshard, run, score, select, serve, subset, synth, train
-
-    first = (run, inspect, embed, score, dedup, concepts, select, reshard, look, subset, serve, synth, train, demo)
-    for module in first:
-        module.add(app)
+    """Add the verbs. Their modules import nothing heavy."""
+    for name in MODULES:
+        import_module(f".{name}", __package__).add(app)
 
 
 def rooms_are_ours() -> None:

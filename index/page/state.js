@@ -1,0 +1,112 @@
+// What is shown, kept in the URL's hash so that a view can be shared, and the filters as the service and a recipe say them.
+
+const LISTS = ["like", "unlike"];
+const IDS = ["clusters", "without"];
+const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool"];
+const UID = /^[0-9a-f]{32}$/;
+
+export const state = fresh();
+export const listeners = [];
+
+function fresh() {
+  return {
+    view: "search", q: "", index: "", uid: "", minus: "", floor: "", k: "", kept: "", subset: "", where: "", model: "",
+    concept: "", open: "", seed: "", pool: "", like: [], unlike: [], clusters: [], without: [], bounds: {},
+  };
+}
+
+export function toHash(from = state) {
+  const query = new URLSearchParams();
+  if (from.view !== "search") query.set("view", from.view);
+  for (const name of WORDS) if (from[name] !== "") query.set(name, from[name]);
+  for (const name of [...LISTS, ...IDS]) if (from[name].length) query.set(name, from[name].join(","));
+  for (const [column, [low, high]] of Object.entries(from.bounds)) query.set(`t.${column}`, `${low ?? ""}..${high ?? ""}`);
+  return `#${query}`;
+}
+
+export function fromHash(hash) {
+  const found = fresh();
+  for (const [name, value] of new URLSearchParams(hash.replace(/^#/, ""))) {
+    if (name === "view" && ["search", "scores", "concepts", "duplicates"].includes(value)) found.view = value;
+    else if (WORDS.includes(name)) found[name] = value;
+    else if (LISTS.includes(name)) found[name] = value.split(",").filter((uid) => UID.test(uid));
+    else if (IDS.includes(name)) found[name] = value.split(",").filter((id) => /^\d+$/.test(id)).map(Number);
+    else if (name.startsWith("t.")) {
+      const [low, high] = value.split("..").map((end) => (end === "" || Number.isNaN(Number(end)) ? null : Number(end)));
+      if (low !== null || (high ?? null) !== null) found.bounds[name.slice(2)] = [low, high ?? null];
+    }
+  }
+  if (!["", "kept", "dropped"].includes(found.kept)) found.kept = "";
+  if (!UID.test(found.open)) found.open = "";
+  return found;
+}
+
+/** Change the state and tell who listens; `quiet` replaces the history's entry instead of adding one. */
+export function set(changes, quiet = false) {
+  Object.assign(state, changes);
+  const hash = toHash();
+  if (hash !== (location.hash || "#")) history[quiet ? "replaceState" : "pushState"](null, "", hash);
+  for (const listener of listeners) listener(state);
+}
+
+export function load() {
+  Object.assign(state, fromHash(location.hash));
+  for (const listener of listeners) listener(state);
+}
+
+export const NO_QUERY = { q: "", uid: "", like: [], unlike: [], minus: "", floor: "" };
+export const NO_FILTER = { kept: "", where: "", clusters: [], without: [], bounds: {} };
+
+const name = (column) => `"${column.replaceAll('"', '""')}"`;
+
+/** SQL for the bounds and the user's own expression; "" when there is none. */
+function sql(without = "") {
+  const parts = [];
+  for (const [column, [low, high]] of Object.entries(state.bounds)) {
+    if (column === without) continue;
+    if (low !== null) parts.push(`${name(column)} >= ${low}`);
+    if (high !== null) parts.push(`${name(column)} <= ${high}`);
+  }
+  if (state.where) parts.push(parts.length ? `(${state.where})` : state.where);
+  return parts.join(" AND ");
+}
+
+/** The filters as `among` of /api/search; undefined when nothing is filtered. */
+export function among() {
+  const found = {};
+  if (state.kept) Object.assign(found, { kept: state.kept === "kept", ...(state.subset ? { subset: state.subset } : {}) });
+  if (sql()) found.where = sql();
+  if (state.clusters.length) found.clusters = state.clusters;
+  if (state.without.length) found.without_clusters = state.without;
+  return Object.keys(found).length ? found : undefined;
+}
+
+/** The filters as a list of a recipe's rules. */
+export function rules() {
+  const found = Object.entries(state.bounds).map(([score, [min, max]]) => ({
+    threshold: { score, ...(min === null ? {} : { min }), ...(max === null ? {} : { max }) },
+  }));
+  if (state.where) found.push({ where: { sql: state.where } });
+  if (state.clusters.length) found.push({ where: { sql: `cluster_id IN (${state.clusters.join(", ")})` } });
+  if (state.without.length) found.push({ where: { sql: `cluster_id NOT IN (${state.without.join(", ")})` } });
+  if (state.kept) {
+    const rule = { in_subset: { path: `subsets/${state.subset}.npy` } };
+    found.push(state.kept === "kept" ? rule : { not: rule });
+  }
+  return found;
+}
+
+export const filtered = () => rules().length > 0;
+
+/** The filters as the `select` of a recipe, in YAML. JSON strings are YAML strings, so nothing needs to be escaped twice. */
+export function recipe() {
+  const lines = rules().map((rule) => {
+    const [[key, value]] = Object.entries(rule);
+    const inner = Object.entries(value).map(([field, v]) => `${field}: ${typeof v === "object" ? flow(v) : scalar(v)}`);
+    return `    - ${key}: {${inner.join(", ")}}`;
+  });
+  return lines.length ? `select:\n  all:\n${lines.join("\n")}\n` : "select:\n  everything: {}\n";
+}
+
+const scalar = (value) => (typeof value === "string" && !/^[A-Za-z_][\w./-]*$/.test(value) ? JSON.stringify(value) : String(value));
+const flow = (value) => `{${Object.entries(value).map(([k, v]) => `${k}: ${scalar(v)}`).join(", ")}}`;
