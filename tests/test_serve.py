@@ -83,7 +83,8 @@ def test_search_by_text_and_by_image(client, table):
 
 def test_search_more_like_and_less_like(client, exact):
     three = format_uids(exact.uids[[1, 2, 3]])
-    vector = exact.rows[[1, 2]].mean(axis=0) - 0.5 * exact.rows[3]
+    wanted = exact.rows[[1, 2]].mean(axis=0)
+    vector = wanted / np.linalg.norm(wanted) - 0.5 * exact.rows[3]
     want = exact.search(vector[None] / np.linalg.norm(vector), 6)[0][0]
     assert uids(search(client, like=three[:2], unlike=three[2:], k=6)) == format_uids(exact.uids[want])
 
