@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-import socket
 import threading
 import time
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -155,26 +153,3 @@ def test_queries_of_the_same_moment_share_a_search(out):
     searches = float(metrics.split("mmfilter_search_batch_count ")[1].split()[0])
     assert searches < 20 and "mmfilter_search_batch_sum 20.0" in metrics
     assert 'mmfilter_requests_total{route="/api/search",status="200"} 20.0' in metrics
-
-
-def test_a_tar_that_is_gone_costs_its_pictures(tmp_path_factory):
-    copy = copied_out(tmp_path_factory)
-    commit = copy / "metadata" / "00000000.json"
-    commit.write_text(json.dumps({**json.loads(commit.read_text()), "path": "/nowhere/00000000.tar"}))
-    with TestClient(create_app([str(copy)], Settings(models=False))) as client:
-        uids = [hit["uid"] for hit in client.post("/api/search", json={"k": 1000}).json()["hits"]]
-        answers = [client.get(f"/api/image/{uid}") for uid in uids]
-    assert sum(answer.status_code == 404 for answer in answers) == 120
-    assert {answer.headers["content-type"] for answer in answers} == {"image/jpeg", "application/json"}
-
-
-def test_raw_noise_on_the_socket(client):
-    rng = np.random.default_rng(0)
-    with serving(client.app) as url:
-        for _ in range(50):
-            with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), 5) as raw:
-                raw.sendall((rng.bytes(200) if rng.random() < 0.5 else b"GET /api/\x00 HTTP/1.1\r\nHost") + b"\r\n\r\n")
-                raw.shutdown(socket.SHUT_WR)
-                while raw.recv(4096):
-                    pass
-        assert httpx.get(f"{url}/api/info", timeout=5).status_code == 200
