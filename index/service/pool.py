@@ -189,7 +189,10 @@ class Pool:
         """The path of a shard's tar, as its commit has it; "" where none is known."""
         if stem not in self.tars:
             path = storage.join(self.snapshot.columns.table.metadata, f"{stem}.json")
-            commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+            try:
+                commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+            except ValueError:  # a damaged commit: the shard's tar is not known
+                commit = {}
             self.tars[stem] = str(commit.get("path") or "") if isinstance(commit, dict) else ""
         return self.tars[stem]
 
