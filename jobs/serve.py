@@ -1,7 +1,6 @@
 """`serve`: the HTTP service over run folders: search, the page, clip-retrieval's API."""
 
 import ipaddress
-import os
 import socket
 import sys
 from typing import Annotated, Any
@@ -30,9 +29,13 @@ def add(app: typer.Typer) -> None:
         allow_host: Annotated[
             list[str] | None, typer.Option("--allow-host", help="A host that image_url may name. Repeatable.")
         ] = None,
+        token: Annotated[
+            str,
+            typer.Option(envvar="MMFILTER_TOKEN", show_envvar=False, help="Who asks must send it (or MMFILTER_TOKEN)."),
+        ] = "",
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
     ) -> None:
-        """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's. MMFILTER_TOKEN asks for a token."""
+        """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             need(module, EXTRA)
         from index.service.app import create_app
@@ -42,7 +45,7 @@ def add(app: typer.Typer) -> None:
 
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
-            os.environ.get("MMFILTER_TOKEN", ""), tuple(name.lower() for name in allow_host or ()), models,
+            token, tuple(name.lower() for name in allow_host or ()), models,
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         listen(application, bind(host, port), bool(settings.token))
@@ -66,7 +69,10 @@ def listen(application: Any, listening: socket.socket, token: bool) -> None:
 
     host, port = listening.getsockname()[:2]
     if not (token or ipaddress.ip_address(host).is_loopback):
-        print(f"mmfilter: anyone who reaches {host}:{port} may ask; set MMFILTER_TOKEN to a secret", file=sys.stderr)
+        print(
+            f"mmfilter: anyone who reaches {host}:{port} may ask; set MMFILTER_TOKEN or --token to a secret",
+            file=sys.stderr,
+        )
     shown = f"[{host}]" if ":" in host else host
     print(f"mmfilter: http://{shown}:{port}/ (the API: /docs)", file=sys.stderr, flush=True)
     config = uvicorn.Config(

@@ -1,24 +1,17 @@
-"""A small embedded pool with an exact index in the place of FAISS, and the service over real HTTP."""
+"""A small embedded pool with its indices, exact search to compare with, and the service over real HTTP."""
 
 import contextlib
-import json
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 
 from index.vectors import open_vectors
 
-MADE = []  # the run that every test's copy is of
-
 
 class ExactIndex:
-    """What `index.knn.KnnIndex` is to the service, by brute force."""
+    """What `index.knn.KnnIndex` does, by brute force."""
 
     def __init__(self, out, name):
         self.name = name
@@ -68,32 +61,47 @@ def serving(app):
         thread.join(15)
 
 
-def _made(factory):
-    if MADE:
-        return MADE[0]
-    folder = factory.mktemp("serve")
-    for words in (["synth", "pool", "--samples", "240", "--per-shard", "120"], ["run", "demo", "--pool", "pool"]):
-        more = ["--out", "out", "--local", "--no-reshard"] if words[0] == "run" else []
-        subprocess.run([sys.executable, "-m", "jobs", *words, *more], cwd=folder, check=True, capture_output=True)
-    for name in ("demo-image", "demo-text"):
-        index_folder(folder / "out", name)
-    MADE.append(folder / "out")
-    return MADE[0]
+def build(out, name, fresh=False):
+    """The index MODEL-MODALITY, as `mmfilter index` builds it."""
+    from index.build import IndexOptions, build_index
+
+    model, _, modality = name.rpartition("-")
+    build_index(
+        str(out), IndexOptions(model, modality, fresh=fresh), lambda function, tasks: [function(task) for task in tasks]
+    )
 
 
-def embedded(factory):
-    """A copy of a run over 240 synthetic samples in two shards, with two indices; made once."""
-    out = factory.mktemp("served") / "out"
-    return shutil.copytree(_made(factory), out)
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
 
 
-def index_folder(out, name):
-    """What tells the service that there is an index."""
-    folder = out / "index" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.json").write_text(json.dumps({"name": name}))
+def shared_out(tmp_path_factory):
+    """`make_out`, once for all tests of a session: those that change it work on a copy."""
+    root = tmp_path_factory.getbasetemp() / "serve_shared"
+    if not root.exists():
+        root.mkdir()
+        make_out(root)
+    return root / "out"
 
 
-def stand_in(monkeypatch):
-    """Put `ExactIndex` in the place of `index.knn`."""
-    monkeypatch.setitem(sys.modules, "index.knn", SimpleNamespace(open_index=ExactIndex))
+def copied_out(tmp_path_factory):
+    """A copy of `shared_out`, to be changed."""
+    import shutil
+
+    return shutil.copytree(shared_out(tmp_path_factory), tmp_path_factory.mktemp("served") / "out")
+
+
+def make_out(root):
+    """A run's folder with both indices: 240 generated samples, and one whose caption is a script."""
+    import subprocess
+    import sys
+
+    from tars import sample, tar
+
+    pool, out = root / "pool", root / "out"
+    jobs = [sys.executable, "-m", "jobs"]
+    subprocess.run([*jobs, "synth", pool, "--samples", "240", "--per-shard", "120"], check=True, capture_output=True)
+    (pool / "00000009.tar").write_bytes(tar([*sample(7, HOSTILE), *sample(8, "a quiet red square here")]))
+    done = subprocess.run([*jobs, "run", "demo", "--pool", pool, "--out", out, "--local"], capture_output=True)
+    assert done.returncode in (0, 3), done.stderr
+    for side in ("image", "text"):
+        build(out, f"demo-{side}")

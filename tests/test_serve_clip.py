@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from serve_util import ExactIndex, embedded, serving, stand_in
+from serve_util import ExactIndex, serving, shared_out
 
 from index.service.app import create_app
 from mmfilter.table import open_table
@@ -20,15 +20,13 @@ THEIRS = {
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return shared_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def client(out):
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        with TestClient(create_app([str(out)])) as client:
-            yield client
+    with TestClient(create_app([str(out)])) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +88,7 @@ def test_duplicates_fall_to_the_first_of_each_component(client, index):
     assert len(once) < len(plain)
 
 
-def test_its_own_client(out, monkeypatch, tmp_path):
+def test_its_own_client(out):
     """Unchanged, where it is installed."""
     spec = importlib.util.find_spec("clip_retrieval")
     if spec is None or spec.submodule_search_locations is None:
@@ -99,7 +97,6 @@ def test_its_own_client(out, monkeypatch, tmp_path):
     loaded = importlib.util.spec_from_file_location("clip_client", place)
     module = importlib.util.module_from_spec(loaded)
     loaded.loader.exec_module(module)
-    stand_in(monkeypatch)
     with serving(create_app([str(out)])) as url:
         theirs = module.ClipClient(url=f"{url}/knn-service", indice_name="demo-image", num_images=7)
         assert len(theirs.query(text="a red circle")) <= 7

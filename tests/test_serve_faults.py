@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from serve_util import ExactIndex, embedded, serving, stand_in
+from serve_util import ExactIndex, copied_out, serving
 
+from index.knn import KnnIndex
 from index.service import fetch as fetching
 from index.service.app import create_app
 from index.service.fetch import fetch, public
@@ -21,14 +22,7 @@ POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadat
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def exact():
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        yield
+    return copied_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +154,8 @@ def test_fault_54_load_past_capacity_is_shed_and_the_service_stays_up(out, monke
     import httpx
 
     slow = threading.Event()
-    search = ExactIndex.search
-    monkeypatch.setattr(ExactIndex, "search", lambda *a, **k: slow.wait(10) and search(*a, **k))
+    search = KnnIndex.search
+    monkeypatch.setattr(KnnIndex, "search", lambda *a, **k: slow.wait(10) and search(*a, **k))
     body = {"vector": [1.0] * 128, "k": 3}
 
     async def many(url):
@@ -248,7 +242,7 @@ def test_a_token_is_asked_for_everywhere_but_on_the_page(out):
 
 
 def test_a_tar_that_is_gone_costs_its_pictures(tmp_path_factory):
-    copy = embedded(tmp_path_factory)
+    copy = copied_out(tmp_path_factory)
     commit = copy / "metadata" / "00000000.json"
     told = json.loads(commit.read_text())
     commit.write_text(json.dumps({**told, "path": "/nowhere/00000000.tar"}))

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serve_util import embedded, serving, stand_in
+from serve_util import serving, shared_out
 
 from index.service.app import create_app
 from index.service.settings import Settings
@@ -20,11 +20,9 @@ POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadat
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        app = create_app([str(embedded(tmp_path_factory))], Settings(models=False))
-        with TestClient(app, raise_server_exceptions=False) as client:
-            yield client
+    app = create_app([str(shared_out(tmp_path_factory))], Settings(models=False))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
 
 
 HOSTILE = [
@@ -76,12 +74,8 @@ FIELDS = {
     "/knn-service": ["embedding_input", "modality", "num_images", "text", "image", "image_url", "deduplicate"],
     "/metadata": ["ids", "index"],
 }
-FUZZ = settings(
-    max_examples=int(os.environ.get("MMFILTER_FUZZ", "120")),
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=True,
-)
+EXAMPLES = int(os.environ.get("MMFILTER_FUZZ", "80"))
+FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 
 import httpx
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from serve_util import ExactIndex, embedded, index_folder, serving, stand_in
+from serve_util import ExactIndex, build, copied_out, serving
 
 from index.service.app import create_app
 from index.service.settings import Settings
@@ -19,16 +20,14 @@ from mmfilter.table import open_table
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return copied_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def client(out):
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch)
-        app = create_app([str(out)], Settings(refresh=0, models=False))
-        with TestClient(app, raise_server_exceptions=False) as client:
-            yield client
+    app = create_app([str(out)], Settings(refresh=0, models=False))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
 
 
 def ask(client, path, body=None):
@@ -81,18 +80,46 @@ def test_what_is_written_later_is_taken_up_without_a_restart(client, out):
     assert sum(hit["kept"] for hit in marked) == len(Subset.read(str(out / "subsets" / "demo.npy")))
 
 
-def test_an_index_that_is_replaced_and_a_damaged_one(client, out):
-    index_folder(out, "demo-more")  # names a modality that is none: cannot be opened
+def test_a_damaged_index_costs_that_index_alone(client, out):
+    current = out / "index" / "demo-text" / "current"
+    told = current.read_text()
+    index = out / "index" / "demo-text" / told.strip() / "index.json"
+    whole = index.read_bytes()
+    index.write_bytes(b"{")
+    current.write_text(told)
     wait_until(lambda: ask(client, "/api/info")["trouble"])
     info = ask(client, "/api/info")
-    assert "modality" in info["trouble"] and len(info["indices"]) == 2
-    (out / "index" / "demo-more" / "index.json").unlink()
-    (out / "index" / "demo-more").rmdir()
+    assert "build the index again" in info["trouble"] and "demo-image" in [i["name"] for i in info["indices"]]
+    index.write_bytes(whole)
+    current.write_text(told)
     wait_until(lambda: not ask(client, "/api/info")["trouble"])
+    assert len(ask(client, "/api/info")["indices"]) == 2
 
 
-def test_two_pools_at_once_over_http(out, monkeypatch):
-    stand_in(monkeypatch)
+def test_fault_50_an_index_replaced_while_queries_run(client, out):
+    rows = ExactIndex(str(out), "demo-image").rows
+    stop, found = threading.Event(), []
+
+    def query():
+        while not stop.is_set():
+            for row in rows[:20]:
+                answer = client.post("/api/search", json={"vector": row.tolist(), "k": 1, "index": "demo-image"})
+                found.append((answer.status_code, answer.json()["hits"][0]["similarity"]))
+
+    threads = [threading.Thread(target=query) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    before = client.app.state.service.first.snapshot.indices["demo-image"].index.folder
+    build(out, "demo-image", fresh=True)
+    wait_until(lambda: client.app.state.service.first.snapshot.indices["demo-image"].index.folder != before)
+    time.sleep(0.3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert {status for status, _ in found} == {200} and min(similarity for _, similarity in found) > 0.999
+
+
+def test_two_pools_at_once_over_http(out):
     with serving(create_app([str(out), str(out)])) as url, httpx.Client(base_url=url) as client:
         assert client.get("/api/info").json()["pools"] == ["out", "out-2"]
         assert client.get("/api/info", params={"pool": "out-2"}).json()["name"] == "out-2"
@@ -107,8 +134,7 @@ def test_two_pools_at_once_over_http(out, monkeypatch):
         assert client.get(f"/api/sample/{uid}?pool=nope").status_code == 404
 
 
-def test_queries_of_the_same_moment_share_a_search(out, monkeypatch):
-    stand_in(monkeypatch)
+def test_queries_of_the_same_moment_share_a_search(out):
     app = create_app([str(out)], Settings(window=0.05))
     rows = ExactIndex(str(out), "demo-image").rows
 

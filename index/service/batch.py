@@ -50,13 +50,16 @@ class Batcher:
 
 
 def search_many(index: Any) -> Callable[[list[tuple[np.ndarray, int]]], list[tuple[np.ndarray, np.ndarray]]]:
-    """(vector, k) pairs -> (positions, similarities) of each, past the end cut; few results apart from many."""
+    """(vector, k) pairs -> (positions, similarities) of each, past the end cut.
+
+    Those of about the same k go together: a larger k looks into more lists.
+    """
 
     def search(items: list[tuple[np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
         results: list[Any] = [None] * len(items)
-        for group in ([i for i, (_, k) in enumerate(items) if (k <= 64) is few] for few in (True, False)):
-            if not group:
-                continue
+        sizes = [max(k, 16).bit_length() for _, k in items]
+        for size in sorted(set(sizes)):
+            group = [i for i, other in enumerate(sizes) if other == size]
             k = max(items[i][1] for i in group)
             positions, similarity = index.search(np.stack([items[i][0] for i in group]), k)
             for row, i in enumerate(group):

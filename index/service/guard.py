@@ -87,7 +87,7 @@ class Guard:
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, then work; both only while there is room."""
         most = self.settings.concurrency
-        if self.waiting >= 4 * most:
+        if self.waiting >= 4 * most and scope["path"] != "/metrics":
             raise self._shed()
         self.waiting += 1
         try:

@@ -116,10 +116,8 @@ class Pool:
         with self._lock:
             try:
                 self._take_up(self.snapshot)
-                self.trouble = ""
-            except (MMFilterError, OSError, ValueError, KeyError, RuntimeError) as error:
-                self.trouble = str(error)
-                self.metrics.refresh_failures.inc()
+            except Exception as error:  # whatever a half-written or damaged folder raises; the old snapshot stays
+                self._failed(error)
         took = time.monotonic() - started
         self._next = time.monotonic() + max(self.settings.refresh, 10 * took)  # a growing pool takes a tenth at most
 
@@ -127,6 +125,7 @@ class Pool:
         stamps = {part: stamp(storage.join(self.out, part)) for part in PARTS}
         changed = {part for part in PARTS if old is None or stamps[part] != self._stamps.get(part)}
         if changed or old is None:
+            self.trouble = ""
             self.snapshot = self._read(old, changed)
             self._stamps = stamps
 
@@ -142,37 +141,58 @@ class Pool:
         if table or "index" in changed:
             found = replace(found, indices=dict(self._indices(found.columns, old)))
         if table or "subsets" in changed:
-            subsets = {name: self._subset(name, found.columns) for name in _names(self.out, "subsets", ".json")}
-            ages = {name: _age(storage.join(self.out, "subsets", f"{name}.json")) for name in subsets}
-            found = replace(found, subsets=subsets, kept_by=max(subsets, key=lambda n: (ages[n], n), default=""))
+            subsets = dict(self._subsets(found.columns, old))
+            chosen = {n: _age(storage.join(self.out, "subsets", f"{n}.json")) for n, s in subsets.items() if s.record}
+            found = replace(found, subsets=subsets, kept_by=max(chosen, key=lambda n: (chosen[n], n), default=""))
         return replace(found, concepts=tuple(_names(self.out, "concepts", "")))
 
     def _indices(self, columns: Columns, old: Snapshot | None) -> Iterable[tuple[str, Opened]]:
-        names = _names(self.out, "index", "")
-        if not names:
+        if not _names(self.out, "index", ""):
             return
-        from ..knn import open_index
+        from ..knn import names, open_index
 
-        for name in names:
+        for name in names(self.out):
             before = old.indices.get(name) if old else None
-            index = open_index(self.out, name)
+            try:
+                index = open_index(self.out, name)
+            except MMFilterError as error:
+                self._failed(error)
+                if before and old and old.columns is columns:
+                    yield name, before
+                continue
             if before and before.index.info == index.info and old and old.columns is columns:
                 yield name, before
                 continue
+            _ = index.faiss  # read here, while the old version answers
             uids = np.asarray(index.uids)
             same = len(uids) == len(columns) and bool((uids == columns.uids).all())
             batcher = Batcher(search_many(index), self.work, self.settings.window, 256, self.metrics.batch.observe)
             yield name, Opened(index, None if same else columns.find(uids), batcher)
 
-    def _subset(self, name: str, columns: Columns) -> Chosen:
-        subset = Subset.read(storage.join(self.out, "subsets", f"{name}.npy"))
-        return Chosen(subset.contains(columns.uids), read_record(self.out, name))
+    def _subsets(self, columns: Columns, old: Snapshot | None) -> Iterable[tuple[str, Chosen]]:
+        """By name; a damaged one is as it was before, or left out. One without a record was not selected here."""
+        for name in _names(self.out, "subsets", ".npy"):
+            try:
+                subset = Subset.read(storage.join(self.out, "subsets", f"{name}.npy"))
+                there = storage.exists(storage.join(self.out, "subsets", f"{name}.json"))
+                yield name, Chosen(subset.contains(columns.uids), read_record(self.out, name) if there else {})
+            except MMFilterError as error:
+                self._failed(error)
+                if old and old.columns is columns and name in old.subsets:
+                    yield name, old.subsets[name]
+
+    def _failed(self, error: Exception) -> None:
+        self.trouble = str(error) if isinstance(error, MMFilterError) else f"{type(error).__name__}: {error}"
+        self.metrics.refresh_failures.inc()
 
     def tar(self, stem: str) -> str:
         """The path of a shard's tar, as its commit has it; "" where none is known."""
         if stem not in self.tars:
             path = storage.join(self.snapshot.columns.table.metadata, f"{stem}.json")
-            commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+            try:
+                commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+            except ValueError:  # a damaged commit: the shard's tar is not known
+                commit = {}
             self.tars[stem] = str(commit.get("path") or "") if isinstance(commit, dict) else ""
         return self.tars[stem]
 
