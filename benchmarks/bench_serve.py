@@ -1,7 +1,7 @@
 """The query service under load, over loopback, on generated vectors; the clients share its cores. One table.
 
     python benchmarks/bench_serve.py --rows 1000000
-    python benchmarks/bench_serve.py --out OUT --model b32        # a pool that is there, with its index
+    python benchmarks/bench_serve.py --out OUT        # a pool that is there, with an index 'b32-image'
 
 Vectors are of unit length around 4,000 centres, fp16, beside captions of 1 to 20 words, a similarity score and a
 cluster. Without --out the pool and its index (`mmfilter index`, at its defaults) are made first, in a temporary
@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from index.build import IndexOptions, build_index
 
 ROWS, DIM, CENTRES = 10_000, 512, 4_000
 WORDS = ["photo", "of", "the", "red", "dog", "vintage", "leather", "bag", "new", "2015", "in", "women's", "steel"]
@@ -194,8 +196,7 @@ def main() -> None:
         out = asked.out or os.path.join(folder, "out")
         if not os.path.isdir(out):
             generate(out, asked.rows)
-            index = [sys.executable, "-m", "jobs", "index", out, "--model", "b32", "--modality", "image"]
-            subprocess.run(index, check=True)
+            build_index(out, IndexOptions("b32"), lambda function, tasks: [function(task) for task in tasks])
         report(out, asked)
 
 

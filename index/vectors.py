@@ -92,8 +92,8 @@ class Vectors:
         cuts = np.searchsorted(positions[order], self.starts)
         for i in np.flatnonzero(np.diff(cuts)):
             here = order[cuts[i] : cuts[i + 1]]
-            rows[here] = unit(self.shard(int(i))[positions[here] - self.starts[i]])
-        return rows
+            rows[here] = self.shard(int(i))[positions[here] - self.starts[i]]
+        return unit(rows)
 
     def place(self, position: int) -> tuple[str, int]:
         """(shard's stem, row in it) of a position."""
@@ -154,11 +154,14 @@ def _made(table: Table, stem: str, model: str) -> str:
 
 def _array(path: str, name: str, rows: int) -> np.ndarray:
     """The array where it lies in the file; read whole when it is compressed or remote."""
-    offset, shape, dtype = _header(path, name)
+    identity = repr(storage.identity_or_none(path))
+    offset, shape, dtype = _parsed(path, name, identity)
     if shape[0] != rows:
         raise DataError(f"{path}: {name} has {shape[0]} rows where {rows} are wanted; it changed, run again")
     if offset is not None and not storage.is_remote(path):
-        return np.memmap(path, dtype, "r", offset, shape) if rows else np.empty(shape, dtype)
+        if not rows:
+            return np.empty(shape, dtype)
+        return _mapped(path, identity, offset, shape, dtype)
     with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
         return npz[name]
 
@@ -166,6 +169,15 @@ def _array(path: str, name: str, rows: int) -> np.ndarray:
 def _header(path: str, name: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
     """(where the data starts, None when compressed; shape; dtype). Raises UsageError, DataError."""
     return _parsed(path, name, repr(storage.identity_or_none(path)))
+
+
+@lru_cache(1 << 12)
+def _mapped(path: str, identity: str, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The file's array where it lies, mapped once as long as the file stays the same: to open it costs more than a row.
+
+    A plain array: numpy's memmap class makes each slice five times dearer.
+    """
+    return np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
 
 
 @lru_cache(1 << 16)

@@ -61,12 +61,14 @@ def serving(app):
         thread.join(15)
 
 
-def build(out, name):
+def build(out, name, fresh=False):
     """The index MODEL-MODALITY, as `mmfilter index` builds it."""
     from index.build import IndexOptions, build_index
 
     model, _, modality = name.rpartition("-")
-    build_index(str(out), IndexOptions(model, modality), lambda function, tasks: [function(task) for task in tasks])
+    build_index(
+        str(out), IndexOptions(model, modality, fresh=fresh), lambda function, tasks: [function(task) for task in tasks]
+    )
 
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\u2028&\u202e"
@@ -79,6 +81,13 @@ def shared_out(tmp_path_factory):
         root.mkdir()
         make_out(root)
     return root / "out"
+
+
+def copied_out(tmp_path_factory):
+    """A copy of `shared_out`, to be changed."""
+    import shutil
+
+    return shutil.copytree(shared_out(tmp_path_factory), tmp_path_factory.mktemp("served") / "out")
 
 
 def make_out(root):

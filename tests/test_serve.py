@@ -30,7 +30,7 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(out):
     app = create_app([str(out)], Settings(refresh=0.05))
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=120) as client:
         yield client
 
 
@@ -83,7 +83,8 @@ def test_search_by_text_and_by_image(client, table):
 
 def test_search_more_like_and_less_like(client, exact):
     three = format_uids(exact.uids[[1, 2, 3]])
-    vector = exact.rows[[1, 2]].mean(axis=0) - 0.5 * exact.rows[3]
+    wanted = exact.rows[[1, 2]].mean(axis=0)
+    vector = wanted / np.linalg.norm(wanted) - 0.5 * exact.rows[3]
     want = exact.search(vector[None] / np.linalg.norm(vector), 6)[0][0]
     assert uids(search(client, like=three[:2], unlike=three[2:], k=6)) == format_uids(exact.uids[want])
 
@@ -210,7 +211,7 @@ def test_a_new_subset_column_and_index_are_taken_up(out, tmp_path):
     copy = tmp_path / "out"
     shutil.copytree(out, copy, ignore=shutil.ignore_patterns("shards", "index"))
     app = create_app([str(copy)], Settings(refresh=0.05, models=False))
-    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving(app) as url, httpx.Client(base_url=url, timeout=120) as client:
         assert client.get("/api/info").json()["indices"] == []
         assert client.post("/api/search", json={"uid": uid(7)}).status_code == 400
         build(copy, "demo-image")

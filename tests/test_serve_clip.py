@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from serve_pool import embedded
-from serve_util import ExactIndex, serving
+from serve_util import ExactIndex, serving, shared_out
 
 from index.service.app import create_app
 from mmfilter.table import open_table
@@ -21,7 +20,7 @@ THEIRS = {
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return shared_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
-from serve_pool import embedded
-from serve_util import ExactIndex, serving
+from serve_util import ExactIndex, copied_out, serving
 
 from index.knn import KnnIndex
 from index.service import fetch as fetching
@@ -23,7 +22,7 @@ POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadat
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return copied_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +242,7 @@ def test_a_token_is_asked_for_everywhere_but_on_the_page(out):
 
 
 def test_a_tar_that_is_gone_costs_its_pictures(tmp_path_factory):
-    copy = embedded(tmp_path_factory)
+    copy = copied_out(tmp_path_factory)
     commit = copy / "metadata" / "00000000.json"
     told = json.loads(commit.read_text())
     commit.write_text(json.dumps({**told, "path": "/nowhere/00000000.tar"}))

@@ -10,8 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serve_pool import embedded
-from serve_util import serving
+from serve_util import serving, shared_out
 
 from index.service.app import create_app
 from index.service.settings import Settings
@@ -21,7 +20,7 @@ POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadat
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    app = create_app([str(embedded(tmp_path_factory))], Settings(models=False))
+    app = create_app([str(shared_out(tmp_path_factory))], Settings(models=False))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from serve_pool import build, embedded
-from serve_util import ExactIndex, serving
+from serve_util import ExactIndex, build, copied_out, serving
 
 from index.service.app import create_app
 from index.service.settings import Settings
@@ -21,7 +20,7 @@ from mmfilter.table import open_table
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return copied_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_fault_50_an_index_replaced_while_queries_run(client, out):
     for thread in threads:
         thread.start()
     before = client.app.state.service.first.snapshot.indices["demo-image"].index.folder
-    build(out, "image", fresh=True)
+    build(out, "demo-image", fresh=True)
     wait_until(lambda: client.app.state.service.first.snapshot.indices["demo-image"].index.folder != before)
     time.sleep(0.3)
     stop.set()

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from serve_pool import embedded
+from serve_util import shared_out
 
 from index.service.app import create_app
 from index.service.settings import Settings
@@ -19,7 +19,7 @@ SCORE = "clip_demo_similarity_score"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    return embedded(tmp_path_factory)
+    return shared_out(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -92,8 +92,6 @@ class Native:
         """(rows, similarity), each (m,)."""
         opened = pick_index(now, body.index)
         vector = await query_vector(self.service, pool, opened, body)
-        if vector is None:
-            raise Refused(400, "an empty query: give text, image, uid, vector or like")
         among = None if mask is None else opened.among(mask)
         if body.floor is None:
             positions, similarity = await self.service.search(opened, vector, body.k, among)

@@ -33,7 +33,7 @@ class Among(Body):
 
 
 class Search(Body):
-    """A query: the mean of all that is given, less half the mean of `unlike` and `minus`. None given: a random sample.
+    """A query: the mean of what is given, less half the mean of `unlike` and `minus`. None given: a random sample.
 
     `image` is a file in base64. `floor` asks for all at or above a similarity, at most `k`. `verdict` names the
     subset that `kept` of each hit tells of.

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from mmfilter.errors import MMFilterError, UsageError, nearest
 from mmfilter.uids import parse_uids
 
+from ..ask import AGAINST
 from ..vectors import unit
 from .batch import Batcher
 from .metrics import Metrics
@@ -23,7 +24,6 @@ from .rules import where_mask
 from .settings import Refused, Settings
 
 T = TypeVar("T")
-AGAINST = 0.5  # how much of what is not wanted is taken away
 
 
 class Service:
@@ -43,7 +43,7 @@ class Service:
                 name = f"{base}-{len(self.pools) + 1}"
             pool = Pool(out, name, share, self.searching, self.metrics)
             self.pools[name] = pool
-            self.models[name] = Models(out, pool.snapshot.columns.table.metadata, settings.models)
+            self.models[name] = Models(out, settings.models)
 
     @property
     def first(self) -> Pool:
@@ -148,8 +148,11 @@ def stored(opened: Opened, uids: list[str]) -> np.ndarray:
     return np.asarray(opened.index.vectors.take(positions))
 
 
-async def query_vector(service: Service, pool: Pool, opened: Opened, body: Search) -> np.ndarray | None:
-    """float32 (d,) of length 1, or None where nothing was asked for. Raises Refused."""
+async def query_vector(service: Service, pool: Pool, opened: Opened, body: Search) -> np.ndarray:
+    """float32 (d,) of length 1, as `mmfilter query` makes it; what is only unwanted asks for its opposite.
+
+    Raises Refused.
+    """
     model, dim = opened.index.model, opened.index.dim
     wanted, unwanted = [], []
     if body.text:
@@ -158,23 +161,21 @@ async def query_vector(service: Service, pool: Pool, opened: Opened, body: Searc
         wanted.append(await service.image(pool, model, from_base64(body.image)))
     if body.vector is not None:
         wanted.append(checked_vector(body.vector, dim, "vector"))
-    if body.uid:
-        wanted.append((await run_in_threadpool(stored, opened, [body.uid]))[0])
-    if body.like:
-        wanted.append((await run_in_threadpool(stored, opened, body.like)).mean(axis=0))
+    if uids := [*([body.uid] if body.uid else []), *body.like]:
+        wanted += list(await run_in_threadpool(stored, opened, uids))
     if body.unlike:
-        unwanted.append((await run_in_threadpool(stored, opened, body.unlike)).mean(axis=0))
+        unwanted += list(await run_in_threadpool(stored, opened, body.unlike))
     if body.minus:
         unwanted.append(await service.text(pool, model, body.minus))
-    if not wanted and not unwanted:
-        return None
-    vector = np.mean(wanted, axis=0) if wanted else np.zeros(dim, np.float32)
-    if unwanted:
-        vector = vector - (AGAINST if wanted else 1.0) * np.mean(unwanted, axis=0)
-    vector = unit(vector[None])[0]
+    vector = _mean(wanted, dim) - (AGAINST if wanted else 1.0) * _mean(unwanted, dim)
     if not vector.any():
         raise Refused(400, "what is wanted and what is not cancel out: nothing is left to look for")
-    return np.asarray(vector)
+    return np.asarray(unit(vector[None])[0])
+
+
+def _mean(rows: list[np.ndarray], dim: int) -> np.ndarray:
+    """float32 (dim,) of length 1, or zeros of none."""
+    return unit(np.mean(rows, axis=0)[None])[0] if rows else np.zeros(dim, np.float32)
 
 
 def among_mask(snapshot: Snapshot, among: Among) -> np.ndarray | None:
