@@ -10,7 +10,7 @@ FEW = 20_000  # rows; up to here every row is looked at: 20,000 x 512 float32 ar
 POINTS = 64  # training rows an inverted list; FAISS asks for 39 to 256
 GRAPH = 16_384  # lists; past it the nearest are found over a graph of centroids
 SHARE = 0.5  # of the memory: parts and the merged index are held at the same time
-KINDS = re.compile(r"IVF(\d+)(_HNSW\d+)?,(Flat|SQ8|SQfp16|PQ\d+(x\d+(fsr?)?)?)")
+KINDS = re.compile(r"IVF(\d+)(_HNSW\d+)?,(Flat|SQ8|SQfp16|PQ\d+(x[48])?)")
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,14 @@ def choose(rows: int, dim: int, memory: float) -> Factory:
 
     Few rows: all are looked at. Then 2 sqrt(n) inverted lists of 4-bit product codes, two dimensions each, which
     FAISS scans in registers (André, Kermarrec, Le Scouarnec 2017, arXiv 1704.07355) and whose best are ranked
-    again by the stored embeddings. Where those do not fit: codes of a quarter the size, lists mapped from disk.
+    again by the stored embeddings. They lie on disk as plain codes, since merging those of the other layout writes
+    past their end (FAISS 1.15.1). Where those do not fit: codes of a quarter the size, lists mapped from disk.
     """
     if rows <= FEW:
         return _checked("IVF1,Flat", dim)
     lists = max(16, round(2 * rows**0.5 / 8) * 8)
     head = f"IVF{lists}{'_HNSW32' if lists > GRAPH else ''}"
-    fast = _checked(f"{head},PQ{dim // 2}x4fs" if dim % 2 == 0 else f"{head},SQ8", dim)
+    fast = _checked(f"{head},PQ{dim // 2}x4" if dim % 2 == 0 else f"{head},SQ8", dim)
     if rows * fast.row_bytes <= memory * SHARE:
         return fast
     size = next(size for size in (8, 4, 2, 1) if dim % size == 0)
@@ -57,11 +58,6 @@ def given(text: str, rows: int, dim: int, memory: float) -> Factory:
     if asked.lists > max(rows, 1):
         raise UsageError(f"--factory {text}: {asked.lists:,} lists for {rows:,} rows; give fewer lists than rows")
     if rows * asked.row_bytes > memory * SHARE:
-        if text.endswith(("fs", "fsr")):
-            raise UsageError(
-                f"--factory {text}: {rows * asked.row_bytes / 2**30:.1f} GiB of codes do not fit, and this kind cannot "
-                "be mapped from disk; give more --memory, or leave --factory out"
-            )
         return Factory(text, asked.lists, asked.row_bytes, on_disk=True)
     return asked
 
@@ -69,11 +65,11 @@ def given(text: str, rows: int, dim: int, memory: float) -> Factory:
 def _checked(text: str, dim: int, on_disk: bool = False) -> Factory:
     match = KINDS.fullmatch(text)
     if not match:
-        raise UsageError(f"--factory {text}: give IVF<lists>, then Flat, SQfp16, SQ8, PQ<parts> or PQ<parts>x4fs")
+        raise UsageError(f"--factory {text}: give IVF<lists>, then Flat, SQfp16, SQ8, PQ<parts> or PQ<parts>x4")
     code = match[3]
     if code.startswith("PQ"):
         parts, _, bits = code[2:].partition("x")
-        width = int(bits.rstrip("fsr") or 8)
+        width = int(bits or 8)
         if not int(parts) or dim % int(parts):
             raise UsageError(f"--factory {text}: {dim} dimensions do not part into {parts} equal ones")
         size = -(-int(parts) * width // 8)

@@ -123,6 +123,7 @@ class KnnIndex:
         self.name, self.model, self.modality, self.dim = info["name"], info["model"], info["modality"], info["dim"]
         self.uids: np.ndarray = np.load(os.path.join(folder, "uids.npy"), mmap_mode="r", allow_pickle=False)
         self._faiss: Any = None
+        self._plain: Any = None
         self._order = np.empty(0, np.int64)
         self._sorted: np.ndarray | None = None
         self._lock = threading.Lock()
@@ -139,9 +140,13 @@ class KnnIndex:
 
                 path = os.path.join(self.folder, INDEX)
                 try:
-                    self._faiss = read_mapped(path) if self.info["on_disk"] else faiss.read_index(path)
+                    self._plain = read_mapped(path) if self.info["on_disk"] else faiss.read_index(path)
                 except RuntimeError as error:
                     raise DataError(f"{self.folder}/knn.faiss: FAISS cannot read it ({str(error)[-200:]})") from error
+                self._faiss = self._plain
+                if isinstance(self._plain, faiss.IndexIVFPQ) and self._plain.pq.nbits == 4 and not self.info["on_disk"]:
+                    self._faiss = faiss.IndexIVFPQFastScan(self._plain)  # the same codes, laid out for registers
+                    self._plain.reset()  # it still owns the centroids
             return self._faiss
 
     def positions(self, uids: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ export function wire(handlers) {
   acts = handlers;
   const box = $("detail");
   box.addEventListener("close", () => {
+    if (box.open) return; // opened again before this event came
     shown = "";
     if (state.open) set({ open: "" });
   });
@@ -46,7 +47,7 @@ export function steps() {
 
 function then(call) {
   const uid = state.open;
-  $("detail").close();
+  state.open = "";
   call(uid);
 }
 
@@ -57,7 +58,7 @@ export async function sync() {
     if (box.open) box.close();
     return;
   }
-  if (shown === state.open) return;
+  if (shown === state.open && box.open) return;
   const uid = (shown = state.open);
   if (!box.open) {
     box.replaceChildren(el("p", { class: "pad soft" }, "…"));

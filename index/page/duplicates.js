@@ -1,7 +1,7 @@
 // Groups of duplicates: the one that is kept, and beside it those that are dropped.
 import * as api from "./api.js";
 import { $, button, command, count, el, empty } from "./dom.js";
-import { card, wire as wireGrid } from "./grid.js";
+import { card, enter, wire as wireGrid } from "./grid.js";
 
 const LIMIT = 24; // groups a request
 const SHOWN = 12; // duplicates of a group that show at first
@@ -42,6 +42,7 @@ async function more() {
     const { groups, total } = await api.duplicates(loaded, LIMIT);
     loaded += groups.length;
     $("groups").append(...groups.map(group));
+    enter($("groups"));
     $("duplicates-lead").textContent = total
       ? `${count(total)} group${total === 1 ? "" : "s"} of samples that are the same or nearly so.`
       : "No sample of this pool is a duplicate of another.";

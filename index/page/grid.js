@@ -24,7 +24,7 @@ export function card(hit, { value = hit.similarity, title = "similarity", column
   const scores = (columns || shown(hit.scores)).map((name) =>
     el("span", { title: name }, el("span", {}, say(name)), el("b", {}, short(hit.scores?.[name], name))));
   const said = (hit.text || "").trim();
-  const node = el(tag, { class: "hit", tabindex: "-1", dataset: { uid: hit.uid } },
+  const node = el(tag, { class: "hit", tabindex: "-1", role: tag === "li" ? null : "group", "aria-label": said.slice(0, 200) || "no caption", dataset: { uid: hit.uid } },
     el("div", { class: "frame", "data-act": "open" }, picture(hit.uid, hit.text), el("span", { class: "tick", "aria-hidden": "true" }, "✓"),
       el("div", { class: "acts" }, act("basket", "+", "Add to the basket, or take out (b)"), act("more", "more", "More like this (m)"), act("less", "less", "Less like this (l)"))),
     el("div", { class: "lead-line" }, value === null || value === undefined ? null : el("b", { class: "value", title }, short(value, title)), verdict(hit.kept)),
@@ -49,6 +49,12 @@ basket.listeners.push(() => document.querySelectorAll(".hit").forEach(mark));
 
 const cards = (grid) => [...grid.querySelectorAll(".hit")];
 
+/** Make the first card of a grid a stop of the Tab key, where none is. */
+export function enter(grid) {
+  const first = grid.querySelector(".hit");
+  if (first && !grid.querySelector('.hit[tabindex="0"]')) first.tabIndex = 0;
+}
+
 /** Give the keyboard to one card of the grid; only its buttons are stops of the Tab key. */
 export function focus(grid, node) {
   const set = (card, stop) => {
@@ -68,10 +74,12 @@ function next(list, from, key) {
   if (key === "ArrowLeft") return list[at - 1];
   if (key === "Home") return list[0];
   if (key === "End") return list.at(-1);
-  const here = from.offsetLeft;
-  const rows = key === "ArrowDown" ? list.slice(at + 1).filter((card) => card.offsetTop > from.offsetTop) : list.slice(0, at).reverse().filter((card) => card.offsetTop < from.offsetTop);
-  const row = rows.filter((card) => card.offsetTop === rows[0].offsetTop);
-  return row.sort((a, b) => Math.abs(a.offsetLeft - here) - Math.abs(b.offsetLeft - here))[0];
+  const here = from.getBoundingClientRect();
+  const ahead = (key === "ArrowDown" ? list.slice(at + 1) : list.slice(0, at).reverse())
+    .map((card) => ({ card, box: card.getBoundingClientRect() }))
+    .filter(({ box }) => (key === "ArrowDown" ? box.top > here.top + 1 : box.top < here.top - 1));
+  const row = ahead.filter(({ box }) => Math.abs(box.top - ahead[0].box.top) < 1);
+  return row.sort((a, b) => Math.abs(a.box.left - here.left) - Math.abs(b.box.left - here.left))[0]?.card;
 }
 
 const KEYS = { Enter: "open", b: "basket", m: "more", l: "less" };
@@ -105,10 +113,9 @@ export function show(grid, more, hits, options = {}) {
   grid.replaceChildren();
   grid.observer?.disconnect();
   const page = () => {
-    const first = made === 0;
     grid.append(...hits.slice(made, made + PER_PAGE).map((hit) => card(hit, options)));
     made = Math.min(hits.length, made + PER_PAGE);
-    if (first && made) grid.firstElementChild.tabIndex = 0;
+    enter(grid);
     more.replaceChildren(made < hits.length ? button(`Show more (${hits.length - made})`, page) : "");
   };
   page();

@@ -36,10 +36,14 @@ export function quantile({ edges, counts }, part) {
 /** Digits after the point that tell one place of the handle from the next. */
 export const decimals = (span) => Math.min(12, Math.max(0, Math.ceil(-Math.log10(span / STEPS))));
 
+/** Whether one bin towers so much that the others would not show: then heights are square roots. */
+const towers = (counts) => Math.max(...counts) > (12 * counts.reduce((a, b) => a + b, 0)) / counts.length;
+
 function bars({ counts }, className) {
   const most = Math.max(1, ...counts);
+  const power = towers(counts) ? 0.5 : 1;
   const d = counts.map((n, i) => {
-    const height = n ? Math.max(0.8, (HEIGHT * n) / most) : 0;
+    const height = n ? Math.max(0.8, HEIGHT * (n / most) ** power) : 0;
     return `M${i + 0.06} ${HEIGHT}V${HEIGHT - height}H${i + 0.94}V${HEIGHT}Z`;
   });
   return svg("path", { class: className, d: d.join("") });
@@ -55,7 +59,7 @@ function ticks(low, high) {
   return found;
 }
 
-/** {node, set(low, high)}; `onmove(low, high)` while a handle moves, null where a handle rests at its end. */
+/** {node, set(low, high), digits of a bound, steep}; `onmove(low, high)` while a handle moves, null where a handle rests at its end. */
 export function histogram(data, label, onmove) {
   const { edges, counts } = data;
   const [first, last] = [edges[0], edges.at(-1)];
@@ -107,5 +111,5 @@ export function histogram(data, label, onmove) {
   });
   const node = el("div", { class: "histogram", title: `${count(Math.max(...counts))} samples in the fullest of ${counts.length} bins` },
     el("div", { class: "plot" }, plot, marks), el("div", { class: "handles" }, low, high), el("div", { class: "axis", "aria-hidden": "true" }, axis));
-  return { node, set, digits };
+  return { node, set, digits, steep: towers(counts) };
 }

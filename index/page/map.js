@@ -59,9 +59,20 @@ function spread() {
   }
 }
 
+/** Show which concept is open and which are excluded; the circles stay, and with them the keyboard's place. */
 export function mark(open, without) {
   marks = { open, without: new Set(without) };
-  draw();
+  $("map").querySelectorAll(".concept").forEach(paint);
+}
+
+function paint(group) {
+  const { concept } = group;
+  const out = marks.without.has(concept.id);
+  const label = `${name(concept)}: ${count(concept.size)} samples${out ? ", excluded" : ""}`;
+  group.classList.toggle("without", out);
+  group.classList.toggle("open", concept.id === marks.open);
+  group.setAttribute("aria-label", label);
+  group.querySelector("title").textContent = label;
 }
 
 /** Labels that do not cross one that stands already, the largest concepts first. */
@@ -82,10 +93,9 @@ function labels(placed) {
 
 function circle({ node, x, y, r }, index) {
   const { concept } = node;
-  const out = marks.without.has(concept.id);
-  const label = `${name(concept)}: ${count(concept.size)} samples${out ? ", excluded" : ""}`;
-  const group = svg("g", { class: `concept${out ? " without" : ""}${concept.id === marks.open ? " open" : ""}`, tabindex: index === 0 ? "0" : "-1", role: "button", "aria-label": label, "data-id": concept.id },
-    svg("title", {}, label), svg("circle", { cx: x, cy: y, r }));
+  const group = svg("g", { class: "concept", tabindex: index === 0 ? "0" : "-1", role: "button", "data-id": concept.id }, svg("title"), svg("circle", { cx: x, cy: y, r }));
+  group.concept = concept;
+  paint(group);
   if (index < PICTURES && r >= 8 && concept.exemplars?.length) {
     const image = svg("image", { href: imageUrl(concept.exemplars[0], 128), x: x - r, y: y - r, width: 2 * r, height: 2 * r, preserveAspectRatio: "xMidYMid slice" });
     image.addEventListener("error", () => image.remove());
@@ -101,7 +111,8 @@ function draw() {
   const placed = nodes
     .map((node) => ({ node, x: node.x * view.scale + view.x, y: node.y * view.scale + view.y, r: node.r * grow }))
     .filter(({ x, y, r }) => x + r > 0 && y + r > 0 && x - r < size.width && y - r < size.height);
-  map.replaceChildren(...placed.map(circle).reverse(), ...labels(placed));
+  map.replaceChildren(svg("g", {}, placed.map(circle).reverse(), labels(placed)));
+  map.style.touchAction = view.scale > 1 ? "none" : "pan-y";
 }
 
 function zoom(by, x = size.width / 2, y = size.height / 2) {
@@ -137,24 +148,38 @@ function focus(id) {
   target?.focus();
 }
 
-export function wire() {
-  const map = $("map");
-  let drag = null;
-  map.addEventListener("pointerdown", (event) => (drag = { x: event.clientX, y: event.clientY, far: 0 }));
-  map.addEventListener("pointermove", (event) => {
-    if (!drag || !(event.buttons & 1)) return;
-    const [dx, dy] = [event.clientX - drag.x, event.clientY - drag.y];
-    drag = { x: event.clientX, y: event.clientY, far: drag.far + Math.abs(dx) + Math.abs(dy) };
-    if (view.scale === 1 || drag.far < 4) return;
-    view = { ...view, x: view.x + dx, y: view.y + dy };
-    hold();
+/** Drag a map that is zoomed in: it moves as a whole, and is drawn anew when it comes to rest. */
+function wireDrag(map) {
+  let from = null;
+  let moved = { dx: 0, dy: 0 };
+  const far = () => Math.hypot(moved.dx, moved.dy) > 5;
+  map.addEventListener("pointerdown", (event) => {
+    from = { x: event.clientX, y: event.clientY };
+    moved = { dx: 0, dy: 0 };
+  });
+  addEventListener("pointermove", (event) => {
+    if (!from) return;
+    moved = { dx: event.clientX - from.x, dy: event.clientY - from.y };
+    if (view.scale > 1 && far()) map.firstElementChild?.setAttribute("transform", `translate(${moved.dx} ${moved.dy})`);
+  });
+  addEventListener("pointerup", () => {
+    if (from && view.scale > 1 && far()) {
+      view = { ...view, x: view.x + moved.dx, y: view.y + moved.dy };
+      hold();
+    }
+    from = null;
   });
   map.addEventListener("click", (event) => {
     const id = event.target.closest("[data-id]")?.dataset.id;
-    if (id !== undefined && (drag?.far ?? 0) < 5) pick(Number(id));
+    if (id !== undefined && !far()) pick(Number(id));
   });
+}
+
+export function wire() {
+  const map = $("map");
+  wireDrag(map);
   map.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey && view.scale === 1 && event.deltaY > 0) return;
+    if (!event.ctrlKey && !event.metaKey) return; // the wheel alone scrolls the page
     event.preventDefault();
     const box = map.getBoundingClientRect();
     zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, event.clientX - box.left, event.clientY - box.top);

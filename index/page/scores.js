@@ -1,7 +1,7 @@
 // A card for each score: what a threshold keeps, at once and then exactly, and what lies on either side of it.
 import * as api from "./api.js";
 import { $, button, copy, count, debounce, el, number, say, share, toast } from "./dom.js";
-import { card, wire as wireGrid } from "./grid.js";
+import { card, enter, wire as wireGrid } from "./grid.js";
 import { estimate, histogram, quantile } from "./histogram.js";
 import { filtered, NO_FILTER, recipe, rules, set, state } from "./state.js";
 
@@ -19,7 +19,7 @@ function above(value) {
 export function wire(info, handlers) {
   pool = info;
   const useful = info.columns.filter((c) => c.type === "number" && !/phash|cluster_id/.test(c.name) && c.min !== null && c.max !== null && c.min < c.max);
-  const rank = (c) => (/score|similarity/.test(c.name) ? 0 : /density|duplicate|cluster|offset|size/.test(c.name) ? 2 : 1);
+  const rank = (c) => (/^(centroid|duplicate|overlap)_|density/.test(c.name) ? 2 : /score|similarity/.test(c.name) ? 0 : 1);
   useful.sort((a, b) => rank(a) - rank(b));
   const box = $("score-cards");
   const seen = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => {
@@ -75,13 +75,14 @@ async function fill(node, column) {
   high.addEventListener("change", typed);
   const top = PRESETS.map((part) => button(`top ${part * 100} %`, () => setBounds(column, Number(quantile(data, part).toFixed(plot.digits)), null)));
   const cuts = (data.thresholds || []).slice(0, 4).map((cut) => button(`≥ ${number(cut)}`, () => setBounds(column, cut, null), { title: "A rule of this pool cuts here" }));
-  node.replaceChildren(
+  node.replaceChildren(...[
     el("div", { class: "title" }, el("h3", { title: column }, say(column), el("code", {}, column)), told),
     plot.node,
+    plot.steep ? el("p", { class: "soft note" }, "Bar heights are square roots of counts, so that the small ones show.") : null,
     el("div", { class: "bounds" }, el("label", {}, "min ", low), el("label", {}, "max ", high), el("span", { class: "presets" }, top, cuts),
       button("Reset", () => setBounds(column, null, null), { class: "reset" }),
       data.missing > 0 && el("span", { class: "soft" }, `${count(data.missing)} have no value and are dropped by any bound`)),
-    sides);
+    sides].filter(Boolean));
   let last = "";
   const sync = (from, to) => {
     const now = `${from}..${to}`;
@@ -90,7 +91,7 @@ async function fill(node, column) {
     plot.set(from, to);
     inputs(from, to);
     node.classList.toggle("on", from !== null || to !== null);
-    exact(column, from, to, { sides, current: () => last === now, tell: (kept) => tell(kept, ""), total, data }).catch((error) => toast(error.message, true));
+    exact(column, from, to, { sides, current: () => last === now, tell: (kept) => tell(kept, ""), total, data, digits: plot.digits }).catch((error) => toast(error.message, true));
   };
   cards.set(column, { sync });
   sync(...(state.bounds[column] || [null, null]));
@@ -113,13 +114,17 @@ async function exact(column, low, high, to) {
   if (!to.current()) return;
   to.tell(counted.kept);
   to.sides.replaceChildren(
-    ...(atLow ? pair(column, `Just below ${number(low, 6)}`, atLow.below, `Just above ${number(low, 6)}`, atLow.above) : []),
-    ...(atHigh ? pair(column, `Just above ${number(high, 6)}`, atHigh.above, `Just below ${number(high, 6)}`, atHigh.below) : []));
+    ...(atLow ? pair(column, to.digits, `Just below ${number(low, 6)}`, atLow.below, `Just above ${number(low, 6)}`, atLow.above) : []),
+    ...(atHigh ? pair(column, to.digits, `Just above ${number(high, 6)}`, atHigh.above, `Just below ${number(high, 6)}`, atHigh.below) : []));
+  enter(to.sides);
 }
 
-function pair(column, dropTitle, drops, keepTitle, keeps) {
+/** One digit more than the handle's, so that what lies on either side of it looks different. */
+const fine = (value, digits) => (typeof value === "number" && digits && !Number.isInteger(value) ? value.toFixed(digits + 1) : number(value));
+
+function pair(column, digits, dropTitle, drops, keepTitle, keeps) {
   const side = (title, hits, kept) => el("section", {}, el("h4", { class: kept ? "k" : "d" }, title, el("span", {}, kept ? " · kept" : " · dropped")),
-    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: hit.scores?.[column], title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
+    hits.length ? el("div", { class: "grid strip" }, hits.map((hit) => card({ ...hit, kept: null }, { value: fine(hit.scores?.[column] ?? { original_width: hit.width, original_height: hit.height }[column], digits), title: column, columns: [], tag: "div" }))) : el("p", { class: "soft" }, "No sample."));
   return [side(dropTitle, drops, false), side(keepTitle, keeps, true)];
 }
 
@@ -139,7 +144,7 @@ const drawSum = debounce(60, async () => {
     const bar = el("i", { class: "k" });
     bar.style.width = `${(100 * kept) / (all || 1)}%`;
     box.replaceChildren(
-      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass ${rules().length === 1 ? "the filter" : `all ${rules().length} filters`} · ${share(kept, all)}`)),
+      el("div", { class: "sum-line" }, el("p", { "aria-live": "polite" }, el("b", { id: "sum-kept" }, count(kept)), el("span", { class: "soft" }, ` of ${count(all)} pass ${["", "the filter", "both filters"][rules().length] || `all ${rules().length} filters`} · ${share(kept, all)}`)),
         el("div", { class: "actions" }, button("See them", () => set({ view: "search" }), { class: "primary" }), button("Download as .npy", downloadKept), button("Copy recipe", () => copy(recipe())), button("Clear", () => set(NO_FILTER)))),
       el("div", { class: "meter", "aria-hidden": "true" }, bar));
   } catch (error) {

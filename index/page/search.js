@@ -112,7 +112,8 @@ export function sync() {
   $("index").value = pool.indices.some((index) => index.name === state.index) ? state.index : pool.indices[0]?.name || "";
   if (!state.subset || !pool.subsets.includes(state.subset)) state.subset = pool.kept_by || pool.subsets[0] || "";
   $("subset").value = state.subset;
-  $("k").value = state.k || $("k").options[0].value;
+  $("k").value = state.k;
+  if (!$("k").value) $("k").selectedIndex = 0;
   for (const radio of $("kept").querySelectorAll("input")) radio.checked = radio.value === state.kept;
   clearable();
   terms();
@@ -179,8 +180,10 @@ function actions() {
 }
 
 function draw() {
+  const held = $("results").contains(document.activeElement);
   filled();
   grid.show($("results"), $("more"), hits);
+  if (held && hits.length) grid.focus($("results"), firstCard());
   actions();
   const n = count(hits.length);
   const plural = hits.length === 1 ? "sample" : "samples";

@@ -3,6 +3,7 @@
 const LISTS = ["like", "unlike"];
 const IDS = ["clusters", "without"];
 const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool"];
+const NUMBERS = ["floor", "k", "seed"];
 const UID = /^[0-9a-f]{32}$/;
 
 export const state = fresh();
@@ -28,6 +29,7 @@ export function fromHash(hash) {
   const found = fresh();
   for (const [name, value] of new URLSearchParams(hash.replace(/^#/, ""))) {
     if (name === "view" && ["search", "scores", "concepts", "duplicates"].includes(value)) found.view = value;
+    else if (NUMBERS.includes(name)) found[name] = Number.isFinite(Number(value)) ? value : "";
     else if (WORDS.includes(name)) found[name] = value;
     else if (LISTS.includes(name)) found[name] = value.split(",").filter((uid) => UID.test(uid));
     else if (IDS.includes(name)) found[name] = value.split(",").filter((id) => /^\d+$/.test(id)).map(Number);
@@ -105,8 +107,10 @@ export function recipe() {
     const inner = Object.entries(value).map(([field, v]) => `${field}: ${typeof v === "object" ? flow(v) : scalar(v)}`);
     return `    - ${key}: {${inner.join(", ")}}`;
   });
-  return lines.length ? `select:\n  all:\n${lines.join("\n")}\n` : "select:\n  everything: {}\n";
+  const note = state.kept ? "# the subset's path is that from the run's folder\n" : "";
+  return lines.length ? `${note}select:\n  all:\n${lines.join("\n")}\n` : "select:\n  everything: {}\n";
 }
 
-const scalar = (value) => (typeof value === "string" && !/^[A-Za-z_][\w./-]*$/.test(value) ? JSON.stringify(value) : String(value));
+const PLAIN = /^(?!(?:true|false|null|yes|no|on|off|y|n)$)[a-z_][\w./-]*$/i; // a string that YAML reads as itself
+const scalar = (value) => (typeof value === "string" && !PLAIN.test(value) ? JSON.stringify(value) : String(value));
 const flow = (value) => `{${Object.entries(value).map(([k, v]) => `${k}: ${scalar(v)}`).join(", ")}}`;
