@@ -7,7 +7,8 @@ Vectors are of unit length around 4,000 centres, fp16, beside captions of 1 to 2
 cluster. Without --out the pool and its index (`mmfilter index`, at its defaults) are made first, in a temporary
 folder. The load: queries by embedding, held out from the pool, each over one of `--connections` kept-alive
 connections. "at RATE/s" sends on a clock, whatever the answers do (so that a stall is felt by all that wait);
-"as fast as it goes" sends the next when the answer is there. Then single calls of what looks at every row.
+"as fast as it goes" sends the next when the answer is there. "cpu" is the
+service's own processor time a query. Then single calls of what looks at every row.
 """
 
 import argparse
@@ -130,7 +131,7 @@ async def load(address: str, bodies: list[bytes], connections: int, rate: float,
     await asyncio.gather(*(client() for _ in range(connections)))
     took = time.perf_counter() - started
     p50, p99 = np.percentile(times, [50, 99]) * 1000
-    return {"qps": len(times) / took, "p50": p50, "p99": p99, "failed": failed}
+    return {"n": len(times), "qps": len(times) / took, "p50": p50, "p99": p99, "failed": failed}
 
 
 def memory(pid: int) -> float:
@@ -138,6 +139,13 @@ def memory(pid: int) -> float:
     with open(f"/proc/{pid}/status") as stream:
         status = stream.read()
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 2**20  # type: ignore[index]
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor that the process has spent, which a busy machine hardly touches."""
+    with open(f"/proc/{pid}/stat") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def single(address: str, path: str, body: Any = None) -> tuple[float, float]:
@@ -169,15 +177,17 @@ def report(out: str, asked: argparse.Namespace) -> None:
         info = json.load(urllib.request.urlopen(f"http://{address}/api/info", timeout=60))
         print(f"{info['samples']:,} rows, {os.cpu_count()} cores (clients included), {platform.machine()}")
         print(f"index: {info['indices'][0]}")
-        print(f"{'load':<44}{'queries/s':>10}{'p50, ms':>10}{'p99, ms':>10}{'failed':>8}{'GiB':>7}")
+        print(f"{'load':<44}{'queries/s':>10}{'p50, ms':>10}{'p99, ms':>10}{'cpu, ms':>9}{'failed':>8}{'GiB':>7}")
         for path, k in (("/api/search", 10), ("/knn-service", 10), ("/api/search", 40)):
             bodies = requests(path, queries, k)
             asyncio.run(load(address, bodies, 8, 0, 3))  # warm
             for rate in (asked.rate, 0):
+                before = processor(pid)
                 found = asyncio.run(load(address, bodies, asked.connections, rate, asked.seconds))
+                spent = (processor(pid) - before) / found["n"] * 1000
                 name = f"{path}, k = {k}, " + (f"at {rate:g}/s" if rate else "as fast as it goes")
                 print(f"{name:<44}{found['qps']:>10.0f}{found['p50']:>10.1f}{found['p99']:>10.1f}", end="")
-                print(f"{found['failed']:>8.0f}{memory(pid):>7.2f}", flush=True)
+                print(f"{spent:>9.2f}{found['failed']:>8.0f}{memory(pid):>7.2f}", flush=True)
         print(f"\n{'a single call':<44}{'first, ms':>10}{'then, ms':>10}")
         for name, path, body in SINGLES:
             first, then = single(address, path, body)

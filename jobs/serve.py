@@ -1,6 +1,7 @@
 """`serve`: the HTTP service over run folders: search, the page, clip-retrieval's API."""
 
 import ipaddress
+import os
 import socket
 import sys
 from typing import Annotated, Any
@@ -38,6 +39,7 @@ def add(app: typer.Typer) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             need(module, EXTRA)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before FAISS loads: its idle threads would eat a third
         from index.service.app import create_app
         from index.service.settings import Settings
 

@@ -1,6 +1,7 @@
 """What both APIs stand on: the pools, their models, and searches that share one pass over an index."""
 
 import asyncio
+import os
 import posixpath
 import threading
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Service:
 
     def __init__(self, outs: list[str], settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.searching = ThreadPoolExecutor(1, "search")  # FAISS itself uses all cores
+        self.searching = ThreadPoolExecutor(1, "search", initializer=_half_the_cores)
         self.embedding = ThreadPoolExecutor(1, "embed")
         share = Settings(**{**settings.__dict__, "cache": settings.cache // max(len(outs), 1)})
         self.pools: dict[str, Pool] = {}
@@ -106,6 +107,13 @@ class Service:
         found = await loop.run_in_executor(self.searching, lambda: opened.index.search(vector[None], k, among=among))
         positions, similarity = found[0][0], found[1][0]
         return positions[positions >= 0], similarity[positions >= 0]
+
+
+def _half_the_cores() -> None:
+    """FAISS's threads in this thread: the others answer requests, and are waited for when there are too many."""
+    import faiss
+
+    faiss.omp_set_num_threads(max(1, (os.cpu_count() or 1) // 2))
 
 
 def check_k(k: int, settings: Settings, name: str = "k") -> int:
