@@ -15,7 +15,7 @@ from . import options as o
 def add(app: typer.Typer) -> None:
     @app.command()
     def query(
-        text: Annotated[list[str] | None, typer.Argument(help="Words, each in quotes.", metavar="[TEXT]...")] = None,
+        text: Annotated[list[str] | None, typer.Argument(help="Words, each in quotes.", metavar="TEXT")] = None,
         out: o.Out = "runs/run",
         index: Annotated[str | None, typer.Option(help="The index (default: the only one there is).")] = None,
         image: Annotated[list[str] | None, typer.Option(help="A picture, or a folder of them. Repeatable.")] = None,
