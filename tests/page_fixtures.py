@@ -40,7 +40,7 @@ def address(page_out: Path, page_bare: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with headless() as browser:
         yield browser
