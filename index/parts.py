@@ -54,6 +54,7 @@ def fill(part: Part) -> None:
 
     if os.path.exists(f"{part.path}.npz"):
         return
+    of: Any = faiss  # whose stubs do not know its Python wrappers
     index = faiss.read_index(os.path.join(part.folder, "trained.faiss"))
     starts = part.vectors.starts
     nearest, left_out = [], 0
@@ -62,8 +63,9 @@ def fill(part: Part) -> None:
         good = rows.any(axis=1)
         left_out += int((~good).sum())
         index.add_with_ids(np.ascontiguousarray(rows[good]), positions[good])
-        if len(part.queries):
-            nearest.append(best(part.queries @ rows[good].T, positions[good], TOP))
+        if len(part.queries) and good.any():
+            near, found = of.knn(part.queries, rows[good], min(TOP, int(good.sum())), faiss.METRIC_INNER_PRODUCT)
+            nearest.append((positions[good][found], near))
     found, similarity = merge(nearest, TOP) if nearest else best(np.empty((len(part.queries), 0)), np.empty(0), TOP)
     write_index(index, f"{part.path}.faiss")
     with storage.open_atomic(f"{part.path}.npz") as stream:
