@@ -17,6 +17,7 @@ import tempfile
 
 import polars as pl
 
+from mmfilter.report.copies import compare, read_pictures
 from mmfilter.synth import SynthOptions, generate
 
 SETTINGS = (
@@ -35,25 +36,11 @@ def mmfilter(*words: str) -> None:
 
 
 def score(out: str, labels: pl.DataFrame) -> dict[str, float | int]:
-    """Figures of OUT's column duplicate_of. `labels`: uid, kind, picture."""
-    found = pl.read_parquet(f"{out}/columns/duplicate_of/*.parquet").join(labels, on="uid")
-    kept = labels.select(duplicate_of="uid", kept="picture")
-    marked = found.filter(pl.col("duplicate_of") != "").join(kept, on="duplicate_of", how="left")
-    right = marked.filter(pl.col("picture") == pl.col("kept"))
-    copies = labels.height - labels["picture"].n_unique()
-    figures: dict[str, float | int] = {
-        "marked": marked.height,
-        "right": right.height,
-        "copies": copies,
-        "precision": round(right.height / max(marked.height, 1), 4),
-        "recall": round(right.height / max(copies, 1), 4),
-    }
-    for (kind,), rows in (
-        labels.filter(pl.col("kind").str.starts_with("duplicate_")).sort("kind").group_by("kind", maintain_order=True)
-    ):
-        hit = rows.join(right.select("picture").unique(), on="picture", how="semi").height
-        figures[str(kind).removeprefix("duplicate_")] = round(hit / rows.height, 4)
-    return figures
+    """Figures of OUT's column duplicate_of against `read_pictures`' labels."""
+    found = compare(pl.read_parquet(f"{out}/columns/duplicate_of/*.parquet"), labels)
+    figures: dict[str, float | int] = {"marked": found.marked, "right": found.right, "copies": found.copies}
+    figures |= {"precision": round(found.precision / 100, 4), "recall": round(found.recall / 100, 4)}
+    return figures | {kind.removeprefix("duplicate_"): round(hit / n, 4) for kind, n, hit in found.kinds}
 
 
 def main() -> None:
@@ -67,13 +54,8 @@ def main() -> None:
         if not pool:
             pool = f"{folder}/pool"
             path = generate(pool, SynthOptions(samples=asked.synth)).labels
-        labels = pl.read_parquet(path)
-        own = (
-            pl.col("source")
-            if "source" in labels.columns
-            else (pl.when(pl.col("duplicate_of") == "").then("uid").otherwise("duplicate_of"))
-        )
-        labels = labels.select("uid", "kind", own.alias("picture"))
+        labels = read_pictures(path)
+        assert labels is not None
         recipe = {"name": "dedup", "embed": {"demo": {"model": "demo"}}, "scores": ["phash"]}
         with open(os.path.join(folder, "dedup.yaml"), "w") as file:
             json.dump(recipe, file)

@@ -16,6 +16,7 @@ from ..auc import auc
 from ..decisions import resolve_name
 from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram, exact, number, span
+from .copies import copies
 from .pool import Pool, open_pool, read_failures
 
 
@@ -80,6 +81,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "clock": list((run.get("seconds") or {}).items()),
         "stages": collect.stages(pool, counts),
         "labels": labels.label(pool, failures, options.labels) if options.labels else None,
+        "copies": copies(pool, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
         "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
         "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,
