@@ -7,6 +7,7 @@ import numpy as np
 from mmfilter.plugs import Run
 from mmfilter.subset import sample_share
 
+from . import gpu
 from .exact import dots, first_of, margin
 from .vectors import Vectors
 
@@ -65,22 +66,32 @@ def assign(rows: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndar
     cluster, similarity = np.full(len(rows), -1, np.int32), np.full(len(rows), np.nan)
     if not len(centroids):
         return cluster, similarity
-    near = margin(rows.shape[1]) * float(np.sqrt(np.einsum("ij,ij->i", centroids, centroids).max()))
-    step = max(CELLS // len(centroids), 64)
+    slack = 2 * margin(rows.shape[1]) * float(np.sqrt(np.einsum("ij,ij->i", centroids, centroids).max()))
+    step = max(CELLS // len(centroids), 64) * (16 if gpu.there() else 1)
+    there = gpu.put(centroids) if gpu.there() else None
     for at in range(0, len(rows), step):
         block = rows[at : at + step]
-        found = block @ centroids.T
-        best = found.argmax(axis=1)
-        floor = found[np.arange(len(block)), best] - 2 * near
-        close = np.flatnonzero(np.count_nonzero(found >= floor[:, None], axis=1) > 1)
-        i, j = np.nonzero(found[close] >= floor[close, None])
-        tied = dots(block, centroids, close[i], j)
-        best[close] = j[first_of(i, -tied, j)]
+        if there is None:
+            best, i, j = near_best(block, centroids, slack)
+        else:
+            best, i, j = gpu.near_best(gpu.put(block), there, slack)
+        first = first_of(i, -dots(block, centroids, i, j), j)
+        best[i[first]] = j[first]
         cluster[at : at + step] = best
         similarity[at : at + step] = dots(block, centroids, np.arange(len(block)), best)
     empty = ~rows.any(axis=1)
     cluster[empty], similarity[empty] = -1, np.nan
     return cluster, similarity
+
+
+def near_best(rows: np.ndarray, centroids: np.ndarray, slack: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(best (n,), i, j): each row's greatest product, and all pairs within `slack` of it where there are several."""
+    found = rows @ centroids.T
+    best = found.argmax(axis=1)
+    floor = found[np.arange(len(rows)), best] - slack
+    close = np.flatnonzero(np.count_nonzero(found >= floor[:, None], axis=1) > 1)
+    i, j = np.nonzero(found[close] >= floor[close, None])
+    return best, close[i], j
 
 
 def assign_pool(vectors: Vectors, centroids: np.ndarray, run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mmfilter.plugs import Run
 
+from . import gpu
 from .exact import dots, margin
 from .groups import Links, stars
 from .vectors import Vectors
@@ -21,6 +22,7 @@ from .vectors import Vectors
 Mode = Literal["greedy", "groups"]
 ROWS = 32_768  # of a task's side: 64 MB at 512 dimensions
 BLOCK = 1024
+GPU_BLOCK = 4096
 SPARSE = 0.01  # of a block's pairs: above it, the pairs are cheaper together than one by one
 WIDTHS = (32, 64, 128)
 PAIR_COST = 40  # of an exact cosine, in those of a product's
@@ -81,9 +83,8 @@ def _task(vectors: Vectors, near: Near, task: list) -> list[tuple[int, Links]]:
 
 def gather(vectors: Vectors, parts: list[np.ndarray]) -> list[np.ndarray]:
     """float32 unit rows at each of `parts`, positions: each shard is gone to once for all of them."""
-    positions = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-    rows = vectors.take(positions)
-    return [rows[np.searchsorted(positions, part)] for part in parts]
+    rows = vectors.take(np.concatenate(parts)) if parts else np.empty((0, vectors.dim), np.float32)
+    return np.split(rows, np.cumsum([len(part) for part in parts])[:-1]) if parts else []
 
 
 def linked(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
@@ -93,7 +94,11 @@ def linked(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
     that join what is joined, not all there are.
     """
     same = y is x
-    ux, uy = near.sketch(x), near.sketch(y)
+    if gpu.there():
+        return _linked_on_gpu(x, y, near)
+    ux = near.sketch(x)
+    uy = ux if same else near.sketch(y)
+    room = np.empty(BLOCK * BLOCK, np.float32), np.empty(BLOCK * BLOCK, bool)  # written over by every block
     parts: list[Links] = []
     for b in range(0, len(y), BLOCK):
         stop = b + 1 if same else len(x)
@@ -102,7 +107,7 @@ def linked(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
             upper = same and a == b
             found = None
             if ux is not None and uy is not None:
-                found = _sifted(x[rows], y[columns], ux[rows], uy[columns], near, upper)
+                found = _sifted(x[rows], y[columns], ux[rows], uy[columns], near, upper, room)
             if found is None:
                 found = _dense(x[rows], y[columns], near, upper)
             if len(found.i):
@@ -111,32 +116,68 @@ def linked(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
     return links.best() if near.mode == "greedy" else links
 
 
-def _sifted(x: np.ndarray, y: np.ndarray, ux: np.ndarray, uy: np.ndarray, near: Near, upper: bool) -> Links | None:
+def _linked_on_gpu(x: np.ndarray, y: np.ndarray, near: Near) -> Links:
+    """`linked` without the sieve: there a product is cheaper than to look one over."""
+    tx = gpu.put(x)
+    ty = tx if y is x else gpu.put(y)
+    parts: list[Links] = []
+    for b in range(0, len(y), GPU_BLOCK):
+        for a in range(0, b + 1 if y is x else len(x), GPU_BLOCK):
+            rows, columns = slice(a, a + GPU_BLOCK), slice(b, b + GPU_BLOCK)
+            found = gpu.pairs(tx[rows], ty[columns], *_edges(x.shape[1], near), y is x and a == b)
+            links = _settled(x[rows], y[columns], found, near)
+            parts.append(Links(links.i + a, links.j + b, links.similarity))
+    links = Links.concat(parts)
+    return links.best() if near.mode == "greedy" else links
+
+
+def _edges(dim: int, near: Near) -> tuple[float, float]:
+    """(floor, slack) of candidates: greedy, only what may be the nearest of its column."""
+    return near.floor - margin(dim), 2 * margin(dim) if near.mode == "greedy" else np.inf
+
+
+def _sifted(
+    x: np.ndarray, y: np.ndarray, ux: np.ndarray, uy: np.ndarray, near: Near, upper: bool, room: tuple
+) -> Links | None:
     """A block's links by way of the sieve; None where it lets too many pairs through."""
-    may = ux @ uy.T > near.floor - margin(x.shape[1])
+    bounds, may = (flat[: len(x) * len(y)] for flat in room)
+    np.matmul(ux, uy.T, out=bounds.reshape(len(x), len(y)))
+    np.greater(bounds, near.floor - margin(x.shape[1]), out=may)
+    places = np.flatnonzero(may)
+    i, j = np.divmod(places, len(y))
     if upper:
-        may = np.triu(may, 1)
-    places = np.flatnonzero(may.ravel())
-    if len(places) > SPARSE * may.size:
-        return None
-    i, j = places // len(y), places % len(y)
-    return _decided(x, y, i, j, near)
+        later = i < j
+        i, j = i[later], j[later]
+    return None if len(i) > SPARSE * may.size else _decided(x, y, i, j, near)
 
 
 def _dense(x: np.ndarray, y: np.ndarray, near: Near, upper: bool) -> Links:
     """A block's links by way of all its similarities."""
-    found, slack = x @ y.T, margin(x.shape[1])
+    return _settled(x, y, pairs(x, y, *_edges(x.shape[1], near), upper), near)
+
+
+def pairs(
+    x: np.ndarray, y: np.ndarray, floor: float, slack: float, upper: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`gpu.pairs` in numpy."""
+    found = x @ y.T
     if upper:
         found[np.tril_indices(len(x), 0, len(y))] = -2
-    columns = np.flatnonzero(found.max(axis=0, initial=-2) > near.floor - slack)
+    best = found.max(axis=0, initial=-2)
+    columns = np.flatnonzero(best >= floor)
     found = found[:, columns]
-    if near.mode == "greedy":  # only what may be the nearest of its column
-        i, j = np.nonzero(found >= np.maximum(found.max(axis=0, initial=-2) - 2 * slack, near.floor - slack))
-        return _decided(x, y, i, columns[j], near)
-    i, j = np.nonzero(found > near.floor + slack)
-    sure = Links(i, columns[j], np.ones(len(i)))
-    i, j = np.nonzero(np.abs(found - near.floor) <= slack)
-    return stars(Links.concat([sure, _decided(x, y, i, columns[j], near)]))
+    i, j = np.nonzero(found >= np.maximum(best[columns] - slack, floor))
+    return i, columns[j], found[i, j]
+
+
+def _settled(x: np.ndarray, y: np.ndarray, found: tuple[np.ndarray, np.ndarray, np.ndarray], near: Near) -> Links:
+    """Links of a block's candidates (i, j, product): of groups, only those near the floor need a closer look."""
+    i, j, product = found
+    if near.mode == "greedy":
+        return _decided(x, y, i, j, near)
+    sure = product > near.floor + margin(x.shape[1])
+    certain = Links(i[sure], j[sure], np.ones(int(sure.sum())))
+    return stars(Links.concat([certain, _decided(x, y, i[~sure], j[~sure], near)]))
 
 
 def _decided(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray, near: Near) -> Links:

@@ -93,7 +93,7 @@ class Vectors:
         for i in np.flatnonzero(np.diff(cuts)):
             here = order[cuts[i] : cuts[i + 1]]
             rows[here] = self.shard(int(i))[positions[here] - self.starts[i]]
-        return unit(rows)
+        return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
         """(shard's stem, row in it) of a position."""
@@ -127,14 +127,18 @@ def open_vectors(out: str, model: str, modality: str = "image", metadata: str | 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """float32 (n, d) of length 1, from any float type; rows without a direction become zeros."""
-    rows = np.asarray(rows, np.float32)
+    return _scale(np.array(rows, np.float32))
+
+
+def _scale(rows: np.ndarray) -> np.ndarray:
+    """`unit` of float32 rows, in their place."""
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-        scaled = rows / lengths
+        rows /= lengths
     bad = ~(np.isfinite(lengths) & (lengths > 0))[:, 0]
     if bad.any():
-        scaled[bad] = 0
-    return scaled
+        rows[bad] = 0
+    return rows
 
 
 def _npz(table: Table, stem: str) -> str:

@@ -7,7 +7,9 @@ attempts of a task that kills its worker (Ray would retry it for ever).
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mmfilter.errors import MMFilterError
@@ -53,10 +55,13 @@ def guarded(call: Callable[[Any], Any], task: Any) -> Any:
         return Crash(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
 
 
-def drive(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
-    """Yield (task, result or Crash) as they finish, each task once. Raises a task's MMFilterError."""
-    results = _in_process(tasks, make, width) if width.local else _on_ray(tasks, make, width)
-    for task, result in results:
+def drive(tasks: Sequence[Any], make: Make, width: Width, threads: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Yield (task, result or Crash) as they finish, each task once. Raises a task's MMFilterError.
+
+    `threads`: what `make` returns may do several tasks at once, which a local job then does.
+    """
+    local = _in_threads if threads else _in_process
+    for task, result in (local if width.local else _on_ray)(tasks, make, width):
         if isinstance(result, Refusal):
             raise result.error
         yield task, result
@@ -67,6 +72,25 @@ def _in_process(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
     call = make(Setup(shape.device, shape.threads, shape.batch_size))
     for task in tasks:
         yield task, guarded(call, task)
+
+
+def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
+    """A task a thread, and one thread a task: many small products shared out among all cores wait on each other."""
+    from threadpoolctl import threadpool_limits
+
+    shape = settle(width, len(tasks))
+    if shape.workers == 1:
+        yield from _in_process(tasks, make, width)
+        return
+    call = make(Setup(shape.device, shape.threads, shape.batch_size))
+    single = partial(threadpool_limits, 1)  # OpenMP's limit is each thread's own, BLAS's the process's
+    with threadpool_limits(1), ThreadPoolExecutor(shape.workers, initializer=single) as pool:
+        flying = {pool.submit(guarded, call, task): task for task in tasks}
+        try:
+            for done in as_completed(flying):
+                yield flying.pop(done), done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _wait_ready(ray: Any, actors: list[Any]) -> None:

@@ -22,12 +22,18 @@ class _Make:
     function: Callable[[Any], Any]
 
     def __call__(self, setup: Setup) -> Callable[[Any], Any]:
+        from index import gpu
+
+        gpu.use(setup.device)
         return lambda task: self.function(task[1])
 
 
-def mapper(width: Width, stage: str) -> Run:
-    """run(function, tasks) over workers of this width. Raises MMFilterError when a task fails three times."""
-    width = replace(width, gpus=0)
+def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
+    """run(function, tasks) over workers of this width, on GPUs only if `on_gpu`.
+
+    Raises MMFilterError when a task fails three times.
+    """
+    width = width if on_gpu else replace(width, gpus=0)
 
     def run(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         results: list[Any] = [None] * len(tasks)
@@ -35,7 +41,7 @@ def mapper(width: Width, stage: str) -> Run:
         with Progress(stage, len(left), "tasks") as progress:
             while left:
                 again, error, attempts = [], "", attempts + 1
-                for task, result in drive(left, _Make(function), width):
+                for task, result in drive(left, _Make(function), width, threads=True):
                     if isinstance(result, Crash):
                         again.append(task)
                         error = result.error
@@ -69,7 +75,7 @@ def add_pool_scores(
         if not all(storage.exists(storage.join(out, file)) for file in score.files):
             todo = list(stems)
         if todo:
-            columns = score(pool, mapper(width, score.columns[0]))
+            columns = score(pool, mapper(width, score.columns[0], score.on_gpu))
             _write(pool, score, columns, part, set(todo))
         written[score.columns[0]] = len(todo)
     return written

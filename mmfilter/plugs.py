@@ -75,6 +75,11 @@ class PoolScore(Plug):
         """What it writes below OUT beside its columns: where one is not there, the score is computed again."""
         return ()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its tasks are products of matrices, and so run on GPUs where there are any."""
+        return any("_emb:" in need for need in self.needs)
+
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
 

@@ -21,6 +21,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(absent)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
 @pytest.fixture(scope="session")
 def data():
     """The folder of the real pool, clean pairs and tasks."""

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from dedup_util import POOLS, embedded, greedy_oracle, grouped_oracle, groups, here, pairs_of
 
-from index import semdedup
+from index import gpu, semdedup
 from index.duplicates import Duplicates
 from index.kmeans import assign, sample
 from index.perceptual import near_hashes
@@ -147,3 +147,24 @@ def test_exact_copies_keep_the_largest_and_then_the_smaller_uid(tmp_path):
     found = build_score("duplicates", "x")(Pool(folder), here)
     assert found["duplicate_of"].to_pylist() == [uids[1], "", "", uids[1], "", ""]
     assert found["duplicate_kind"].to_pylist() == ["exact", "", "", "exact", "", ""]
+
+
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("mode", ["greedy", "groups"])
+@pytest.mark.parametrize("kind", POOLS)
+def test_products_by_torch_change_nothing(tmp_path, monkeypatch, kind, mode, device):
+    rows = POOLS[kind]()
+    folder, _ = embedded(tmp_path, rows, [7, len(rows)])
+    pool = Pool(folder)
+    centroids = pool.vectors("b32").take(np.arange(0, len(rows), 3))
+    mine, plain = dedup(folder, eps=0.1, mode=mode, k=3), assign(pool.vectors("b32").take(np.arange(20)), centroids)
+    monkeypatch.setattr(gpu, "_device", device)
+    monkeypatch.setattr(semdedup, "GPU_BLOCK", 16)
+    theirs, again = (
+        dedup(folder, eps=0.1, mode=mode, k=3),
+        assign(pool.vectors("b32").take(np.arange(20)), centroids),
+    )
+    assert mine[0] == theirs[0]
+    np.testing.assert_array_equal(list(mine[1].values()), list(theirs[1].values()))
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -353,7 +353,6 @@ def test_flops_of_a_folder_and_of_a_hubs_model_need_no_weights(folders, monkeypa
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_gpu_agrees_with_the_processor(folders, kind):
     spec = ModelSpec(model=folders[kind])
