@@ -17,7 +17,7 @@ from mmfilter.uids import format_uids
 from .density import densities
 from .duplicates import members
 from .flat import flat_map
-from .kmeans import assign, assign_pool, fit, train
+from .kmeans import Plan, assign, assign_pool, fit, train
 from .pool import Pool
 from .terms import count, labels
 
@@ -31,10 +31,11 @@ class Clusters(PoolScore):
     its centroid) and `density` (float32, mean cosine to the 10 nearest others of its cluster); NaN where the id is -1.
 
     Spherical k-means of FAISS, trained on a sample chosen by a hash of (`seed`, uid), with `k` centroids (default:
-    the square root of the pool's size), then every row assigned exactly. Also writes OUT/concepts/MODEL (of
-    captions, MODEL-text): centroids.npy and concepts.json, and with `levels` hierarchy.json: the centroids
-    clustered into so many, and those again (hierarchical k-means, Vo et al. 2024, arXiv 2405.15613, without its
-    resampling).
+    the square root of the pool's size) in `iterations`, then by so many `passes` of Lloyd over the whole pool, read
+    from disk (default: 0, or 5 where 512 MB of sample leave a centroid under 39 rows), then every row assigned
+    exactly. Also writes OUT/concepts/MODEL (of captions, MODEL-text): centroids.npy and concepts.json, and with
+    `levels` hierarchy.json: the centroids clustered into so many, and those again (hierarchical k-means, Vo et al.
+    2024, arXiv 2405.15613, without its resampling).
     """
 
     model: str = Field(min_length=1)
@@ -42,6 +43,7 @@ class Clusters(PoolScore):
     k: int | None = Field(default=None, ge=1)
     levels: tuple[int, ...] = ()
     iterations: int = Field(default=20, ge=1)
+    passes: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @field_validator("levels")
@@ -72,7 +74,7 @@ class Clusters(PoolScore):
     def __call__(self, pool: Pool, run: Run) -> dict[str, Any]:
         vectors = pool.vectors(self.model, self.modality)
         k = self.k or max(1, round(math.sqrt(len(vectors))))
-        centroids = train(vectors, pool.uids, k, self.iterations, self.seed)
+        centroids = train(vectors, pool.uids, Plan(k, self.iterations, self.seed, self.passes), run)
         cluster, similarity = assign_pool(vectors, centroids, run)
         cluster, centroids = by_size(cluster, centroids)
         rank = np.empty(len(cluster), np.int64)

@@ -13,7 +13,7 @@ from mmfilter.uids import format_uids
 
 from .exact import dots, first_of
 from .groups import Links, join, settle
-from .kmeans import assign_pool, train
+from .kmeans import Plan, assign_pool, train
 from .perceptual import near_hashes, same_file
 from .pool import Pool
 from .semdedup import Mode, Near, choose_sieve, compare, identical
@@ -29,9 +29,10 @@ class Duplicates(PoolScore):
 
     Exact: one sha256. Perceptual, with `hamming`: the column `phash` differs in so many bits or fewer.
     Semantic, with `model`: SemDeDup (arXiv 2303.09540): cos > 1 - `eps` within one of `k` clusters of
-    spherical k-means (default: one for each 8,800 samples). `keep` ranks the samples, and the first is kept:
-    ``furthest`` or ``nearest`` by similarity to the centroid (the authors' hard and easy), ``largest`` by
-    original_width x original_height, ``score`` by the column `score`, highest first, ``random`` by a hash of
+    spherical k-means (default: one for each 8,800 samples; `iterations` and `passes` as `clusters` has them).
+    `keep` ranks the samples, and the first is kept: ``furthest`` or ``nearest`` by similarity to the centroid (the
+    authors' hard and easy), ``largest`` by original_width x original_height, ``score`` by the column `score`,
+    highest first, ``random`` by a hash of
     (`seed`, uid); ties go to the smaller uid. `mode`: ``greedy`` drops a sample that is near one before it,
     dropped or not, as the authors' code does; ``groups`` keeps one of each connected group, as their paper says.
 
@@ -44,6 +45,7 @@ class Duplicates(PoolScore):
     eps: float = Field(default=0.05, ge=0, le=1)
     k: int | None = Field(default=None, ge=1)
     iterations: int = Field(default=20, ge=1)
+    passes: int | None = Field(default=None, ge=0)
     exact: bool = True
     hamming: int | None = Field(default=None, ge=0, le=16)
     mode: Mode = "greedy"
@@ -105,7 +107,8 @@ class Duplicates(PoolScore):
         assert self.model
         vectors = pool.vectors(self.model, self.modality)
         k = self.k or max(1, round(len(vectors) / CLUSTER))
-        return assign_pool(vectors, train(vectors, pool.uids, k, self.iterations, self.seed), run)
+        plan = Plan(k, self.iterations, self.seed, self.passes)
+        return assign_pool(vectors, train(vectors, pool.uids, plan, run), run)
 
     def _key(self, pool: Pool, similarity: np.ndarray) -> np.ndarray:
         """(n,) what the samples are ranked by, lowest first; NaN comes last."""

@@ -1,5 +1,6 @@
-"""Spherical k-means: trained by FAISS on a seeded sample, assigned exactly, shard by shard."""
+"""Spherical k-means: trained by FAISS on a seeded sample, refined on the pool where that is small; assigned exactly."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,23 +10,43 @@ from mmfilter.subset import sample_share
 
 from . import gpu
 from .exact import dots, first_of, margin
+from .lloyd import refine
 from .vectors import Vectors
 
 POINTS = 100  # of the sample for each centroid; FAISS asks for 39 to 256
+FEWEST = 39  # with fewer, the pool itself is gone over
+PASSES = 5
 SAMPLE_BYTES = 1 << 29  # of the sample, in float32
 FEW = 100  # centroids up to which k-means++ starts them: there a poor start shows, and it costs little
 CELLS = 1 << 22  # similarities that are looked at together: 16 MB
 
 
-def train(vectors: Vectors, uids: np.ndarray, k: int, iterations: int, seed: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Plan:
+    """`k` centroids by so many `iterations` over a sample, then `passes` over the whole pool.
+
+    `passes` None: none where the sample has `FEWEST` rows a centroid or is the whole pool, else `PASSES`.
+    """
+
+    k: int
+    iterations: int
+    seed: int
+    passes: int | None = None
+
+
+def train(vectors: Vectors, uids: np.ndarray, plan: Plan, run: Run) -> np.ndarray:
     """float32 (k or fewer, d) unit centroids.
 
     The sample is those rows whose hash of (seed, uid) is lowest, in that order, so that neither shards nor
     order have a say; up to `POINTS` a centroid and `SAMPLE_BYTES` together. `uids` (n,) DTYPE by position.
     """
-    wanted = min(len(uids), POINTS * k, max(SAMPLE_BYTES // (4 * vectors.dim), k))
-    rows = vectors.take(sample(uids, wanted, seed))
-    return fit(rows[rows.any(axis=1)], k, iterations, seed)
+    wanted = min(len(uids), POINTS * plan.k, max(SAMPLE_BYTES // (4 * vectors.dim), plan.k))
+    rows = vectors.take(sample(uids, wanted, plan.seed))
+    centroids = fit(rows[rows.any(axis=1)], plan.k, plan.iterations, plan.seed)
+    passes = plan.passes
+    if passes is None:
+        passes = PASSES if wanted < min(len(uids), FEWEST * plan.k) else 0
+    return refine(vectors, centroids, passes, run)
 
 
 def sample(uids: np.ndarray, wanted: int, seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from mmfilter.errors import DataError
 from mmfilter.plugs import PoolScore, Run
 
-from .kmeans import assign, assign_pool, train
+from .kmeans import Plan, assign, assign_pool, train
 from .pool import Pool
 from .reference import Asked, read_reference
 from .vectors import Vectors
@@ -67,7 +67,7 @@ class Target(PoolScore):
 
     def _centroids(self, vectors: Vectors, pool: Pool, run: Run) -> np.ndarray:
         if not self.centroids:
-            return train(vectors, pool.uids, self.k or 1, self.iterations, self.seed)
+            return train(vectors, pool.uids, Plan(self.k or 1, self.iterations, self.seed), run)
         try:
             found = np.load(self.centroids, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

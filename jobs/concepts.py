@@ -16,7 +16,10 @@ def add(app: typer.Typer) -> None:
         k: Annotated[int | None, typer.Option("-k", "--k", help="Clusters (default: the square root of n).")] = None,
         levels: Annotated[str, typer.Option(help="Groups of clusters, and of those: 100,10.")] = "",
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
-        iterations: Annotated[int, typer.Option(help="Of k-means.")] = 20,
+        iterations: Annotated[int, typer.Option(help="Of k-means, over a sample.")] = 20,
+        passes: Annotated[
+            int | None, typer.Option(help="Of k-means, over the whole pool (default: where the sample is small).")
+        ] = None,
         seed: Annotated[int, typer.Option(help="Of the sample and of k-means.")] = 0,
         address: o.Address = None,
         workers: o.Workers = None,
@@ -26,7 +29,8 @@ def add(app: typer.Typer) -> None:
         """Concepts: columns cluster_id, centroid_similarity, density; OUT/concepts/MODEL with labels and a map."""
         from .dedup import run_one
 
-        fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "iterations": iterations, "seed": seed}
+        fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "seed": seed}
+        fields |= {"iterations": iterations, "passes": passes}
         node = {"clusters": {**fields, "levels": [level for level in levels.split(",") if level]}}
         result = run_one(out, node, o.width(address, workers, None, None, None, local), summary)
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
