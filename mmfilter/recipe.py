@@ -13,6 +13,7 @@ import yaml
 from .errors import UsageError, nearest
 from .images import ImageLimits
 from .plugs import PoolScore, Rule, Score, build_plug
+from .registry import Registry
 from .samples import ReadOptions
 from .weights import ModelSpec
 
@@ -50,12 +51,18 @@ def packaged() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A packaged recipe by name, or a YAML file by path. Raises UsageError that names the place."""
+    """A recipe of this or another package by name, or a YAML file by path. Raises UsageError that names the place.
+
+    Another package's is the text of the YAML, under the entry-point group ``mmfilter.recipes``.
+    """
     if name in packaged():
         return parse_recipe(files("mmfilter.recipes").joinpath(f"{name}.yaml").read_text(), f"recipe {name}.yaml")
     if not os.path.isfile(name):
-        hint = nearest(name, packaged())
-        raise UsageError(f"no recipe or file is called '{name}'{hint} Packaged: {', '.join(packaged())}")
+        recipes = Registry("recipes", {own: f"mmfilter.recipes:{own}.yaml" for own in packaged()})
+        known = sorted(recipes.table())
+        if name in known:
+            return parse_recipe(str(recipes.get(name)), f"recipe {name} ({recipes.table()[name]})")
+        raise UsageError(f"no recipe or file is called '{name}'{nearest(name, known)} Known: {', '.join(known)}")
     with open(name, encoding="utf-8") as file:
         return parse_recipe(file.read(), f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name)))
 

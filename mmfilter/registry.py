@@ -19,7 +19,7 @@ def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
 class Registry:
     """A name -> class table: a room's own table plus other packages' entry points.
 
-    `kind` is "scores", "rules" or "tasks"; other packages register under the entry-point group
+    `kind` is "scores", "rules", "recipes" or "tasks"; other packages register under the entry-point group
     ``mmfilter.<kind>`` with the same ``"module:Class"`` string. A name taken twice is an error.
     """
 

@@ -139,27 +139,30 @@ PLUGIN = '''
 
         def describe(self):
             return f"at most {self.at_most:g} capitals"
+
+    RECIPE = "name: hush\\nscores: [shouting]\\nselect: {quiet: {at_most: 0.2}}"
 '''
 
 
-def test_another_package_adds_a_score_and_a_rule(tmp_path, mmfilter):
+def test_another_package_adds_a_score_a_rule_and_a_recipe(tmp_path, mmfilter):
     site = tmp_path / "site"
     (site / "loud-1.0.dist-info").mkdir(parents=True)
     (site / "loud.py").write_text(textwrap.dedent(PLUGIN))
     (site / "loud-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
     (site / "loud-1.0.dist-info" / "entry_points.txt").write_text(
         "[mmfilter.scores]\nshouting = loud:Shouting\n[mmfilter.rules]\nquiet = loud:Quiet\n"
+        "[mmfilter.recipes]\nhush = loud:RECIPE\n"
     )
     (tmp_path / "pool").mkdir()
     rows = [m for n in range(6) for m in sample(n, text="A LOUD CAPTION" if n % 2 else "a quiet caption")]
     (tmp_path / "pool/00000000.tar").write_bytes(tar(rows))
-    recipe = tmp_path / "r.yaml"
-    recipe.write_text("name: r\nscores: [shouting]\nselect: {quiet: {at_most: 0.2}}\n")
     import os
 
     from conftest import ROOT
 
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
-    code, said, err = mmfilter("run", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "o", env=env)
+    code, said, err = mmfilter("run", "hush", "--pool", tmp_path / "pool", "--out", tmp_path / "o", env=env)
     assert code == 0, err
     assert "kept 3" in said and "at most 0.2 capitals" in said
+    code, _, err = mmfilter("run", "hus", "--pool", tmp_path / "pool", "--out", tmp_path / "p", env=env)
+    assert code == 2 and "did you mean 'hush'" in err
