@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from . import storage
 from .errors import UsageError, nearest
 
 M = TypeVar("M", bound=BaseModel)
@@ -74,6 +75,12 @@ class PoolScore(Plug):
     def files(self) -> tuple[str, ...]:
         """What it writes below OUT beside its columns: where one is not there, the score is computed again."""
         return ()
+
+    def check(self) -> None:
+        """Raise UsageError, saying how to get it, where something that it reads is not there; asked before all work."""
+        for path in self.inputs:
+            if not storage.exists(path):
+                raise UsageError(f"{path}: is not there; put it there, or name another path in the recipe")
 
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
