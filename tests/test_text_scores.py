@@ -1,5 +1,6 @@
 """Scores of captions over the whole pool, each against the plainest statement of it."""
 
+import json
 import math
 import random
 from collections import Counter
@@ -18,6 +19,7 @@ from index.pool import Pool
 from index.token_frequency import read_counts
 from mmfilter.errors import DataError, MissingDependency, UsageError
 from mmfilter.scores import build_score
+from mmfilter.subset import Subset, sample_share
 
 WORDS = ["a", "red", "fox", "Fox", "red,", "fox.", "no", "such", "Haus", "mice", "  ", "\t", "St.", "a;b", "犬"]
 TYPES = {"uid": pa.string(), "text": pa.string(), "url": pa.string(), "sha256": pa.string(), "language": pa.string()}
@@ -233,3 +235,43 @@ def test_what_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
             score(tmp_path / "pool", [], {"metaclip": {"entries": str(tmp_path / "e.json")}})
     with pytest.raises(UsageError, match="give 't' or 'tail', not both"):
         build_score({"metaclip": {"entries": "e", "t": 1, "tail": 0.5}}, "x")
+
+
+def test_recipes_keep_by_them(tmp_path, mmfilter):
+    lists, rows = write_lists(tmp_path), rows_of("holes")
+    scores = [
+        "repeats",
+        "repeated_pairs",
+        {"token_frequency": {}},
+        {"metaclip": {"entries": lists["entries"], "t": 20}},
+        {"synset": {"wordnet": lists["wordnet"], "wnids": lists["wnids"]}},
+    ]
+    select = {
+        "all": [
+            {"threshold": {"score": "images_of_text", "max": 4}},
+            {"threshold": {"score": "texts_of_image", "max": 6}},
+            {"not_duplicate": {"column": "repeat_of"}},
+            {"any": [{"where": {"sql": "text_based"}}, {"threshold": {"score": "rarest_token_count", "min": 40}}]},
+            {"probability": {"score": "metaclip_probability", "seed": 5}},
+        ]
+    }
+    columns = [score(tmp_path / str(i), rows, node) for i, node in enumerate(scores)]
+    uids = np.array([(int(row["uid"][:16], 16), int(row["uid"][16:], 16)) for row in rows], "u8,u8")
+    wanted = []
+    for row, share in zip(rows, sample_share(uids, 5), strict=True):
+        (images, texts), (of,), (_, count), (chance, _), (named,) = (column[row["uid"]] for column in columns)
+        if images and images <= 4 and texts <= 6 and not of and (named or count >= 40) and share < chance:
+            wanted.append(row["uid"])
+    (tmp_path / "t.yaml").write_text(json.dumps({"name": "t", "scores": scores, "select": select}))
+    code, said, error = mmfilter("score", tmp_path / "t.yaml", "--out", tmp_path / "0", "--local", "--json")
+    assert code == 0 and "text_based" in json.loads(said)["columns"], error
+    code, said, error = mmfilter("select", tmp_path / "t.yaml", "--out", tmp_path / "0", "--json")
+    assert code == 0, error
+    assert Subset.read(json.loads(said)["path"]).strings() == sorted(wanted) and 3 < len(wanted) < 100
+
+
+@pytest.mark.parametrize(("recipe", "file"), [("metaclip", "metadata.json"), ("image_based", "targets/imagenet1k")])
+def test_a_packaged_recipe_that_lacks_a_file_stops_before_work(recipe, file, tmp_path, mmfilter):
+    (tmp_path / "00000000.tar").write_bytes(bytes(10240))
+    code, _, error = mmfilter("run", recipe, "--pool", tmp_path, "--out", tmp_path / "out", "--local", cwd=tmp_path)
+    assert code == 2 and f"{file}: is not there" in error and not (tmp_path / "out").exists()
