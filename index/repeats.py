@@ -6,12 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from mmfilter.plugs import PoolScore, Run
-from mmfilter.subset import sort_order
 from mmfilter.uids import format_uids
 
 from .exact import first_of
 from .pool import Pool
-from .texts import codes, hashed, there
+from .texts import codes, grouped, hashed, there
 
 
 class Repeats(PoolScore):
@@ -20,7 +19,7 @@ class Repeats(PoolScore):
 
     Null where caption or sha256 is missing; such a row counts for no other. An empty caption is a caption.
     ALIGN (Jia et al. 2021, arXiv 2102.05918) drops captions of more than 10 images, and images of more than 1000
-    captions. Both are told apart by 128-bit hashes; about 60 bytes a row are held at most.
+    captions. Both are told apart by 128-bit hashes; about 75 bytes a row are held at most.
     """
 
     @property
@@ -75,9 +74,8 @@ class RepeatedPairs(PoolScore):
 
 def _shared(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(positions of the digests that stand more than once, the number of each one's group)."""
-    order = sort_order(keys)
-    ordered = keys[order]
-    same = ordered[1:] == ordered[:-1]
+    order, new = grouped(keys)
+    same = ~new[1:]
     shared = np.zeros(len(keys), bool)
     shared[order[1:][same]] = shared[order[:-1][same]] = True
     rows = np.flatnonzero(shared & there(keys))

@@ -12,7 +12,6 @@ import polars as pl
 from mmfilter import storage
 from mmfilter.errors import UsageError
 from mmfilter.plugs import Run
-from mmfilter.subset import sort_order
 from mmfilter.table import Table
 from mmfilter.uids import DTYPE
 
@@ -84,11 +83,23 @@ def there(keys: np.ndarray) -> np.ndarray:
 
 def codes(keys: np.ndarray) -> np.ndarray:
     """(n,) int64, from 0 without gaps: the same number for the same of (n,) DTYPE."""
-    order = sort_order(keys)
+    order, new = grouped(keys)
     found = np.empty(len(keys), np.int64)
-    if len(keys):
-        found[order] = np.cumsum(new_runs(keys[order])) - 1
+    found[order] = np.cumsum(new) - 1
     return found
+
+
+def grouped(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(positions (n,) that put the same of (n,) DTYPE side by side, where another begins (n,) bool)."""
+    hi, lo = np.ascontiguousarray(keys["f0"]), keys["f1"]
+    order = np.argsort(hi)
+    same, alike = (half[order[1:]] == half[order[:-1]] for half in (hi, lo))
+    if (same & ~alike).any():  # half of a digest in common, which no pool has yet; both are then sorted
+        order = np.lexsort((lo, hi))
+        same, alike = (half[order[1:]] == half[order[:-1]] for half in (hi, lo))
+    new = np.ones(len(keys), bool)
+    new[1:] = ~(same & alike)
+    return order, new
 
 
 def new_runs(ordered: np.ndarray) -> np.ndarray:
