@@ -62,10 +62,12 @@ def add_pool_scores(
     """Bring OUT/columns up to `scores`, one after the other; returns first column -> shards written.
 
     A score whose pool has changed is computed again. One that was computed otherwise is a ConflictError
-    unless `redo`. A second call does nothing; a killed one goes on.
+    unless `redo`, what a score reads and is not there a UsageError. A second call does nothing; a killed one goes on.
     """
     from index.pool import Pool
 
+    for score in scores:
+        score.check()
     written = {}
     for score in scores:
         pool = Pool(out, metadata)  # anew: a score may read what the one before wrote

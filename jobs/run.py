@@ -54,6 +54,8 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, shard_paths
 
         loaded = load_recipe(recipe)
+        for score in loaded.pool_scores:
+            score.check()  # now, and not after the pool has been embedded
         width = o.width(address, workers, gpus, threads, batch_size, local)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)

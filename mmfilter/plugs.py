@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from . import storage
 from .errors import UsageError, nearest
 
 M = TypeVar("M", bound=BaseModel)
@@ -79,6 +80,12 @@ class PoolScore(Plug):
     def on_gpu(self) -> bool:
         """Whether its tasks are products of matrices, and so run on GPUs where there are any."""
         return any("_emb:" in need for need in self.needs)
+
+    def check(self) -> None:
+        """Raise UsageError, saying how to get it, where something that it reads is not there; asked before all work."""
+        for path in self.inputs:
+            if not storage.exists(path):
+                raise UsageError(f"{path}: is not there; put it there, or name another path in the recipe")
 
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from dedup_util import POOLS, embedded, here
 from jobs_util import leftovers, results
+from text_util import write_lists
 
 from index.pool import Pool
 from jobs.cluster import Width
@@ -31,8 +32,13 @@ def fields(name, other):
     return {
         "clusters": {"model": "b32", "k": 7, "levels": [3, 2]},
         "duplicates": {"model": "b32", "hamming": 3, "k": 3},
+        "metaclip": {"entries": f"{other}/../entries.json", "t": 20},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
+        "repeated_pairs": {},
+        "repeats": {},
+        "synset": {"wordnet": f"{other}/../wordnet", "wnids": f"{other}/../wnids.txt"},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
+        "token_frequency": {"bigrams": True},
     }[name]
 
 
@@ -45,6 +51,7 @@ def pool(folder, order=None, ends=(N,), n=N):
         "sha256": [f"{i % 140:064x}" for i in range(n)],
         "phash": hashes,
         "text": (captions * n)[:n],
+        "url": [f"u{i % 60}" for i in range(n)],
         "original_width": list(range(1, n + 1)),
         "original_height": [1] * n,
     }
@@ -53,7 +60,9 @@ def pool(folder, order=None, ends=(N,), n=N):
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    return pool(tmp_path_factory.mktemp("other"), n=40)
+    folder = tmp_path_factory.mktemp("other")
+    write_lists(folder)
+    return pool(folder / "pool", n=40)
 
 
 def by_uid(folder, name, other):

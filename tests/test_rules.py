@@ -4,6 +4,7 @@ import atexit
 import math
 import os
 import pickle
+import re
 import sys
 import tempfile
 from typing import Any
@@ -29,7 +30,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "any": [[{"threshold": {"score": "s", "min": 0.7}}, {"caption": {"max_words": 2}}], []],
     "not": [{"threshold": {"score": "s", "min": 0.5}}],
     "then": [[{"caption": {"min_words": 2}}, {"fraction": {"score": "s", "keep": 0.5}}, {"random": {"keep": 0.5}}], []],
-    "caption": [{"min_words": 2, "max_words": 4, "min_chars": 3, "max_chars": 12}, {}],
+    "caption": [{"min_words": 2, "max_words": 4, "min_chars": 3, "max_chars": 12}, {"min_tokens": 2}, {}],
     "cluster_quota": [{"at_most": 20, "score": "s"}, {"share": 0.3}, {"share": 0.5, "score": "s"}],
     "everything": [{}],
     "fraction": [{"score": "s", "keep": 0.3}, {"score": "s", "keep": 0.3, "compat": "datacomp"}],
@@ -38,6 +39,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "language": [{"is": "en"}, {"is": ["en", "de"], "min_score": 0.4}],
     "near_target": [{"target": "t", "cluster": True}, {"target": "t", "min": 0.3, "keep": 0.5}],
     "not_duplicate": [{}, {"kinds": ["exact", "semantic"]}],
+    "probability": [{"score": "s", "seed": 3}],
     "random": [{"keep": 0.4, "seed": 7}],
     "threshold": [{"score": "s", "min": 0.2, "max": 0.8}],
     "where": [{"sql": "s > 0.4 AND original_width IN (200, 300) OR text LIKE '%a%'"}],
@@ -132,6 +134,25 @@ def test_caption(texts: list[str], low: int, high: int) -> None:
     assert words.tolist() == [low <= len(text.split()) <= high for text in texts]
     chars = build_rule({"caption": {"min_chars": low, "max_chars": high}}, "x").mask(table)
     assert chars.tolist() == [low <= len(text) <= high for text in texts]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab \t\n\v\f\r\0\x1c\u3000é"), max_size=12), min_size=1), st.integers(0, 5))
+def test_fasttexts_tokens(texts: list[str], low: int) -> None:
+    mask = build_rule({"caption": {"min_tokens": low}}, "x").mask(pl.DataFrame({"text": texts}))
+    parts = [re.sub("[ \t\v\f\r\0]", " ", text).replace("\n", " </s> ").split(" ") for text in texts]
+    assert mask.tolist() == [len([part for part in words if part]) >= low for words in parts]
+
+
+def test_a_probability_is_a_share_of_the_samples() -> None:
+    table = pool(20_000, holes=False)
+    mask = build_rule({"probability": {"score": "s", "seed": 1}}, "x").mask(table)
+    for value in np.unique(table["s"]):
+        assert abs(mask[(table["s"] == value).to_numpy()].mean() - value) < 0.04
+    whole = table.with_columns(s=pl.lit(1.0))
+    assert build_rule({"probability": {"score": "s"}}, "x").mask(whole).all()
+    more = build_rule({"probability": {"score": "s", "seed": 1}}, "x").mask(table.with_columns(pl.col("s") + 0.1))
+    assert not (mask & ~more).any()
 
 
 @pytest.mark.parametrize("bound", [256, 257, 5000])

@@ -17,6 +17,7 @@ TABLE = {
     "language": "mmfilter.rules.language:Language",
     "near_target": "mmfilter.rules.near_target:NearTarget",
     "not_duplicate": "mmfilter.rules.not_duplicate:NotDuplicate",
+    "probability": "mmfilter.rules.probability:Probability",
     "random": "mmfilter.rules.random:Random",
     "threshold": "mmfilter.rules.threshold:Threshold",
     "where": "mmfilter.rules.where:Where",

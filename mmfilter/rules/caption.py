@@ -10,19 +10,23 @@ from ..plugs import Rule
 from .masks import true_mask
 
 WORD = r"[^\s\x1c-\x1f]+"  # str.split()'s white space is Unicode's and the four separators \x1c to \x1f
+TOKEN, EOS = r"[^ \t\n\v\f\r\x00]+", r"\n"  # fastText's: what stands between these bytes, and each newline
 LONG = 256  # words; patterns of thousands pass the engine's limit of size
 
 
 class Caption(Rule):
     """Keep captions of so many words (`len(text.split())`) and characters (`len(text)`), bounds included.
 
-    Source: DataComp's basic filter is `> 2` words and `> 5` characters: min_words 3, min_chars 6.
+    Source: DataComp's basic filter is `> 2` words and `> 5` characters: min_words 3, min_chars 6. Its image_based
+    counts ``fasttext.tokenize(text)`` instead, `> 1`: min_tokens 2. There ASCII white space and NUL alone part words,
+    and every newline is a token.
     """
 
     min_words: int = Field(default=0, ge=0)
     max_words: int | None = Field(default=None, ge=0)
     min_chars: int = Field(default=0, ge=0)
     max_chars: int | None = Field(default=None, ge=0)
+    min_tokens: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -46,10 +50,13 @@ class Caption(Rule):
             keep &= at_least(text, self.min_words)
         if self.max_words is not None:
             keep &= ~at_least(text, self.max_words + 1)
+        if self.min_tokens:
+            keep &= text.str.count_matches(TOKEN) + text.str.count_matches(EOS) >= self.min_tokens
         return true_mask(table, keep)
 
     def describe(self) -> str:
-        parts = [f"{name} >= {low}" for name, low in (("words", self.min_words), ("characters", self.min_chars)) if low]
+        lows = (("words", self.min_words), ("characters", self.min_chars), ("fastText tokens", self.min_tokens))
+        parts = [f"{name} >= {low}" for name, low in lows if low]
         tops = (("words", self.max_words), ("characters", self.max_chars))
         parts += [f"{name} <= {high}" for name, high in tops if high is not None]
         return ", ".join(parts) or "any caption"

@@ -16,9 +16,14 @@ TABLE = {
     "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
+    "metaclip": "index.metaclip:MetaCLIP",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "repeated_pairs": "index.repeats:RepeatedPairs",
+    "repeats": "index.repeats:Repeats",
+    "synset": "index.synset:Synset",
     "target": "index.target:Target",
+    "token_frequency": "index.token_frequency:TokenFrequency",
 }
 
 SCORES = Registry("scores", TABLE)
