@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.errors import ConflictError, MMFilterError, UsageError
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
 
@@ -48,6 +48,17 @@ def mapper(width: Width, stage: str) -> Run:
         return results
 
     return run
+
+
+def check_inputs(scores: Sequence[PoolScore], where: str) -> None:
+    """Raise UsageError for a set that is not there: before the pool is embedded, not after."""
+    for score in scores:
+        for path in score.inputs:
+            if not storage.exists(path):
+                raise UsageError(
+                    f"{where}: score '{score.columns[0]}': nothing is at {path}; put the set there (a folder of "
+                    "images, a wds set, an embedded OUT), or copy the recipe and name yours"
+                )
 
 
 def add_pool_scores(

@@ -74,12 +74,13 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .embed import embed_pool, summary
     from .look import report_run
     from .outdir import only_driver, save_run
-    from .pool_scores import add_pool_scores
+    from .pool_scores import add_pool_scores, check_inputs
     from .reshard import Request, reshard_subset
     from .select import select_subset
 
     started = time.monotonic()
     out, seconds = asked.out, {}
+    check_inputs(recipe.pool_scores, recipe.where)
     with only_driver(out):
         save_run(out, pool=paths, recipe=recipe.source)
         counts = embed_pool(recipe, paths, out, asked.width, asked.redo)

@@ -104,6 +104,10 @@ class Rule(Plug):
         """Look at the whole pool (a quantile, a quota); returns a fitted copy. Local rules return self."""
         return self
 
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
+        """`fit` on `table`, what rules before it left of a pool of so many rows (`Fraction` may ask for these)."""
+        return self.fit(table)
+
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         """(n,) bool, True = keep; for any slice of the pool, in the slice's order."""
         raise NotImplementedError

@@ -22,7 +22,14 @@ from mmfilter.scores import SCORES, build_score
 from mmfilter.uids import format_uids
 
 NAMES = [name for name in SCORES.table() if issubclass(SCORES.get(name), PoolScore)]
-MAY_BE_NAN = {"duplicate_similarity", "overlap_similarity", "centroid_similarity", "density"}  # as their docs say
+MAY_BE_NAN = {
+    "duplicate_similarity",
+    "overlap_similarity",
+    "centroid_similarity",
+    "density",
+    "negclip_b32_score",
+    "norm_sim_t_2",
+}  # as their docs say
 N = 150
 
 
@@ -31,6 +38,8 @@ def fields(name, other):
     return {
         "clusters": {"model": "b32", "k": 7, "levels": [3, 2]},
         "duplicates": {"model": "b32", "hamming": 3, "k": 3},
+        "negclip": {"model": "b32", "batch": 40, "rounds": 2},
+        "norm_sim": {"name": "t", "path": other, "model": "b32", "p": 2},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
     }[name]
@@ -48,7 +57,8 @@ def pool(folder, order=None, ends=(N,), n=N):
         "original_width": list(range(1, n + 1)),
         "original_height": [1] * n,
     }
-    return embedded(folder, POOLS["blobs"](max(n, 1), 12)[:n], ends, order, **columns)[0]
+    rows = POOLS["blobs"](max(n, 1), 12)[:n]
+    return embedded(folder, rows, ends, order, rows[::-1], **columns)[0]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ TABLE = {
     "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
+    "negclip": "index.negclip:NegClip",
+    "norm_sim": "index.norm_sim:NormSim",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
     "target": "index.target:Target",
