@@ -41,6 +41,7 @@ def fields(name, other):
         "negclip": {"model": "b32", "batch": 40, "rounds": 2},
         "norm_sim": {"name": "t", "path": other, "model": "b32", "p": 2},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
+        "round_robin": {"name": "t", "path": other, "model": "b32", "take": 0.7},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
     }[name]
 

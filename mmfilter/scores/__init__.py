@@ -20,6 +20,7 @@ TABLE = {
     "norm_sim": "index.norm_sim:NormSim",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "round_robin": "index.round_robin:RoundRobin",
     "target": "index.target:Target",
 }
 
