@@ -144,7 +144,7 @@ def _task(vectors: Vectors, tie: np.ndarray, length: int, taken: np.ndarray, par
     slack = 2 * margin(vectors.dim)
     for at, rows in vectors.blocks(BLOCK, part.start, part.stop):
         similar = items @ rows.T
-        free = rows.any(axis=1)
+        free: np.ndarray = np.asarray(rows.any(axis=1))
         low, high = np.searchsorted(taken, [at, at + len(rows)])
         free[taken[low:high] - at] = False
         similar[:, ~free] = -np.inf
