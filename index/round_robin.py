@@ -7,6 +7,7 @@ from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field, field_validator
 
 from mmfilter.plugs import Run
@@ -25,7 +26,7 @@ HELD = 1 << 25  # entries, of 24 bytes, that the lists have together
 
 
 class RoundRobin(ToTarget):
-    """`round_robin_NAME_rank` (int64): 0 for the sample that is taken first, -1 for one that is not taken.
+    """`round_robin_NAME_rank` (int64): 0 for the sample that is taken first, null for one that is not taken.
 
     The target's items take turns, in the order of their names; in its turn an item takes the sample most similar to
     it of those not yet taken, ties to the smaller uid, until `take` are taken: a number, or a share of the pool
@@ -58,9 +59,9 @@ class RoundRobin(ToTarget):
         n = len(uids)
         wanted = round(self.take * n) if isinstance(self.take, float) else min(self.take, n)
         taken = take_turns(items, n, wanted, partial(nearest, vectors, tie, run))
-        rank = np.full(n, -1, np.int64)
-        rank[taken] = np.arange(len(taken))
-        return {self.columns[0]: rank}
+        rank, without = np.zeros(n, np.int64), np.ones(n, bool)
+        rank[taken], without[taken] = np.arange(len(taken)), False
+        return {self.columns[0]: pa.array(rank, mask=without)}
 
 
 def take_turns(items: np.ndarray, n: int, wanted: int, nearest_of: Any) -> np.ndarray:

@@ -29,6 +29,9 @@ MAY_BE_NAN = {
     "density",
     "negclip_b32_score",
     "norm_sim_t_2",
+    "round_robin_t_rank",
+    "target_t_hits",
+    "target_t_likeness",
 }  # as their docs say
 N = 150
 
@@ -43,6 +46,7 @@ def fields(name, other):
         "overlap": {"model": "b32", "against": other, "hamming": 2},
         "round_robin": {"name": "t", "path": other, "model": "b32", "take": 0.7},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
+        "target_clusters": {"name": "t", "path": other, "model": "b32", "k": 5, "measure": "fid"},
     }[name]
 
 

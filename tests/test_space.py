@@ -1,12 +1,10 @@
 """Filters in embedding space, each against the plainest statement of its method."""
 
-import json
 from importlib.resources import files
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 from dedup_util import POOLS, embedded, here
 from rules_util import make_uids
 from space_util import by_uid, rows_of
@@ -17,6 +15,10 @@ from index.norm_sim import NormSim
 from index.pool import Pool
 from index.target import Target
 from index.vectors import unit
+from jobs.score import score_pool
+from jobs.select import select_subset
+from mmfilter.errors import UsageError
+from mmfilter.recipe import parse_recipe
 from mmfilter.rules import build_rule
 from mmfilter.subset import sample_share
 from mmfilter.uids import parse_uids
@@ -130,20 +132,33 @@ def test_a_fraction_of_the_pool_inside_a_then(n):
     assert alone.mask(table).sum() == round(0.2 * n)
 
 
-def test_a_recipe_by_its_public_door_and_a_target_that_is_not_there(tmp_path, mmfilter):
+@pytest.mark.parametrize(
+    ("recipe", "columns", "kept"),
+    [
+        ("negclip_normsim", ["negclip_b32_score", "norm_sim_target_inf"], 24),
+        ("rds", ["round_robin_target_rank"], 12),
+        ("dp4tl", ["target_target_hits"], 72),
+        ("snp", ["target_target_hits", "target_target_likeness", "target_target_union"], None),
+    ],
+)
+def test_recipes_by_their_public_door(recipe, columns, kept, tmp_path, monkeypatch):
     rows = POOLS["blobs"]()
-    (tmp_path / "target").mkdir()
     embedded(tmp_path / "target", rows[:5], (5,))
     embedded(tmp_path / "out", rows, (30, 120), texts=rows[::-1])
-    source = yaml.safe_load(
-        files("mmfilter.recipes").joinpath("negclip_normsim.yaml").read_text().replace("l14", "b32")
-    )
-    (tmp_path / "r.yaml").write_text(json.dumps(source))
-    words = (tmp_path / "r.yaml", "--out", "out", "--json")
-    code, said, error = mmfilter("score", *words, "--metadata", "out", "--local", cwd=tmp_path)
-    assert code == 0 and json.loads(said)["columns"] == ["negclip_b32_score", "norm_sim_target_inf"], error
-    code, said, error = mmfilter("select", *words, "--metadata", "out", cwd=tmp_path)
-    assert code == 0 and json.loads(said)["counts"]["kept"] == 24, error
+    monkeypatch.chdir(tmp_path)
+    text = files("mmfilter.recipes").joinpath(f"{recipe}.yaml").read_text().replace("l14", "b32").replace("50,", "5,")
+    loaded = parse_recipe(text, f"recipe {recipe}")
+    found = score_pool(loaded, str(tmp_path / "out"), str(tmp_path / "out"))
+    assert found["columns"] == columns
+    counts = select_subset(loaded, str(tmp_path / "out"), recipe)["counts"]
+    assert counts["in"] == 120 and (0 < counts["kept"] < 120 if kept is None else counts["kept"] == kept)
     (tmp_path / "target").rename(tmp_path / "elsewhere")
-    code, said, error = mmfilter("score", *words, "--metadata", "out", "--local", cwd=tmp_path)
+    with pytest.raises(UsageError, match=rf"recipe {recipe}: .*nothing is at {tmp_path}/target; put the set there"):
+        score_pool(loaded, str(tmp_path / "out"), str(tmp_path / "out"))
+
+
+def test_a_target_that_is_not_there_is_missed_before_anything_is_embedded(tmp_path, mmfilter):
+    (tmp_path / "0.tar").write_bytes(b"no tar")
+    code, _, error = mmfilter("run", "rds", "--pool", tmp_path / "0.tar", "--local", cwd=tmp_path)
     assert code == 2 and f"nothing is at {tmp_path}/target; put the set there" in error
+    assert not (tmp_path / "runs" / "run" / "run.json").exists()

@@ -22,6 +22,7 @@ TABLE = {
     "phash": "mmfilter.scores.phash:PHash",
     "round_robin": "index.round_robin:RoundRobin",
     "target": "index.target:Target",
+    "target_clusters": "index.target_clusters:TargetClusters",
 }
 
 SCORES = Registry("scores", TABLE)
