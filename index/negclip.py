@@ -44,8 +44,7 @@ class NegClip(PoolScore):
 
     def __call__(self, pool: Pool, run: Run) -> dict[str, Any]:
         images, texts = (pool.vectors(self.model, modality) for modality in ("image", "text"))
-        found = run(partial(_directed, images, texts), range(len(images.stems)))
-        rows = np.flatnonzero(np.concatenate([np.empty(0, bool), *found]))
+        rows = np.flatnonzero(directed(images, texts, run))
         uids = pool.uids[rows]
         total = np.full(len(images), np.nan)
         total[rows] = 0
@@ -65,6 +64,11 @@ def cut(order: np.ndarray, size: int) -> list[tuple[np.ndarray, int]]:
     if len(parts) < 2:
         return [(part, len(part)) for part in parts]
     return [(np.concatenate([part, order[: size - len(part)]]), len(part)) for part in parts]
+
+
+def directed(images: Vectors, texts: Vectors, run: Run) -> np.ndarray:
+    """(n,) bool by position: which pairs have a direction on both sides."""
+    return np.concatenate([np.empty(0, bool), *run(partial(_directed, images, texts), range(len(images.stems)))])
 
 
 def _directed(images: Vectors, texts: Vectors, shard: int) -> np.ndarray:

@@ -27,6 +27,7 @@ MAY_BE_NAN = {
     "overlap_similarity",
     "centroid_similarity",
     "density",
+    "caption_agreement_b32",
     "negclip_b32_score",
     "norm_sim_t_2",
     "round_robin_t_rank",
@@ -39,6 +40,7 @@ N = 150
 def fields(name, other):
     """What a pool score cannot do without; `other` is a folder of embeddings."""
     return {
+        "caption_agreement": {"model": "b32", "k": 4, "clusters": 5, "probes": 2},
         "clusters": {"model": "b32", "k": 7, "levels": [3, 2]},
         "duplicates": {"model": "b32", "hamming": 3, "k": 3},
         "negclip": {"model": "b32", "batch": 40, "rounds": 2},

@@ -11,6 +11,7 @@ from ..registry import Registry
 
 TABLE = {
     "caption": "mmfilter.scores.caption:Caption",
+    "caption_agreement": "index.agreement:CaptionAgreement",
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
     "clusters": "index.concepts:Clusters",
     "duplicates": "index.duplicates:Duplicates",
