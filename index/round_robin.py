@@ -68,25 +68,27 @@ def take_turns(items: np.ndarray, n: int, wanted: int, nearest_of: Any) -> np.nd
     """int64 (wanted or fewer,): positions, of n, in the order in which the rows `items` (m, d) take them.
 
     `nearest_of(rows, length, taken)` is for each row the positions of its nearest that are not among `taken`.
-    Equal rows share a list.
+    Equal rows share a list. When a list has run out, all that are half taken are made anew, twice as long each time,
+    so that the pool is gone through a few times, however the items crowd.
     """
     rows, which = np.unique(items, axis=0, return_inverse=True)
     turns = np.bincount(which.ravel(), minlength=len(rows))
     lists = [array("q") for _ in rows]  # the nearest last: it is popped
-    whole = np.zeros(len(rows), bool)  # whether nothing lies beyond the list
-    order, taken = array("q"), bytearray(n)
+    made, whole = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)  # length at first; nothing lies beyond it
+    order, taken, passes = array("q"), bytearray(n), 0
     for own in cycle(which.ravel().tolist()):
         if len(order) == wanted:
             break
         while lists[own] and taken[lists[own][-1]]:
             lists[own].pop()
         if not lists[own] and not whole[own]:
-            length = list_length(wanted - len(order), len(items), len(rows))
-            left = np.array([len(positions) for positions in lists])
-            short = np.flatnonzero(~whole & ((left == 0) | (left < length * turns / SPARE)))
+            short = np.flatnonzero(~whole & (2 * left_of(lists, taken) <= made))
+            length = list_length(int(turns.max()) * -(-wanted // len(items)) << passes, len(short))
+            passes += 1
             found = nearest_of(rows[short], length, np.array(order, np.int64))
             for i, positions in zip(short.tolist(), found, strict=True):
-                lists[i], whole[i] = array("q", positions[::-1].tobytes()), len(positions) < length
+                lists[i], made[i] = array("q", positions[::-1].tobytes()), len(positions)
+                whole[i] = len(positions) < length
         if not lists[own]:
             break  # what has a direction is taken, and so it is for every item
         order.append(lists[own].pop())
@@ -94,10 +96,16 @@ def take_turns(items: np.ndarray, n: int, wanted: int, nearest_of: Any) -> np.nd
     return np.array(order, np.int64)
 
 
-def list_length(left: int, items: int, lists: int) -> int:
-    """How long lists are made: for the turns that are left, and within `HELD` over all of them and all spans."""
+def left_of(lists: list[array], taken: bytearray) -> np.ndarray:
+    """int64 (m,): how many entries of each list are not taken."""
+    mask = np.frombuffer(taken, np.uint8)
+    return np.array([len(entries) - mask[np.frombuffer(entries, np.int64)].sum(dtype=np.int64) for entries in lists])
+
+
+def list_length(need: int, lists: int) -> int:
+    """How long so many lists are made, for `need` turns: within `HELD` over all of them and all spans."""
     spans = max(1, SPANS // -(-lists // ITEMS))
-    return max(LEAST, min(SPARE * -(-left // items), HELD // (lists * spans)))
+    return min(max(LEAST, SPARE * need), max(1, HELD // (lists * spans)))
 
 
 @dataclass(frozen=True)
