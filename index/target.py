@@ -1,21 +1,20 @@
 """The pool score `target`: how near each sample is to a set that one wants to be good at."""
 
-import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mmfilter.errors import DataError
-from mmfilter.plugs import PoolScore, Run
+from mmfilter.plugs import Run
 
 from .kmeans import Plan, assign, assign_pool, train
 from .pool import Pool
-from .reference import Asked, read_reference
+from .to_target import ToTarget
 from .vectors import Vectors
 
 
-class Target(PoolScore):
+class Target(ToTarget):
     """`target_NAME_similarity` (float32: the greatest cosine to an item of the set) and, with `k` or
     `centroids`, `target_NAME_cluster` (bool: its nearest centroid is the nearest of some item too).
 
@@ -26,19 +25,10 @@ class Target(PoolScore):
     False for a row without a direction.
     """
 
-    name: str = Field(pattern=r"^\w+$")
-    path: str
-    model: str = Field(min_length=1)
-    modality: Literal["image", "text"] = "image"
     k: int | None = Field(default=None, ge=1)
     centroids: str | None = None
     iterations: int = Field(default=20, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
-
-    @field_validator("path", "centroids")
-    @classmethod
-    def _absolute(cls, value: str | None) -> str | None:
-        return value if value is None or "://" in value else os.path.abspath(value)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -46,18 +36,12 @@ class Target(PoolScore):
         return (one, f"target_{self.name}_cluster") if self.k or self.centroids else (one,)
 
     @property
-    def needs(self) -> frozenset[str]:
-        return frozenset({f"{'img' if self.modality == 'image' else 'txt'}_emb:{self.model}"})
-
-    @property
     def inputs(self) -> tuple[str, ...]:
         return (self.path, *([self.centroids] if self.centroids else []))
 
     def __call__(self, pool: Pool, run: Run) -> dict[str, Any]:
         vectors = pool.vectors(self.model, self.modality)
-        reference = read_reference(self.path, Asked(pool, self.model, self.modality))
-        items = reference.block(0, len(reference))
-        items = items[items.any(axis=1)]
+        items = self.items(pool)
         columns: dict[str, Any] = {self.columns[0]: assign_pool(vectors, items, run)[1].astype(np.float32)}
         if self.k or self.centroids:
             centroids = self._centroids(vectors, pool, run)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.errors import ConflictError, MMFilterError, UsageError
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
 
@@ -56,6 +56,15 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
     return run
 
 
+def check_inputs(scores: Sequence[PoolScore], where: str) -> None:
+    """Raise UsageError for what a score reads and is not there: before the pool is embedded, not after."""
+    for score in scores:
+        try:
+            score.check()
+        except UsageError as error:
+            raise UsageError(f"{where}: score '{score.columns[0]}': {error}") from error
+
+
 def add_pool_scores(
     scores: Sequence[PoolScore], out: str, width: Width, metadata: str | None = None, redo: bool = False
 ) -> dict[str, int]:
@@ -66,8 +75,6 @@ def add_pool_scores(
     """
     from index.pool import Pool
 
-    for score in scores:
-        score.check()
     written = {}
     for score in scores:
         pool = Pool(out, metadata)  # anew: a score may read what the one before wrote

@@ -52,10 +52,10 @@ def add(app: typer.Typer) -> None:
         from mmfilter.recipe import load_recipe
 
         from .outdir import absolute, shard_paths
+        from .pool_scores import check_inputs
 
         loaded = load_recipe(recipe)
-        for score in loaded.pool_scores:
-            score.check()  # now, and not after the pool has been embedded
+        check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
         width = o.width(address, workers, gpus, threads, batch_size, local)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)

@@ -18,7 +18,7 @@ from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width
-from .pool_scores import add_pool_scores
+from .pool_scores import add_pool_scores, check_inputs
 from .progress import Progress
 
 MetadataFlag = Annotated[
@@ -63,6 +63,7 @@ def score_pool(
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
     """
+    check_inputs(recipe.pool_scores, recipe.where)
     table = open_table(out, metadata)
     todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
     for score in todo:

@@ -85,7 +85,7 @@ class PoolScore(Plug):
         """Raise UsageError, saying how to get it, where something that it reads is not there; asked before all work."""
         for path in self.inputs:
             if not storage.exists(path):
-                raise UsageError(f"{path}: is not there; put it there, or name another path in the recipe")
+                raise UsageError(f"nothing is at {path}; put it there, or copy the recipe and name yours")
 
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
@@ -115,6 +115,10 @@ class Rule(Plug):
     def fit(self, table: pl.DataFrame) -> Self:
         """Look at the whole pool (a quantile, a quota); returns a fitted copy. Local rules return self."""
         return self
+
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
+        """`fit` on `table`, what rules before it left of a pool of so many rows (`Fraction` may ask for these)."""
+        return self.fit(table)
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         """(n,) bool, True = keep; for any slice of the pool, in the slice's order."""

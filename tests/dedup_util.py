@@ -30,8 +30,11 @@ POOLS = {
 }
 
 
-def embedded(folder, rows, ends, order=None, **columns):
-    """A folder as DataComp's metadata: shards that end at `ends`; (folder, uids of the rows in `rows`' order)."""
+def embedded(folder, rows, ends, order=None, texts=None, **columns):
+    """A folder as DataComp's metadata: shards that end at `ends`; (folder, uids of the rows in `rows`' order).
+
+    `rows` are the images' embeddings and `texts`, where they are given, the captions'.
+    """
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(9)
     uids = [bytes(b).hex() for b in rng.integers(0, 256, (len(rows), 16), dtype=np.uint8)]
@@ -46,7 +49,8 @@ def embedded(folder, rows, ends, order=None, **columns):
         types = {"uid": pa.string(), "s": pa.float64()}
         arrays = {name: pa.array(values, types.get(name)) for name, values in table.items()}
         pq.write_table(pa.table(arrays), folder / f"{i:08d}.parquet")
-        np.savez(folder / f"{i:08d}.npz", b32_img=np.asarray(rows, np.float16)[here])
+        sides = {"b32_img": rows} | ({} if texts is None else {"b32_txt": texts})
+        np.savez(folder / f"{i:08d}.npz", **{side: np.asarray(all, np.float16)[here] for side, all in sides.items()})
     return str(folder), uids
 
 

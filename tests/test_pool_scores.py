@@ -23,21 +23,37 @@ from mmfilter.scores import SCORES, build_score
 from mmfilter.uids import format_uids
 
 NAMES = [name for name in SCORES.table() if issubclass(SCORES.get(name), PoolScore)]
-MAY_BE_NAN = {"duplicate_similarity", "overlap_similarity", "centroid_similarity", "density"}  # as their docs say
+MAY_BE_NAN = {
+    "duplicate_similarity",
+    "overlap_similarity",
+    "centroid_similarity",
+    "density",
+    "caption_agreement_b32",
+    "negclip_b32_score",
+    "norm_sim_t_2",
+    "round_robin_t_rank",
+    "target_t_hits",
+    "target_t_likeness",
+}  # as their docs say
 N = 150
 
 
 def fields(name, other):
     """What a pool score cannot do without; `other` is a folder of embeddings."""
     return {
+        "caption_agreement": {"model": "b32", "k": 4, "clusters": 5, "probes": 2},
         "clusters": {"model": "b32", "k": 7, "levels": [3, 2]},
         "duplicates": {"model": "b32", "hamming": 3, "k": 3},
         "metaclip": {"entries": f"{other}/../entries.json", "t": 20},
+        "negclip": {"model": "b32", "batch": 40, "rounds": 2},
+        "norm_sim": {"name": "t", "path": other, "model": "b32", "p": 2},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
         "repeated_pairs": {},
         "repeats": {},
+        "round_robin": {"name": "t", "path": other, "model": "b32", "take": 0.7},
         "synset": {"wordnet": f"{other}/../wordnet", "wnids": f"{other}/../wnids.txt"},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
+        "target_clusters": {"name": "t", "path": other, "model": "b32", "k": 5, "measure": "fid"},
         "token_frequency": {"bigrams": True},
     }[name]
 
@@ -55,7 +71,8 @@ def pool(folder, order=None, ends=(N,), n=N):
         "original_width": list(range(1, n + 1)),
         "original_height": [1] * n,
     }
-    return embedded(folder, POOLS["blobs"](max(n, 1), 12)[:n], ends, order, **columns)[0]
+    rows = POOLS["blobs"](max(n, 1), 12)[:n]
+    return embedded(folder, rows, ends, order, rows[::-1], **columns)[0]
 
 
 @pytest.fixture(scope="module")

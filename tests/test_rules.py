@@ -33,7 +33,11 @@ EXAMPLES: dict[str, list[Any]] = {
     "caption": [{"min_words": 2, "max_words": 4, "min_chars": 3, "max_chars": 12}, {"min_tokens": 2}, {}],
     "cluster_quota": [{"at_most": 20, "score": "s"}, {"share": 0.3}, {"share": 0.5, "score": "s"}],
     "everything": [{}],
-    "fraction": [{"score": "s", "keep": 0.3}, {"score": "s", "keep": 0.3, "compat": "datacomp"}],
+    "fraction": [
+        {"score": "s", "keep": 0.3},
+        {"score": "s", "keep": 0.3, "of": "pool"},
+        {"score": "s", "keep": 0.3, "compat": "datacomp"},
+    ],
     "image": [{"min_side": 200, "max_aspect": 3.0}, {}],
     "in_subset": [{"path": SOME}],
     "language": [{"is": "en"}, {"is": ["en", "de"], "min_score": 0.4}],

@@ -27,7 +27,10 @@ class _Many(Rule):
         return self.model_copy(update={"rules": tuple(rules)})
 
     def fit(self, table: pl.DataFrame) -> Self:
-        return self._with([rule.fit(table) for rule in self.rules])
+        return self.fit_of(table, table.height)
+
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
+        return self._with([rule.fit_of(table, pool) for rule in self.rules])
 
 
 class All(_Many):
@@ -59,7 +62,8 @@ class Any(_Many):
 class Then(All):
     """Keep what every rule keeps, where each rule is fitted on what the ones before it kept.
 
-    ``then: [language: {is: en}, fraction: {score: s, keep: 0.3}]`` is 30 % of the English.
+    ``then: [language: {is: en}, fraction: {score: s, keep: 0.3}]`` is 30 % of the English, and with ``of: pool`` in
+    the fraction as many English as 30 % of the pool are.
     """
 
     @property
@@ -73,10 +77,10 @@ class Then(All):
         before = frozenset().union(*(rule.needs for rule in self.rules[:last])) if last > 0 else frozenset()
         return before | (self.rules[last].fit_needs if last >= 0 else frozenset())
 
-    def fit(self, table: pl.DataFrame) -> Self:
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
         fitted: list[Rule] = []
         for i, rule in enumerate(self.rules):
-            fitted.append(rule.fit(table))
+            fitted.append(rule.fit_of(table, pool))
             if i < self._last_fitted:
                 table = table.filter(pl.Series(fitted[-1].mask(table), dtype=pl.Boolean))
         return self._with(fitted)
@@ -103,7 +107,10 @@ class Not(Rule):
         return self.rule.fit_needs
 
     def fit(self, table: pl.DataFrame) -> Self:
-        return self.model_copy(update={"rule": self.rule.fit(table)})
+        return self.fit_of(table, table.height)
+
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
+        return self.model_copy(update={"rule": self.rule.fit_of(table, pool)})
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:
         return ~self.rule.mask(table)

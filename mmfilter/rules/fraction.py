@@ -14,7 +14,9 @@ class Fraction(Rule):
     """Keep the `keep` share with the highest score.
 
     Exactly round(keep · n) of the n rows it is fitted on (halves to even), ties at the edge going to
-    the smaller uid. A row without a score (null, NaN) counts in n and is never kept.
+    the smaller uid. A row without a score (null, NaN) counts in n and is never kept. With ``of: pool`` n counts
+    the rows that the outermost `then` began with, in place of those that the rules before it kept: ``then:
+    [fraction: {score: a, keep: 0.3}, fraction: {score: b, keep: 0.2, of: pool}]`` ends with a fifth of the pool.
 
     With ``compat: datacomp`` it is DataComp's `clip_score` baseline to the row: the threshold is
     ``sorted_descending[int(n · keep)]`` and all rows at or above it are kept, ties included, so n · keep + 1
@@ -23,6 +25,7 @@ class Fraction(Rule):
 
     score: str
     keep: float = Field(ge=0, le=1)
+    of: Literal["rest", "pool"] = "rest"
     compat: Literal["datacomp"] | None = None
     _edge: float | None = PrivateAttr(None)  # fitted: the lowest score that is kept
     _edge_uid: tuple[int, int] | None = PrivateAttr(None)  # fitted: at the edge, uids up to this one are kept
@@ -37,10 +40,13 @@ class Fraction(Rule):
         return {} if self._edge is None or not np.isfinite(self._edge) else {self.score: [self._edge]}
 
     def fit(self, table: pl.DataFrame) -> Self:
+        return self.fit_of(table, table.height)
+
+    def fit_of(self, table: pl.DataFrame, pool: int) -> Self:
         values = numbers(table, self.score)
         there = sound(values)
         scores = values[there]
-        n = table.height
+        n = pool if self.of == "pool" else table.height
         if self.compat == "datacomp":
             return self._fitted(self._datacomp_edge(scores, n))
         wanted = min(round(self.keep * n), len(scores))
@@ -82,4 +88,5 @@ class Fraction(Rule):
 
     def describe(self) -> str:
         edge = "" if self._edge is None else f": {self.score} >= {self._edge:.4f}"
-        return f"top {self.keep:.4g} by {self.score}{' as DataComp' if self.compat else ''}{edge}"
+        share = f"{self.keep:.4g}{' of the pool' if self.of == 'pool' else ''}"
+        return f"top {share} by {self.score}{' as DataComp' if self.compat else ''}{edge}"

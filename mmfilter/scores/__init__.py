@@ -11,18 +11,23 @@ from ..registry import Registry
 
 TABLE = {
     "caption": "mmfilter.scores.caption:Caption",
+    "caption_agreement": "index.agreement:CaptionAgreement",
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
     "clusters": "index.concepts:Clusters",
     "duplicates": "index.duplicates:Duplicates",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
     "metaclip": "index.metaclip:MetaCLIP",
+    "negclip": "index.negclip:NegClip",
+    "norm_sim": "index.norm_sim:NormSim",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
     "repeated_pairs": "index.repeats:RepeatedPairs",
     "repeats": "index.repeats:Repeats",
+    "round_robin": "index.round_robin:RoundRobin",
     "synset": "index.synset:Synset",
     "target": "index.target:Target",
+    "target_clusters": "index.target_clusters:TargetClusters",
     "token_frequency": "index.token_frequency:TokenFrequency",
 }
 
