@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from .charts import exact, number, short, span
 
-TEMPLATES = ("frame.html", "macros.html", "report.html", "advise.html")
+TEMPLATES = ("frame.html", "macros.html", "report.html", "advise.html", "compare.html")
 
 
 def render(template: str, facts: dict[str, Any]) -> str:
