@@ -22,6 +22,7 @@ from .vectors import Vectors, embedded
 POOL, TARGET = "pool", "target"
 MOVED = 1000  # rows of each side in Sinkhorn's divergence: its cost matrix has as many squared
 BLOCK = 8192
+DIGITS = 8
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,12 @@ def _apart(side: Side, other: Side, squared_width: float, moved: int) -> dict[st
     at = np.searchsorted(uids, side.positions).clip(max=max(len(uids) - 1, 0))
     shared = int(counts[at][uids[at] == side.positions].sum()) if inside else 0
     divergence, iterations = sinkhorn(side.rows[:moved], other.rows[: moved if inside else MOVED])
-    return {
+    found = {
         "fid": fid(side.moments, other.moments),
         "mmd": mmd(side.rows, other.rows, squared_width, shared),
         "mmd_cosine": mmd_cosine(side.moments, other.moments, side.moments.n if inside else 0),
         "sinkhorn": divergence,
-        "iterations": iterations,
     }
+    # what is further behind is the rounding of the sums, which hangs on how the samples lie in shards
+    told = {name: None if value is None else round(value, DIGITS) + 0.0 for name, value in found.items()}
+    return {**told, "iterations": iterations}

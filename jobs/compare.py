@@ -48,7 +48,7 @@ def compare_subsets(words: list[str], out: str | None, metadata: str | None, ask
 
     paths = named(words, out)
     subsets = {name: Subset.read(path) for name, path in paths.items()}
-    found: dict[str, Any] = {"subsets": paths, "pool": out}
+    found: dict[str, Any] = {"subsets": paths, "pool": out, "sha256": {name: _digest(p) for name, p in paths.items()}}
     if not out:
         from mmfilter.agreement import agreement
 
@@ -60,6 +60,15 @@ def compare_subsets(words: list[str], out: str | None, metadata: str | None, ask
     from .pool_scores import mapper
 
     return found | side_by_side(subsets, Pool(out, metadata), Wanted(**asked), mapper(width, "compare"))
+
+
+def _digest(path: str) -> str:
+    """What tells the report that the subset is still the one that was measured."""
+    import hashlib
+
+    from mmfilter import storage
+
+    return hashlib.sha256(storage.read_bytes(path)).hexdigest()
 
 
 def named(words: list[str], out: str | None) -> dict[str, str]:

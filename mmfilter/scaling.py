@@ -86,19 +86,21 @@ def fit(runs: Sequence[Runs], floor: float = FLOOR, scale: float | None = None) 
     """
     size = runs[0].size
     scales = np.array([scale]) if scale else FIRST_PASS * UNIT / size
-    found = [[_on_grid(run, a, floor) for run in runs] for a in scales]
+    found = [[on_grid(run, a, floor) for run in runs] for a in scales]
     best = int(np.argmin([sum(loss for loss, _, _ in row) for row in found]))
     b, c = (np.array([bucket[i] for bucket in found[best]]) for i in (1, 2))
     return refine(runs, Law(size, float(scales[best]), floor, b, c), scale is None)
 
 
-def _on_grid(run: Runs, scale: float, floor: float) -> tuple[float, float, float]:
+def on_grid(
+    run: Runs, scale: float, floor: float, utilities: np.ndarray = UTILITIES, half_lives: np.ndarray = HALF_LIVES
+) -> tuple[float, float, float]:
     """(squared error, b, c) of the grid's best point for one bucket."""
-    start = (scale * run.passes[0] / UNIT) ** UTILITIES[:, None] + floor  # (b, n)
-    fitted = start[:, None] * np.exp(UTILITIES[:, None, None] * run.decay(HALF_LIVES))
+    start = (scale * run.passes[0] / UNIT) ** utilities[:, None] + floor  # (b, n)
+    fitted = start[:, None] * np.exp(utilities[:, None, None] * run.decay(half_lives))
     loss = ((fitted - run.error) ** 2).sum(axis=2)
     b, c = np.unravel_index(int(loss.argmin()), loss.shape)
-    return float(loss[b, c]), float(UTILITIES[b]), float(HALF_LIVES[c])
+    return float(loss[b, c]), float(utilities[b]), float(half_lives[c])
 
 
 def refine(runs: Sequence[Runs], law: Law, free_scale: bool = True) -> Law:

@@ -11,7 +11,7 @@ from report_util import Page
 from mmfilter.advise import Asked, advise, merged
 from mmfilter.errors import DataError, UsageError
 from mmfilter.report.advice import advice_page
-from mmfilter.scaling import Law, Runs, fit, refine
+from mmfilter.scaling import HALF_LIVES, UTILITIES, Law, Runs, fit, on_grid, refine
 from mmfilter.small_runs import Result, read_results
 
 SIZE = 12_800_000
@@ -67,6 +67,18 @@ def test_fitted_to_its_own_results_it_keeps_what_the_authors_keep(budget: float,
     assert [row["error"] for row in found["curve"]] == pytest.approx(PUBLISHED[int(budget)], abs=1e-6)
     assert found["scale"] == pytest.approx(0.025, rel=1e-3) and found["rmse"] < 1e-8
     assert [b["half_life"] for b in found["buckets"]] == pytest.approx(LAW.half_lives, rel=1e-3)
+
+
+def test_the_grids_best_point_is_that_of_every_point() -> None:
+    x, law = np.array([500.0, 2000, 7000]), Law(1000, 3e2, 0.1, np.array([-0.2]), np.array([3.0]))
+    y = np.array([law.error(v, [0]) + off for v, off in zip(x, (0.003, -0.004, 0.002), strict=True)])
+    losses = {}
+    for b in UTILITIES[::9]:
+        for c in HALF_LIVES[::9]:
+            one = Law(1000, 3e2, 0.1, np.array([b]), np.array([c]))
+            losses[b, c] = sum((plain(v, one, 1) - w) ** 2 for v, w in zip(x, y, strict=True))
+    found, b, c = on_grid(Runs(x, y, 1000), 3e2, 0.1, UTILITIES[::9], HALF_LIVES[::9])
+    assert found == pytest.approx(min(losses.values()), rel=1e-9) and losses[b, c] == min(losses.values())
 
 
 def test_random_laws_are_read_and_fitted() -> None:

@@ -1,5 +1,6 @@
 """Subsets side by side: every share, count and quantile against the plainest count of it."""
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -16,7 +17,7 @@ from report_util import RULES, Page, make_out, page_of, rows_of
 from jobs.compare import lines, named
 from mmfilter.agreement import agreement
 from mmfilter.composition import QUANTILES, compose, concepts, languages, sides, source_of, spread
-from mmfilter.errors import UsageError
+from mmfilter.errors import DataError, UsageError
 from mmfilter.report.comparison import comparison_page
 from mmfilter.subset import Subset
 from mmfilter.table import open_table
@@ -102,6 +103,27 @@ def test_the_report_tells_before_and_after_and_other_subsets(tmp_path: Path) -> 
     assert "<td>4</td><td>1</td>" in other and "25.0 %" in other
     found = compose(source_of(open_table(made.out)), {"pool": np.ones(16, np.int64)})
     assert found["scores"]["score"]["pool"]["mean"] == pytest.approx(np.mean([r["score"] for r in shards["000"]]))
+
+
+def test_the_report_tells_measures_of_the_subset_as_it_is(tmp_path: Path) -> None:
+    made = make_out(tmp_path / "out", tmp_path / "tars", {"000": rows_of(tmp_path / "tars", "000")}, RULES)
+    path = tmp_path / "out/subsets/kept.npy"
+    Subset.from_uids([uid for uid, blame in made.dropped_by.items() if blame == ""]).write(str(path))
+    apart = {"fid": 0.5, "mmd": None, "mmd_cosine": 0.25, "sinkhorn": 0.125, "iterations": 3}
+    sets = {name: {"rows": 8, "vendi": 7.5, "to": {"pool": apart}} for name in ("pool", "other", "kept.v1")}
+    how = {"model": "b32", "modality": "image", "sample": 9, "moved": 8, "epsilon": 0.05, "seed": 0}
+    measures = {**how, "squared_bandwidth": {"pool": 1.0}, "sets": sets}
+    found = {"sha256": {"kept.v1": hashlib.sha256(path.read_bytes()).hexdigest()}, "measures": measures}
+    (tmp_path / "out/compare.json").write_text(json.dumps(found))
+    text, _ = page_of(made.out)
+    row = text.split('data-set="kept.v1"')[1].split("</tr>")[0]
+    assert "<td>7.5</td>" in row and "<td>0.5</td><td>–</td><td>0.25</td><td>0.125</td>" in row
+    assert 'data-set="pool"' in text and 'data-set="other"' not in text
+    Subset.from_uids([]).write(str(path))
+    assert "data-set=" not in page_of(made.out)[0]
+    (tmp_path / "out/compare.json").write_text("{}")
+    with pytest.raises(DataError, match=r"compare\.json: damaged"):
+        page_of(made.out)
 
 
 def test_the_report_without_other_subsets(tmp_path: Path) -> None:

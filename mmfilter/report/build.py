@@ -11,7 +11,7 @@ from ..auc import auc
 from ..decisions import resolve_name
 from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram
-from .comparison import before_after, made, others
+from .comparison import MEASURES, before_after, made, measured, others
 from .copies import copies
 from .page import render
 from .pool import Pool, open_pool, read_failures
@@ -72,6 +72,8 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "categories": [scores.category(pool, column) for column in scores.text_columns(pool)],
         "made": made(before_after(pool)),
         "others": others(pool),
+        "measured": measured(pool),
+        "measures": MEASURES,
         "sheets": sheets,
         "thumbs": sheet.load_thumbs(pool, shown),
         "failures": collect.reasons(failures),

@@ -1,5 +1,7 @@
 """The page of `compare`: heat maps of what subsets share, what they are made of, and how far they are apart."""
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from .. import storage
 from ..agreement import agreement
 from ..composition import compose, source_of
 from ..decisions import subset_names
+from ..errors import DataError
 from ..subset import Subset
 from .page import render
 from .pool import Pool
@@ -65,3 +68,21 @@ def others(pool: Pool) -> list[tuple[str, int, int, float | None, float | None, 
             shared, jaccard = both["intersection"][0][1], both["jaccard"][0][1]
             found.append((name, both["samples"][1], shared, inside[0][1], inside[1][0], jaccard))
     return found
+
+
+def measured(pool: Pool) -> dict[str, Any] | None:
+    """The measures of this subset, the pool and the target, where `compare` took them of the subset as it is."""
+    path, this = storage.join(pool.out, "compare.json"), storage.join(pool.out, "subsets", f"{pool.name}.npy")
+    if not storage.exists(path) or not storage.exists(this):
+        return None
+    try:
+        found = json.loads(storage.read_bytes(path))
+        digests, measures = found["sha256"], found["measures"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({error}); run 'mmfilter compare' again, or delete it") from error
+    digest = hashlib.sha256(storage.read_bytes(this)).hexdigest()
+    own = next((name for name, had in digests.items() if had == digest), None)
+    if not measures or own is None:
+        return None
+    shown = [name for name in ("pool", own, "target") if name in measures["sets"]]
+    return {**measures, "sets": {name: measures["sets"][name] for name in shown}}
