@@ -126,7 +126,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def measured(measures: dict[str, Any]) -> list[str]:
     """A line for each set: its diversity, and its distances."""
-    said = [f"by {measures['model']} ({measures['modality']}), distances over {measures['sample']:,} rows a set"]
+    said = [f"by {measures['model']} ({measures['modality']}), distances over up to {measures['sample']:,} rows a set"]
     wide = max(len(name) for name in measures["sets"])
     for name, row in measures["sets"].items():
         said.append(f"  {name:<{wide}} {row['rows']:>12,} rows  Vendi {_number(row['vendi'])}")
