@@ -125,6 +125,22 @@ def open_vectors(out: str, model: str, modality: str = "image", metadata: str | 
     return Vectors(table, model, modality, tuple(shape[0] for shape in shapes), shapes[0][1])
 
 
+def embedded(table: Table, modality: str = "image") -> list[str]:
+    """The models whose embeddings the first shard has, sorted; none where it has no npz. Raises UsageError."""
+    if modality not in SIDES:
+        raise UsageError(f"modality '{modality}': it is one of {', '.join(SIDES)}")
+    path = _npz(table, table.stems[0]) if table.stems else ""
+    if not path or not storage.exists(path):
+        return []
+    try:
+        with storage.open_read(path) as stream, zipfile.ZipFile(stream) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read as npz ({error})") from error
+    ending = f"_{SIDES[modality]}"
+    return sorted(name.removesuffix(ending) for name in names if name.endswith(ending))
+
+
 def unit(rows: np.ndarray) -> np.ndarray:
     """float32 (n, d) of length 1, from any float type; rows without a direction become zeros."""
     return _scale(np.array(rows, np.float32))

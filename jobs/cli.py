@@ -10,9 +10,9 @@ import typer
 from mmfilter.errors import INTERRUPTED, MMFilterError
 
 MODULES = (  # in the order a person meets their verbs
-    *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset"),
+    *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
-    *("synth", "train", "demo"),
+    *("synth", "train", "advise", "demo"),
 )
 
 app = typer.Typer(

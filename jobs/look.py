@@ -39,9 +39,16 @@ def add(app: typer.Typer) -> None:
 
 
 def report_run(out: str, name: str, labels: str | None = None, samples: int = 12) -> str:
-    """Write the report of subset `name`; returns its path."""
+    """Write the report of subset `name`, and its data card where there is none; returns the report's path."""
+    from mmfilter import storage
+    from mmfilter.card import write_card
+    from mmfilter.decisions import resolve_name
     from mmfilter.report import ReportOptions, build_report
 
     from .outdir import absolute
 
-    return build_report(out, name, ReportOptions(samples=samples, labels=absolute(labels) if labels else ""))
+    path = build_report(out, name, ReportOptions(samples=samples, labels=absolute(labels) if labels else ""))
+    card = storage.join(out, "subsets", f"{resolve_name(out, name)}.md")
+    if not storage.exists(card):  # the verb `card` may have been told more
+        write_card(out, name)
+    return path

@@ -225,7 +225,10 @@ def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
 
 
 def _remove_stale(table: Table, options: SelectOptions) -> None:
-    """Decisions of an earlier run under this name, for shards that get none now: they are not this subset's."""
+    """What an earlier run under this name left and this one does not write: decisions on other shards, the card."""
+    card = storage.join(options.out, "subsets", f"{options.name}.md")
+    if not storage.is_remote(card) and storage.exists(card):
+        os.unlink(card)
     written = set(table.stems) if options.decisions else set()
     for path in storage.glob(storage.join(options.out, "subsets", options.name, "*.parquet")):
         if storage.stem(path) not in written and not storage.is_remote(path):

@@ -65,7 +65,7 @@ class Subset:
 
     def unique(self) -> "Subset":
         """Each uid once."""
-        return Subset(_runs(self.uids)[0])
+        return Subset(runs(self.uids)[0])
 
     def strings(self) -> list[str]:
         """The uids as hex."""
@@ -80,7 +80,7 @@ class Subset:
         return self.counts(uids) > 0
 
     def _combine(self, other: "Subset", merge: Any) -> "Subset":
-        uids = _runs(Subset(np.concatenate([self.uids, other.uids])).uids)[0]
+        uids = runs(Subset(np.concatenate([self.uids, other.uids])).uids)[0]
         return Subset(np.repeat(uids, merge(self.counts(uids), other.counts(uids))))
 
 
@@ -103,7 +103,7 @@ def later_repeats(hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
     return np.sort(order[1:][same])
 
 
-def _runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(unique uids, where each one's run starts) of sorted uids."""
     if not len(uids):
         return uids, np.empty(0, np.int64)

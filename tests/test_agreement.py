@@ -7,7 +7,7 @@ from space_util import by_uid
 
 from index import agreement
 from index.agreement import CaptionAgreement, near, neighbours
-from index.kmeans import assign, train
+from index.kmeans import Plan, assign, train
 from index.pool import Pool
 from index.vectors import unit
 
@@ -54,7 +54,7 @@ def test_only_the_clusters_nearby_are_asked(tmp_path, monkeypatch):
     pool = Pool(embedded(tmp_path, rows, (50, 120), texts=captions(rows))[0])
     found = CaptionAgreement(model="b32", k=5, clusters=9, probes=2)(pool, here)["caption_agreement_b32"]
     vectors = pool.vectors("b32")
-    centroids = train(vectors, pool.uids, 9, 20, 0)
+    centroids = train(vectors, pool.uids, Plan(9, 20, 0), here)
     cluster = assign(vectors.take(np.arange(120)), centroids)[0]
     cosines = centroids @ centroids.T + 2 * np.eye(len(centroids))
     asked = {c: set(np.argsort(-cosines[c])[:2].tolist()) for c in range(len(centroids))}

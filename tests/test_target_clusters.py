@@ -7,7 +7,7 @@ from space_util import by_uid
 
 from index import target_clusters
 from index.frechet import frechet, moments
-from index.kmeans import assign, train
+from index.kmeans import Plan, assign, train
 from index.moments import Gap, of_blocks
 from index.pool import Pool
 from index.target_clusters import TargetClusters
@@ -53,7 +53,7 @@ def test_columns_are_the_plainest_search(name, measure, tmp_path, monkeypatch):
     vectors, n = pool.vectors("b32"), len(pool.uids)
     rows, items = vectors.take(np.arange(n)), Pool(path).vectors("b32").take(np.arange(9))
     items = items[items.any(axis=1)]
-    centroids = train(vectors, pool.uids, 6, 20, 0)
+    centroids = train(vectors, pool.uids, Plan(6, 20, 0), here)
     cluster, of_item = assign(rows, centroids)[0], assign(items, centroids)[0]
     hits = [int((of_item == c).sum()) if c >= 0 else None for c in cluster]
     assert found["target_t_hits"].to_pylist() == hits

@@ -1,22 +1,19 @@
 """One HTML file from a folder of results."""
 
-import base64
-import hashlib
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import DictLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
 from . import collect, labels, scores, sheet
-from .charts import Chart, draw_histogram, exact, number, span
+from .charts import Chart, draw_histogram
+from .comparison import MEASURES, before_after, made, measured, others
 from .copies import copies
+from .page import render
 from .pool import Pool, open_pool, read_failures
 
 
@@ -52,7 +49,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
     DataError on files that do not fit together. A tar that is gone only costs its pictures.
     """
     pool = open_pool(out, resolve_name(out, name), options.metadata)
-    page = _render(_facts(pool, options))
+    page = render("report.html", _facts(pool, options))
     path = options.path or storage.join(out, "report.html")
     storage.write_atomic(path, page.encode("utf-8", "replace"))
     return path
@@ -73,6 +70,10 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "levels": collect.waterfall(pool),
         "cards": cards,
         "categories": [scores.category(pool, column) for column in scores.text_columns(pool)],
+        "made": made(before_after(pool)),
+        "others": others(pool),
+        "measured": measured(pool),
+        "measures": MEASURES,
         "sheets": sheets,
         "thumbs": sheet.load_thumbs(pool, shown),
         "failures": collect.reasons(failures),
@@ -124,27 +125,3 @@ def _sheets(pool: Pool, options: ReportOptions, cards: list[ScoreCard]) -> list[
     both = [some("Kept", True, pool.keep), some("Dropped", False, pool.blame >= 0)]
     by_rule = [some(pool.steps[i].text, False, pool.blame == i) for i in rest]
     return [("At random", both)] + ([("Dropped by rules without a threshold", by_rule)] if by_rule else [])
-
-
-def _render(facts: dict[str, Any]) -> str:
-    here = files(__package__)
-    parts = {name: here.joinpath(name).read_text("utf-8") for name in ("report.html", "macros.html")}
-    style, script = (here.joinpath(name).read_text("utf-8") for name in ("report.css", "report.js"))
-    environment = Environment(
-        loader=DictLoader(parts), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(n=lambda v: f"{v:,}", num=number, exact=exact, span=span, pct=_percent)
-    # Only this script may run, whatever a caption says: the browser itself refuses every other.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
-        **facts, style=Markup(style), script=Markup(script), script_hash=f"sha256-{digest}"
-    )
-
-
-def _percent(value: float) -> str:
-    """One decimal, and never 100 or 0 for what is not all or nothing."""
-    if 0 < value < 0.05:
-        return "< 0.1 %"
-    if 99.95 <= value < 100:
-        return "> 99.9 %"
-    return f"{value:.1f} %"

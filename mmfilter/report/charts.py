@@ -41,6 +41,14 @@ def exact(value: float) -> str:
     return number(value) if not math.isfinite(value) or value == round(value) else f"{value:#.5g}"
 
 
+def short(value: float) -> str:
+    """12.8M, 640k, 0.75: a number on an axis."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.4g}{name}"
+    return f"{value:.4g}"
+
+
 def nice_step(span: float, parts: int) -> float:
     """The step of 1, 2 or 5 times a power of ten that cuts `span` in about `parts`."""
     if span <= 0:

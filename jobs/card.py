@@ -1,0 +1,26 @@
+"""`card`: a subset's data card."""
+
+from typing import Annotated
+
+import typer
+
+from . import options as o
+
+
+def add(app: typer.Typer) -> None:
+    @app.command()
+    def card(
+        out: o.OutArg,
+        name: o.OnlyName = None,
+        license: Annotated[str, typer.Option(help="As Hugging Face writes it: cc-by-4.0, other, unknown.")] = "unknown",
+        pretty: Annotated[str, typer.Option(help="The title (default: the recipe's name).")] = "",
+        metadata: Annotated[str | None, typer.Option(help="A folder of metadata, in place of OUT/metadata.")] = None,
+    ) -> None:
+        """OUT/subsets/NAME.md: where a subset came from, what was removed, what it is made of."""
+        from mmfilter.card import write_card
+        from mmfilter.card_facts import CardOptions
+
+        from .outdir import absolute
+
+        options = CardOptions(license, pretty, absolute(metadata) if metadata else "")
+        print(write_card(absolute(out), name or "", options))

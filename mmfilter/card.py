@@ -1,0 +1,56 @@
+"""A subset's data card: what it is, where it came from and how to make it again, in Hugging Face's format."""
+
+from typing import Any
+
+import yaml
+
+from . import storage
+from .card_facts import CardOptions, Facts, read_facts
+from .card_text import sections
+from .decisions import resolve_name
+from .markdown import plain
+
+TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
+TAGS = ["clip", "image-text-pairs", "data-filtering", "mmfilter"]
+COMMON = 0.01  # of the subset: a language that the front matter names
+
+
+def write_card(out: str, name: str = "", options: CardOptions = CardOptions()) -> str:
+    """Write subsets/NAME.md of subset `name` in `out` (empty: the only one); returns its path.
+
+    The same files give the same bytes. Raises UsageError for a name that is not there, DataError.
+    """
+    facts = read_facts(out, resolve_name(out, name), options)
+    path = storage.join(out, "subsets", f"{facts.name}.md")
+    storage.write_atomic(path, card(facts).encode("utf-8", "replace"))
+    return path
+
+
+def card(facts: Facts) -> str:
+    """The card: YAML front matter, then sections."""
+    matter = yaml.safe_dump(front_matter(facts), sort_keys=False, allow_unicode=True, width=10_000)
+    return f"---\n{matter}---\n\n" + "\n\n".join([f"# {plain(facts.title)}", *sections(facts)]) + "\n"
+
+
+def front_matter(facts: Facts) -> dict[str, Any]:
+    """Hugging Face's fields of a dataset card; `language` are those of at least 1 % of the subset."""
+    found: dict[str, Any] = {"license": facts.options.license}
+    n = facts.composition["samples"]["subset"]
+    rows = [(row["value"], row["counts"]["subset"]) for row in facts.composition.get("languages", [])]
+    spoken = [value for value, count in rows if n and count >= COMMON * n and value.isalpha() and len(value) in (2, 3)]
+    if spoken:
+        found["language"] = spoken
+    found["size_categories"] = [size_category(facts.record["counts"]["kept"])]
+    found["task_categories"] = TASKS
+    found["tags"] = TAGS
+    found["pretty_name"] = facts.title
+    return found
+
+
+def size_category(n: int) -> str:
+    """Hugging Face's class of a number of samples: ``n<1K``, ``1K<n<10K``, ... ``n>1T``."""
+    bounds = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
+    for i, name in enumerate(bounds):
+        if n < 10 ** (3 + i):
+            return f"{bounds[i - 1]}<n<{name}" if i else f"n<{name}"
+    return "n>1T"
