@@ -60,5 +60,5 @@ def _subset_path(path: str, number: int, epoch: Any) -> str:
         raise DataError(f"{path}: epochs[{number}].subset: a path from the schedule's folder, not {relative!r}")
     found = storage.join(posixpath.dirname(path), relative)
     if not storage.exists(found):
-        raise DataError(f"{path}: epochs[{number}].subset: {found} is not there; put it back, or make the schedule anew")
+        raise DataError(f"{path}: epochs[{number}].subset: {found} is not there; make the schedule anew")
     return found
