@@ -1,8 +1,10 @@
 """A schedule: a subset for each epoch of a training, as NAME.schedule.json beside the subsets it names."""
 
 import json
+import os
 import posixpath
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +13,7 @@ from .errors import DataError, UsageError
 from .subset import Subset
 
 ENDING = ".schedule.json"
+EPOCH = re.compile(r"epoch-\d{4}\.npy")
 
 
 @dataclass(frozen=True)
@@ -19,23 +22,38 @@ class Schedule:
 
     kind: str
     seed: int
-    epochs: Sequence[Subset]
+    epochs: Iterable[Subset]
     source: dict[str, Any] = field(default_factory=dict)
 
 
-def write_schedule(path: str, schedule: Schedule) -> None:
-    """PATH (NAME.schedule.json) and NAME/epoch-0000.npy, ... below its folder; the json last. Raises UsageError."""
-    if not path.endswith(ENDING) or path.endswith(f"/{ENDING}") or path == ENDING:
-        raise UsageError(f"{path}: a schedule's file is called NAME{ENDING}")
+def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
+    """PATH (NAME.schedule.json) and NAME/epoch-0000.npy, ... beside it, the json last; returns its epochs.
+
+    An earlier schedule of that name is taken away first. Raises UsageError.
+    """
     folder, file = posixpath.split(path)
     name = file.removesuffix(ENDING)
-    epochs = []
+    if name in ("", file):
+        raise UsageError(f"{path}: a schedule's file is called NAME{ENDING}")
+    _remove(path, storage.join(folder, name))
+    epochs: list[dict[str, Any]] = []
     for number, subset in enumerate(schedule.epochs):
         relative = f"{name}/epoch-{number:04d}.npy"
         subset.write(storage.join(folder, relative))
         epochs.append({"subset": relative, "samples": len(subset)})
     record = {"kind": schedule.kind, "seed": schedule.seed, "source": schedule.source, "epochs": epochs}
     storage.write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    return epochs
+
+
+def _remove(path: str, folder: str) -> None:
+    if storage.is_remote(path):
+        return
+    if os.path.exists(path):
+        os.unlink(path)
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if EPOCH.fullmatch(name):
+            os.unlink(os.path.join(folder, name))
 
 
 def load_schedule(path: str) -> list[str]:

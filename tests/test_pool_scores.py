@@ -22,7 +22,14 @@ from mmfilter.scores import SCORES, build_score
 from mmfilter.uids import format_uids
 
 NAMES = [name for name in SCORES.table() if issubclass(SCORES.get(name), PoolScore)]
-MAY_BE_NAN = {"duplicate_similarity", "overlap_similarity", "centroid_similarity", "density"}  # as their docs say
+# as their docs say
+MAY_BE_NAN = {
+    "duplicate_similarity",
+    "overlap_similarity",
+    "centroid_similarity",
+    "density",
+    "cluster_separation",
+}
 N = 150
 
 
@@ -32,6 +39,7 @@ def fields(name, other):
         "clusters": {"model": "b32", "k": 7, "levels": [3, 2]},
         "duplicates": {"model": "b32", "hamming": 3, "k": 3},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
+        "quantization": {"model": "b32", "k": 3, "bins": 4},
         "target": {"name": "t", "path": other, "model": "b32", "k": 5},
     }[name]
 
@@ -176,7 +184,7 @@ def test_score_adds_them_to_an_embedded_pool(run, mmfilter):
         pytest.skip("the run above made the pool")
     shutil.rmtree(run / "out" / "columns")
     code, said, error = mmfilter("score", run / "t.yaml", "--out", run / "out", "--local")
-    assert code == 0 and "cluster_id, centroid_similarity, density, duplicate_of" in said, error
+    assert code == 0 and "cluster_id, centroid_similarity, density, cluster_separation, duplicate_of" in said, error
     code, said, error = mmfilter(
         "dedup", run / "out", "--model", "demo", "--against", run / "pool", "--local", "--json"
     )

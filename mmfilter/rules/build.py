@@ -22,6 +22,9 @@ def build_rule(node: Any, where: str) -> Rule:
         return kind(rules=rules)
     if name == "not":
         return kind(rule=build_rule(value, f"{where}.not"))
+    if name == "votes" and isinstance(value, dict) and isinstance(value.get("rules"), list):
+        nodes = enumerate(value["rules"])
+        value = {**value, "rules": tuple(build_rule(item, f"{where}.votes.rules[{i}]") for i, item in nodes)}
     rule: Rule = build_plug(kind, value, f"{where}.{name}")
     return rule
 

@@ -18,6 +18,7 @@ TABLE = {
     "language": "mmfilter.scores.language:Language",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "quantization": "index.quantization:Quantization",
     "target": "index.target:Target",
 }
 

@@ -1,0 +1,62 @@
+"""The hardest, or the easiest, of each concept: self-supervised prototypes."""
+
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, PrivateAttr
+
+from ..plugs import Rule
+from .masks import numbers
+from .quota import Edges, Ranked, Rows
+
+
+class Prototypes(Rule):
+    """Keep the `keep` share that is hardest, or easiest: 1 - similarity to the nearest centroid (Sorscher et al. 2022,
+    arXiv 2206.14486, whose difficulty this is; hardest where data is plenty, easiest where it is scarce).
+
+    Exactly round(keep · n) of n rows, of those that have a cluster and a similarity. Their class balance: were all
+    clusters pruned alike, one of s of the m such rows would keep N · s / m of the N that are kept; at least
+    floor(`balance` · that) of each are kept, its own first, the rest by difficulty over all clusters. That each
+    class keeps at least half is remembered from their paper (0.5, for ImageNet's classes): a guess here. Ties go
+    to the smaller uid. `column` holds the clusters, `score` the similarity.
+    """
+
+    keep: float = Field(ge=0, le=1)
+    which: Literal["hardest", "easiest"] = "hardest"
+    balance: float = Field(default=0.5, ge=0, le=1)
+    column: str = "cluster_id"
+    score: str = "centroid_similarity"
+    _edges: Edges | None = PrivateAttr(None)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.column, self.score, "uid_hi", "uid_lo"})
+
+    def fit(self, table: pl.DataFrame) -> Self:
+        ranked = Ranked(self._rows(table))
+        fitted = self.model_copy()
+        fitted._edges = ranked.edges(self._quotas(ranked, round(self.keep * table.height)))
+        return fitted
+
+    def _quotas(self, ranked: Ranked, wanted: int) -> np.ndarray:
+        """(k,) int64: how many of each cluster."""
+        wanted = min(wanted, len(ranked.order))
+        sure = np.floor(self.balance * (wanted * ranked.have / max(len(ranked.order), 1))).astype(np.int64)
+        rest = ranked.place >= sure[ranked.where]
+        rows, where = ranked.order[rest], ranked.where[rest]
+        hi, lo, score = (values[rows] for values in (ranked.rows.hi, ranked.rows.lo, ranked.rows.score))
+        first = np.lexsort((lo, hi, -score))[: wanted - int(sure.sum())]
+        return sure + np.bincount(where[first], minlength=len(sure))
+
+    def _rows(self, table: pl.DataFrame) -> Rows:
+        similarity = numbers(table, self.score).astype(np.float64)
+        return Rows.read(table, self.column, -similarity if self.which == "hardest" else similarity)
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        if self._edges is None:
+            raise RuntimeError("prototypes are fitted to the pool before they are asked for a mask")
+        return self._edges.mask(self._rows(table))
+
+    def describe(self) -> str:
+        return f"the {self.which} {self.keep:.4g} by {self.score}, {self.balance:.4g} of each {self.column} sure"
