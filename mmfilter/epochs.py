@@ -11,7 +11,7 @@ STEPS = 300  # of 1-D k-means at most
 
 
 def rs2(subset: Subset, epochs: int, keep: float, seed: int = 0, replacement: bool = True) -> Iterator[Subset]:
-    """Repeated random sampling (Okanovic et al. 2024, arXiv 2305.18424): a fresh random round(keep · n) an epoch.
+    """Repeated random sampling (RS2, Okanovic et al., ICLR 2024): a fresh random round(keep · n) an epoch.
 
     With `replacement` each epoch draws from all; without, from what no epoch has had since all had been drawn, so
     that a whole pass comes before a second (an epoch across two passes holds no sample twice). Within an epoch
@@ -48,7 +48,7 @@ class Window:
 
 
 def seta(subset: Subset, difficulty: np.ndarray, epochs: int, window: Window, seed: int = 0) -> Iterator[Subset]:
-    """SeTa (Zhou et al. 2025, CVPR; repository mrazhou/SeTa): a window over groups of difficulty, easy to hard.
+    """SeTa (Zhou et al. 2025, arXiv 2503.13385; repository mrazhou/SeTa): a window over groups of difficulty, easy to hard.
 
     `difficulty` (n,) float64 stands beside `subset.uids` (n,), high is hard, NaN is left out. Each epoch draws
     round(keep · n), groups the draw by 1-D k-means, and takes the groups of a window of round(groups · share) that

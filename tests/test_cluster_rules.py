@@ -73,9 +73,10 @@ def test_prototypes(name, keep, which, balance):
     ranked = sorted(rows, key=lambda row: (sign * row[2], row[1]))
     wanted = min(round(keep * frame.height), len(rows))
     want = set()
-    for cluster in {row[0] for row in rows}:
+    clusters = {row[0] for row in rows}
+    for cluster in clusters:
         inside = [row[1] for row in ranked if row[0] == cluster]
-        want |= set(inside[: math.floor(balance * (wanted * len(inside) / len(rows)))])
+        want |= set(inside[: math.floor(balance * (wanted / len(clusters)))])
     want |= set([row[1] for row in ranked if row[1] not in want][: wanted - len(want)])
     found = chosen({"prototypes": {"keep": keep, "which": which, "balance": balance}}, frame)
     assert found == want and len(found) == wanted

@@ -15,11 +15,11 @@ class Prototypes(Rule):
     """Keep the `keep` share that is hardest, or easiest: 1 - similarity to the nearest centroid (Sorscher et al. 2022,
     arXiv 2206.14486, whose difficulty this is; hardest where data is plenty, easiest where it is scarce).
 
-    Exactly round(keep · n) of n rows, of those that have a cluster and a similarity. Their class balance: were all
-    clusters pruned alike, one of s of the m such rows would keep N · s / m of the N that are kept; at least
-    floor(`balance` · that) of each are kept, its own first, the rest by difficulty over all clusters. That each
-    class keeps at least half is remembered from their paper (0.5, for ImageNet's classes): a guess here. Ties go
-    to the smaller uid. `column` holds the clusters, `score` the similarity.
+    Exactly round(keep · n) of n rows, of those that have a cluster and a similarity. Of the N that are kept, each of
+    the k clusters has at least floor(`balance` · N / k), or all it has: its own first, then the rest by difficulty
+    over all clusters. That each class keeps at least half an even share is remembered from their paper, and the
+    default of the repository amro-kamal/effective_pruning, from which N / k is; that it suits another pool is a
+    guess. Ties go to the smaller uid. `column` holds the clusters, `score` the similarity.
     """
 
     keep: float = Field(ge=0, le=1)
@@ -42,7 +42,8 @@ class Prototypes(Rule):
     def _quotas(self, ranked: Ranked, wanted: int) -> np.ndarray:
         """(k,) int64: how many of each cluster."""
         wanted = min(wanted, len(ranked.order))
-        sure = np.floor(self.balance * (wanted * ranked.have / max(len(ranked.order), 1))).astype(np.int64)
+        even = wanted / max(np.count_nonzero(ranked.have), 1)
+        sure = np.minimum(int(self.balance * even), ranked.have).astype(np.int64)
         rest = ranked.place >= sure[ranked.where]
         rows, where = ranked.order[rest], ranked.where[rest]
         hi, lo, score = (values[rows] for values in (ranked.rows.hi, ranked.rows.lo, ranked.rows.score))
@@ -59,4 +60,4 @@ class Prototypes(Rule):
         return self._edges.mask(self._rows(table))
 
     def describe(self) -> str:
-        return f"the {self.which} {self.keep:.4g} by {self.score}, {self.balance:.4g} of each {self.column} sure"
+        return f"the {self.which} {self.keep:.4g} by {self.score}, {self.balance:.4g} of even for each {self.column}"
