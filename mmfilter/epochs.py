@@ -48,7 +48,7 @@ class Window:
 
 
 def seta(subset: Subset, difficulty: np.ndarray, epochs: int, window: Window, seed: int = 0) -> Iterator[Subset]:
-    """SeTa (Zhou et al. 2025, arXiv 2503.13385; repository mrazhou/SeTa): a window over groups of difficulty, easy to hard.
+    """SeTa: a window over groups of difficulty, easy to hard (Zhou et al. 2025, arXiv 2503.13385; code mrazhou/SeTa).
 
     `difficulty` (n,) float64 stands beside `subset.uids` (n,), high is hard, NaN is left out. Each epoch draws
     round(keep · n), groups the draw by 1-D k-means, and takes the groups of a window of round(groups · share) that

@@ -51,10 +51,11 @@ class Ensemble(Rule):
         assert self._sorted is not None
         total = np.zeros(table.height)
         for score, weight in zip(self.scores, self.weights or (1.0,) * len(self.scores), strict=True):
-            values, ordered = numbers(table, score), self._sorted[score]
+            ordered = self._sorted[score]
+            values, where = np.unique(numbers(table, score), return_inverse=True)  # sorted ones are found far sooner
             above = len(ordered) - np.searchsorted(ordered, values, "right")
             here = len(ordered) - np.searchsorted(ordered, values, "left")
-            total -= weight * np.where(sound(values), above + here + 1, np.nan)
+            total -= weight * np.where(sound(values), above + here + 1, np.nan)[where]
         return table.select("uid_hi", "uid_lo").with_columns(rank=pl.Series(total))
 
     def mask(self, table: pl.DataFrame) -> np.ndarray:

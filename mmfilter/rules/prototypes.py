@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 
 from ..plugs import Rule
 from .masks import numbers
-from .quota import Edges, Ranked, Rows
+from .quota import Edges, Ranked, Rows, highest
 
 
 class Prototypes(Rule):
@@ -42,13 +42,13 @@ class Prototypes(Rule):
     def _quotas(self, ranked: Ranked, wanted: int) -> np.ndarray:
         """(k,) int64: how many of each cluster."""
         wanted = min(wanted, len(ranked.order))
-        even = wanted / max(np.count_nonzero(ranked.have), 1)
+        even = wanted / max(int(np.count_nonzero(ranked.have)), 1)
         sure = np.minimum(int(self.balance * even), ranked.have).astype(np.int64)
         rest = ranked.place >= sure[ranked.where]
         rows, where = ranked.order[rest], ranked.where[rest]
-        hi, lo, score = (values[rows] for values in (ranked.rows.hi, ranked.rows.lo, ranked.rows.score))
-        first = np.lexsort((lo, hi, -score))[: wanted - int(sure.sum())]
-        return sure + np.bincount(where[first], minlength=len(sure))
+        score, hi, lo = (values[rows] for values in (ranked.rows.score, ranked.rows.hi, ranked.rows.lo))
+        first = highest(score, hi, lo, wanted - int(sure.sum()))
+        return np.asarray(sure + np.bincount(where[first], minlength=len(sure)))
 
     def _rows(self, table: pl.DataFrame) -> Rows:
         similarity = numbers(table, self.score).astype(np.float64)

@@ -61,10 +61,10 @@ class Ranked:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         there = np.flatnonzero(rows.there)
-        self.ids, where, self.sizes = np.unique(rows.cluster[there], return_inverse=True, return_counts=True)
+        self.ids, where, self.sizes = _numbered(rows.cluster[there])
         scored = ~np.isnan(rows.score[there])
         there, where = there[scored], where[scored]
-        order = np.lexsort((rows.lo[there], rows.hi[there], -rows.score[there], where))
+        order = _ordered(where, -rows.score[there], rows.hi[there], rows.lo[there])
         self.order, self.where = there[order], where[order]
         self.starts = np.searchsorted(self.where, np.arange(len(self.ids)))
         self.have = np.bincount(self.where, minlength=len(self.ids))
@@ -80,3 +80,34 @@ class Ranked:
         some = take > 0
         last, rows = self.order[self.starts[some] + take[some] - 1], self.rows
         return Edges(self.ids[some], rows.score[last], rows.hi[last], rows.lo[last])
+
+
+def _numbered(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(ids (k,) ascending, where (n,), sizes (k,)) of ids (n,) >= 0; counted where they are small, else sorted."""
+    if not len(cluster) or cluster.max() > 4 * len(cluster) + 65_536:
+        return np.unique(cluster, return_inverse=True, return_counts=True)
+    counts = np.bincount(cluster)
+    ids = np.flatnonzero(counts)
+    number = np.zeros(len(counts), np.uint16 if len(ids) < 1 << 16 else np.int64)  # numpy sorts two bytes in one go
+    number[ids] = np.arange(len(ids))
+    return ids, number[cluster], counts[ids]
+
+
+def _ordered(where: np.ndarray, key: np.ndarray, hi: np.ndarray, lo: np.ndarray) -> np.ndarray:
+    """np.lexsort((lo, hi, key, where)), in which uids are looked at only where the others are equal."""
+    order = np.argsort(key)
+    order = order[np.argsort(where[order], kind="stable")]
+    same = (where[order][1:] == where[order][:-1]) & (key[order][1:] == key[order][:-1])
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((lo[rows], hi[rows], key[rows], where[rows]))]
+    return order
+
+
+def highest(score: np.ndarray, hi: np.ndarray, lo: np.ndarray, wanted: int) -> np.ndarray:
+    """int64: places of the `wanted` highest of score (n,), no NaN among them; ties at the edge by the smaller uid."""
+    if not 0 < wanted < len(score):
+        return np.arange(len(score) if wanted else 0)
+    edge = np.partition(score, len(score) - wanted)[len(score) - wanted]
+    above, tied = np.flatnonzero(score > edge), np.flatnonzero(score == edge)
+    return np.concatenate([above, tied[np.lexsort((lo[tied], hi[tied]))][: wanted - len(above)]])
