@@ -16,7 +16,7 @@ from jobs.cluster import Width
 from jobs.pool_scores import add_pool_scores
 from mmfilter.errors import UsageError
 from mmfilter.recipe import load_recipe
-from mmfilter.rules import build_rule
+from mmfilter.rules import build_rule, walk
 from mmfilter.rules.balanced import cut
 from mmfilter.rules.density_based import project, whole
 from mmfilter.scores import build_score
@@ -217,6 +217,8 @@ def test_votes_count():
         votes = sum(build_rule(rule, "x").mask(frame).astype(int) for rule in rules)
         mask = build_rule({"votes": {"at_least": m, "rules": rules}}, "x").fit(frame).mask(frame)
         np.testing.assert_array_equal(mask, votes >= m)
+    paths = [path for path, _ in walk(build_rule({"all": [{"votes": {"at_least": 1, "rules": rules}}]}, "x"))]
+    assert paths == [f"all[0].votes.rules[{i}].threshold" for i in range(3)]
 
 
 def test_resampling_spreads_the_levels_and_repeats_itself():

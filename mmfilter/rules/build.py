@@ -44,6 +44,7 @@ def walk(rule: Rule, path: str = "") -> Iterator[tuple[str, Rule]]:
     if not rule.children:
         yield path, rule
         return
+    path += ".rules" if name == "votes" else ""
     for i, child in enumerate(rule.children):
         yield from walk(child, path if name == "not" else f"{path}[{i}]")
 
