@@ -9,8 +9,8 @@ from pydantic import Field
 
 from mmfilter.plugs import PoolScore, Run
 
-from .concepts import by_size
 from .exact import dots, margin
+from .hierarchy import by_size
 from .kmeans import Plan, assign_pool, train
 from .negclip import directed
 from .pool import Pool

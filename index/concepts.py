@@ -17,31 +17,39 @@ from mmfilter.uids import format_uids
 from .density import densities
 from .duplicates import members
 from .flat import flat_map
-from .kmeans import Plan, assign, assign_pool, fit, train
+from .hierarchy import by_size, grow
+from .kmeans import Plan, assign_pool, train
 from .pool import Pool
 from .terms import count, labels
 
 EXEMPLARS = 12
 NEIGHBOURS = 8
 CAPTIONS = 256  # of a cluster, that its label is read off
+APART = 20  # centroids that one's separation is measured to: Abbas et al. 2024 (arXiv 2401.04578)
+CELLS = 1 << 22  # similarities that are looked at together: 16 MB
 
 
 class Clusters(PoolScore):
     """`cluster_id` (int32, 0 the largest; -1 for a row without a direction), `centroid_similarity` (float32, cosine to
-    its centroid) and `density` (float32, mean cosine to the 10 nearest others of its cluster); NaN where the id is -1.
+    its centroid), `density` (float32, mean cosine to the 10 nearest others of its cluster) and `cluster_separation`
+    (float32, the mean of 1 - cosine from its centroid to the 20 nearest others, or to all where they are fewer; 0
+    where there is none: d_inter of Density-Based Pruning, arXiv 2401.04578); NaN where the id is -1.
 
     Spherical k-means of FAISS, trained on a sample chosen by a hash of (`seed`, uid), with `k` centroids (default:
     the square root of the pool's size) in `iterations`, then by so many `passes` of Lloyd over the whole pool, read
     from disk (default: 0, or 5 where 512 MB of sample leave a centroid under 39 rows), then every row assigned
     exactly. Also writes OUT/concepts/MODEL (of captions, MODEL-text): centroids.npy and concepts.json, and with
-    `levels` hierarchy.json: the centroids clustered into so many, and those again (hierarchical k-means, Vo et al.
-    2024, arXiv 2405.15613, without its resampling).
+    `levels` hierarchy.json: the centroids clustered into so many, and those again, each level anew `resamples` times
+    (hierarchical k-means, Vo et al. 2024, arXiv 2405.15613; see `hierarchy.grow`). With `levels` also the columns
+    `cluster_id_1`, `cluster_id_2`, ... (int32): the group that the sample's cluster belongs to on each level, -1
+    where the cluster is.
     """
 
     model: str = Field(min_length=1)
     modality: Literal["image", "text"] = "image"
     k: int | None = Field(default=None, ge=1)
     levels: tuple[int, ...] = ()
+    resamples: int = Field(default=10, ge=0)
     iterations: int = Field(default=20, ge=1)
     passes: int | None = Field(default=None, ge=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
@@ -55,7 +63,8 @@ class Clusters(PoolScore):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return ("cluster_id", "centroid_similarity", "density")
+        parents = (f"cluster_id_{level}" for level in range(1, len(self.levels) + 1))
+        return ("cluster_id", "centroid_similarity", "density", "cluster_separation", *parents)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -85,13 +94,19 @@ class Clusters(PoolScore):
             "cluster_id": cluster,
             "centroid_similarity": similarity.astype(np.float32),
             "density": density,
+            "cluster_separation": np.append(separations(centroids), np.float32(np.nan))[cluster],
         }
-        self._write(pool, centroids, columns)
+        groups = grow(centroids, self.levels, self.resamples, (self.iterations, self.seed))
+        parents = cluster
+        for level, (group, _) in enumerate(groups, 1):
+            parents = np.append(group, np.int32(-1))[parents]
+            columns[f"cluster_id_{level}"] = parents
+        self._write(pool, centroids, columns, [group for group, _ in groups])
         return columns
 
-    def _write(self, pool: Pool, centroids: np.ndarray, columns: dict[str, Any]) -> None:
+    def _write(self, pool: Pool, centroids: np.ndarray, columns: dict[str, Any], groups: list[np.ndarray]) -> None:
         concepts, counts = describe(pool, centroids, columns, self.seed)
-        levels = hierarchy(centroids, concepts, counts, self.levels, (self.iterations, self.seed))
+        levels = hierarchy(concepts, counts, groups)
         stream = io.BytesIO()
         np.save(stream, centroids, allow_pickle=False)
         folder = storage.join(pool.out, self.folder)
@@ -101,14 +116,17 @@ class Clusters(PoolScore):
         storage.write_atomic(storage.join(folder, "concepts.json"), _json(concepts))
 
 
-def by_size(cluster: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(cluster (n,) int32, centroids) numbered anew, the largest first; those without a row are gone."""
-    sizes = np.bincount(cluster[cluster >= 0], minlength=len(centroids))
-    order = np.argsort(-sizes, kind="stable")
-    order = order[sizes[order] > 0]
-    number = np.full(len(centroids) + 1, -1, np.int32)  # the last one is for -1
-    number[order] = np.arange(len(order))
-    return number[cluster], centroids[order]
+def separations(centroids: np.ndarray) -> np.ndarray:
+    """float32 (k,): the mean of 1 - cosine from each centroid to its 20 nearest others."""
+    near = min(APART, len(centroids) - 1)
+    found = np.zeros(len(centroids), np.float32)
+    step = max(CELLS // max(len(centroids), 1), 1)
+    for at in range(0, len(centroids) if near > 0 else 0, step):
+        similar = centroids[at : at + step] @ centroids.T
+        similar[np.arange(len(similar)), np.arange(at, at + len(similar))] = -np.inf
+        best = np.sort(np.partition(similar, -near, axis=1)[:, -near:], axis=1)
+        found[at : at + step] = 1 - best.mean(axis=1, dtype=np.float64)
+    return found
 
 
 def describe(
@@ -177,35 +195,26 @@ def _nearest(centroids: np.ndarray) -> list[list[int]]:
 
 
 def hierarchy(
-    centroids: np.ndarray,
-    concepts: list[dict[str, Any]],
-    counts: dict[int, Counter[str]],
-    levels: tuple[int, ...],
-    how: tuple[int, int],
+    concepts: list[dict[str, Any]], counts: dict[int, Counter[str]], groups: list[np.ndarray]
 ) -> list[list[dict[str, Any]]]:
     """For each level its groups {id, size, label, children}, children being ids of the level below.
 
-    Each concept gets `parents`: its group's id on each level. `how` is (iterations, seed).
+    Each concept gets `parents`: its group's id on each level. `groups` are by level the group of each one below.
     """
     found: list[list[dict[str, Any]]] = []
     parents = np.arange(len(concepts))
-    rows = centroids
-    for level in levels:
-        above = fit(rows, level, *how)
-        group, above = by_size(assign(rows, above)[0], above)
+    own = np.array([concept["size"] for concept in concepts], np.int64)
+    for group in groups:
         parents = group[parents]
+        k = int(group.max(initial=-1)) + 1
         merged: dict[int, Counter[str]] = {}
         for number, parent in enumerate(parents.tolist()):
             merged.setdefault(parent, Counter()).update(counts.get(number, Counter()))
-        sizes = [sum(c["size"] for c, p in zip(concepts, parents, strict=True) if p == g) for g in range(len(above))]
-        terms = labels(merged, len(above))
-        children = [np.flatnonzero(group == g).tolist() for g in range(len(above))]
-        found.append(
-            [{"id": g, "size": sizes[g], "label": terms[g], "children": children[g]} for g in range(len(above))]
-        )
-        for concept, parent in zip(concepts, parents.tolist(), strict=True):
-            concept.setdefault("parents", []).append(parent)
-        rows = above
+            concepts[number].setdefault("parents", []).append(parent)
+        sizes, terms = np.zeros(k, np.int64), labels(merged, k)
+        np.add.at(sizes, parents, own)
+        inside = [np.flatnonzero(group == g).tolist() for g in range(k)]
+        found.append([{"id": g, "size": int(sizes[g]), "label": terms[g], "children": inside[g]} for g in range(k)])
     return found
 
 

@@ -15,6 +15,7 @@ def add(app: typer.Typer) -> None:
         model: Annotated[str, typer.Option("--model", help="A model's short name in OUT.")],
         k: Annotated[int | None, typer.Option("-k", "--k", help="Clusters (default: the square root of n).")] = None,
         levels: Annotated[str, typer.Option(help="Groups of clusters, and of those: 100,10.")] = "",
+        resamples: Annotated[int, typer.Option(help="Times that each level is clustered anew.")] = 10,
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
         iterations: Annotated[int, typer.Option(help="Of k-means, over a sample.")] = 20,
         passes: Annotated[
@@ -26,12 +27,13 @@ def add(app: typer.Typer) -> None:
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
-        """Concepts: columns cluster_id, centroid_similarity, density; OUT/concepts/MODEL with labels and a map."""
+        """Concepts: columns cluster_id, centroid_similarity, density, ...; OUT/concepts/MODEL with labels and a map."""
         from .dedup import run_one
 
         fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "seed": seed}
         fields |= {"iterations": iterations, "passes": passes}
-        node = {"clusters": {**fields, "levels": [level for level in levels.split(",") if level]}}
+        above = [level for level in levels.split(",") if level]
+        node = {"clusters": {**fields, "levels": above, "resamples": resamples}}
         result = run_one(out, node, o.width(address, workers, None, None, None, local), summary)
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
 

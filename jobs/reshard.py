@@ -45,7 +45,7 @@ class MakeWriter:
 def add(app: typer.Typer) -> None:
     @app.command()
     def reshard(
-        subset: Annotated[str, typer.Argument(help="A subset's .npy.")],
+        subset: Annotated[str, typer.Argument(help="A subset's .npy, or a .schedule.json.")],
         pool: o.Pool,
         out: Annotated[str, typer.Option("--out", help="The folder of the new shards.", metavar="FOLDER")],
         max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,
@@ -69,10 +69,11 @@ def add(app: typer.Typer) -> None:
 
         asked = ReshardOptions(max_samples=max_samples, max_bytes=max_bytes, allow_missing=allow_missing)
         width = Width(address=address, workers=workers, gpus=0, local=local)
-        result = reshard_subset(
-            absolute(subset), shard_paths(pool), absolute(out), width, Request(asked, ReadOptions(derive_uids))
-        )
-        print(json.dumps(result, indent=1) if as_json else line(result))
+        wanted = epochs(absolute(subset), absolute(out))
+        request = Request(asked, ReadOptions(derive_uids))
+        results = reshard_subsets(wanted, shard_paths(pool), width, request)
+        told: Any = results if subset.endswith(".schedule.json") else results[0]
+        print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
         raise typer.Exit(OK)
 
 
@@ -85,6 +86,16 @@ class Request:
     replace: bool = False
 
 
+def epochs(subset: str, folder: str) -> dict[str, str]:
+    """Folder -> subset: `folder` itself, or of a schedule FOLDER/epoch-0000, ..."""
+    from mmfilter import storage
+    from mmfilter.schedule import ENDING, load_schedule
+
+    if not subset.endswith(ENDING):
+        return {folder: subset}
+    return {storage.join(folder, f"epoch-{n:04d}"): path for n, path in enumerate(load_schedule(subset))}
+
+
 def reshard_subset(
     subset: str, paths: list[str], folder: str, width: Width, request: Request = Request()
 ) -> dict[str, Any]:
@@ -92,21 +103,45 @@ def reshard_subset(
 
     Raises DataError on a gap, ConflictError where `folder` holds something else.
     """
+    return reshard_subsets({folder: subset}, paths, width, request)[0]
+
+
+def reshard_subsets(
+    wanted: dict[str, str], paths: list[str], width: Width, request: Request = Request()
+) -> list[dict[str, Any]]:
+    """`reshard_subset` of each folder's subset; the pool is indexed once for all of them."""
     from dataclasses import replace
 
     from mmfilter import storage
-    from mmfilter.reshard import begin, begun, clear, finish, finished
-    from mmfilter.reshard_plan import ReshardOptions, plan_output
+    from mmfilter.reshard import finished
+    from mmfilter.reshard_plan import ReshardOptions
     from mmfilter.samples import ReadOptions
     from mmfilter.subset import Subset
 
-    wanted, options = Subset.read(subset), request.options or ReshardOptions()
-    meta, written = finished(paths, wanted, folder, options), {}
-    if meta is None:
+    options = request.options or ReshardOptions()
+    indexes: list[Any] = []
+    if not all(finished(paths, Subset.read(path), folder, options) for folder, path in wanted.items()):
         small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
         width = replace(width, gpus=0, local=width.local or (small and width.address is None))
-        indexes = _all(paths, MakeIndexer(wanted, request.read or ReadOptions()), width, "index")
-        plan = plan_output([indexes[path] for path in paths], wanted, options)
+        union = Subset.from_uids([])
+        for path in dict.fromkeys(wanted.values()):
+            union |= Subset.read(path).unique()
+        found = _all(paths, MakeIndexer(union, request.read or ReadOptions()), width, "index")
+        indexes = [found[path] for path in paths]
+    return [_written(Subset.read(path), paths, folder, (width, request), indexes) for folder, path in wanted.items()]
+
+
+def _written(
+    wanted: Any, paths: list[str], folder: str, how: tuple[Width, Request], indexes: list[Any]
+) -> dict[str, Any]:
+    from mmfilter.reshard import begin, begun, clear, finish, finished
+    from mmfilter.reshard_plan import ReshardOptions, plan_output
+
+    width, request = how
+    options = request.options or ReshardOptions()
+    meta, written = finished(paths, wanted, folder, options), {}
+    if meta is None:
+        plan = plan_output(indexes, wanted, options)
         if request.replace and not begun(plan, folder):
             clear(folder)
         begin(plan, folder)

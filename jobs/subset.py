@@ -1,24 +1,34 @@
 """`subset`: the algebra of subset files."""
 
+import operator
 from typing import Annotated
 
 import typer
 
 from mmfilter.errors import UsageError
 
+SIGNS = {"&": operator.and_, "|": operator.or_, "-": operator.sub, "+": operator.add, "*": operator.mul}
+
+
+def times(word: str) -> int:
+    """How often, of a word after '*'. Raises UsageError."""
+    if not (word.isascii() and word.isdigit() and 0 < int(word) <= 1000):
+        raise UsageError(f"'*' {word}: a number from 1 to 1000 says how often each sample is repeated")
+    return int(word)
+
 
 def add(app: typer.Typer) -> None:
     @app.command()
     def subset(
         words: Annotated[
-            list[str], typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy '-' D.npy, from left to right.")
+            list[str], typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy - D.npy + E.npy '*' 3, left to right.")
         ],
         write: Annotated[str, typer.Option("--write", help="Write the result here.")] = "",
         sort: Annotated[bool, typer.Option("--sort", help="Accept an unsorted file.")] = False,
         unique: Annotated[bool, typer.Option("--unique", help="Each uid once.")] = False,
         show: Annotated[int, typer.Option(min=0, help="Print so many uids.")] = 0,
     ) -> None:
-        """Count, combine and sort subsets: & is the smaller count, | the larger, - the difference."""
+        """Count, combine and sort subsets: of counts & is the smaller, | the larger, - the difference, + the sum."""
         from mmfilter import storage
         from mmfilter.subset import Subset, load
 
@@ -29,14 +39,14 @@ def add(app: typer.Typer) -> None:
 
         if len(words) % 2 == 0:
             raise UsageError(
-                "give files with '&', '|' or '-' between them (quoted, so that the shell leaves them alone)"
+                "give files with '&', '|', '-' or '+' between them, or '*' and a number "
+                "(quoted, so that the shell leaves them alone)"
             )
         result = read(words[0])
-        for sign, path in zip(words[1::2], words[2::2], strict=True):
-            if sign not in ("&", "|", "-"):
-                raise UsageError(f"'{sign}' stands where '&', '|' or '-' should")
-            other = read(path)
-            result = result & other if sign == "&" else result | other if sign == "|" else result - other
+        for sign, word in zip(words[1::2], words[2::2], strict=True):
+            if sign not in SIGNS:
+                raise UsageError(f"'{sign}' stands where one of {' '.join(SIGNS)} should")
+            result = SIGNS[sign](result, times(word) if sign == "*" else read(word))
         result = result.unique() if unique else result
         print(f"{len(result):,} uids, {len(result.unique()):,} different")
         for uid in result.strings()[:show]:

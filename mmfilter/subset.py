@@ -17,7 +17,7 @@ class Subset:
     """Sorted uids; one that stands n times means that its sample is repeated n times.
 
     `&` takes the smaller of two counts, `|` the larger, `-` their difference: for subsets without
-    repeats these are intersection, union and difference.
+    repeats these are intersection, union and difference. `+` adds two counts up, `* n` multiplies them.
     """
 
     def __init__(self, uids: np.ndarray) -> None:
@@ -62,6 +62,12 @@ class Subset:
 
     def __sub__(self, other: "Subset") -> "Subset":
         return self._combine(other, lambda a, b: np.maximum(a - b, 0))
+
+    def __add__(self, other: "Subset") -> "Subset":
+        return Subset(np.concatenate([self.uids, other.uids]))
+
+    def __mul__(self, times: int) -> "Subset":
+        return Subset(np.repeat(self.uids, times))
 
     def unique(self) -> "Subset":
         """Each uid once."""

@@ -38,7 +38,12 @@ def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
     code, said, error = mmfilter("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
     assert code == 0 and "140 samples in 4 clusters" in said and "fox" in said, error
     table = pq.read_table(f"{pool}/columns/cluster_id")
-    assert [str(table.schema.field(name).type) for name in table.column_names] == ["string", "int32", "float", "float"]
+    types = {field.name: str(field.type) for field in table.schema}
+    assert types["cluster_id"] == types["cluster_id_1"] == "int32" and set(types.values()) == {
+        "string",
+        "int32",
+        "float",
+    }
     concepts = concepts_of(pool)
     assert [c["size"] for c in concepts] == [50, 40, 30, 20] and [c["id"] for c in concepts] == [0, 1, 2, 3]
     centroids = np.load(f"{pool}/concepts/b32/centroids.npy")
@@ -48,7 +53,9 @@ def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
     uids = np.array(format_uids(Pool(pool).uids))
     by_uid = {row.pop("uid"): tuple(row.values()) for row in table.to_pylist()}
     for i, uid in enumerate(uids.tolist()):
-        cluster, similarity, _ = by_uid[uid]
+        cluster, similarity, _, separation, parent = by_uid[uid]
+        others = np.delete(centroids.astype(np.float64) @ centroids[cluster], cluster)
+        assert separation == pytest.approx(1 - others.mean(), abs=1e-6) and [parent] == concepts[cluster]["parents"]
         assert cluster == cosines[i].argmax() and similarity == np.float32(cosines[i].max())
     for concept in concepts:
         member = np.flatnonzero(cosines.argmax(axis=1) == concept["id"])

@@ -23,6 +23,7 @@ from mmfilter.scores import SCORES, build_score
 from mmfilter.uids import format_uids
 
 NAMES = [name for name in SCORES.table() if issubclass(SCORES.get(name), PoolScore)]
+# as their docs say
 MAY_BE_NAN = {
     "duplicate_similarity",
     "overlap_similarity",
@@ -34,7 +35,8 @@ MAY_BE_NAN = {
     "round_robin_t_rank",
     "target_t_hits",
     "target_t_likeness",
-}  # as their docs say
+    "cluster_separation",
+}
 N = 150
 
 
@@ -48,6 +50,7 @@ def fields(name, other):
         "negclip": {"model": "b32", "batch": 40, "rounds": 2},
         "norm_sim": {"name": "t", "path": other, "model": "b32", "p": 2},
         "overlap": {"model": "b32", "against": other, "hamming": 2},
+        "quantization": {"model": "b32", "k": 3, "bins": 4},
         "repeated_pairs": {},
         "repeats": {},
         "round_robin": {"name": "t", "path": other, "model": "b32", "take": 0.7},
@@ -202,7 +205,7 @@ def test_score_adds_them_to_an_embedded_pool(run, mmfilter):
         pytest.skip("the run above made the pool")
     shutil.rmtree(run / "out" / "columns")
     code, said, error = mmfilter("score", run / "t.yaml", "--out", run / "out", "--local")
-    assert code == 0 and "cluster_id, centroid_similarity, density, duplicate_of" in said, error
+    assert code == 0 and "cluster_id, centroid_similarity, density, cluster_separation, duplicate_of" in said, error
     code, said, error = mmfilter(
         "dedup", run / "out", "--model", "demo", "--against", run / "pool", "--local", "--json"
     )

@@ -25,13 +25,20 @@ SOME = os.path.join(tempfile.gettempdir(), f"mmfilter-{os.getpid()}-some.npy")
 Subset.from_uids(make_uids(500)[::3]).write(SOME)
 atexit.register(os.unlink, SOME)
 
+VOTE = {"image": {"min_side": 200}}
 EXAMPLES: dict[str, list[Any]] = {
     "all": [[{"threshold": {"score": "s", "min": 0.3}}, {"fraction": {"score": "s", "keep": 0.5}}], []],
     "any": [[{"threshold": {"score": "s", "min": 0.7}}, {"caption": {"max_words": 2}}], []],
     "not": [{"threshold": {"score": "s", "min": 0.5}}],
     "then": [[{"caption": {"min_words": 2}}, {"fraction": {"score": "s", "keep": 0.5}}, {"random": {"keep": 0.5}}], []],
+    "votes": [
+        {"at_least": 2, "rules": [{"fraction": {"score": "s", "keep": 0.6}}, {"caption": {"min_words": 2}}, "image"]}
+    ],
+    "balanced": [{"n": 90, "levels": 1}, {"keep": 0.2, "within": "furthest"}, {"keep": 0.3, "seed": 4}],
     "caption": [{"min_words": 2, "max_words": 4, "min_chars": 3, "max_chars": 12}, {"min_tokens": 2}, {}],
     "cluster_quota": [{"at_most": 20, "score": "s"}, {"share": 0.3}, {"share": 0.5, "score": "s"}],
+    "density_based": [{"keep": 0.4}, {"keep": 0.03, "balance": 0}],
+    "ensemble": [{"scores": ["s", "language_score"], "keep": 0.3}, {"scores": ["s"], "keep": 0.3, "weights": [2]}],
     "everything": [{}],
     "fraction": [
         {"score": "s", "keep": 0.3},
@@ -44,6 +51,7 @@ EXAMPLES: dict[str, list[Any]] = {
     "near_target": [{"target": "t", "cluster": True}, {"target": "t", "min": 0.3, "keep": 0.5}],
     "not_duplicate": [{}, {"kinds": ["exact", "semantic"]}],
     "probability": [{"score": "s", "seed": 3}],
+    "prototypes": [{"keep": 0.3}, {"keep": 0.5, "which": "easiest", "balance": 0.9}],
     "random": [{"keep": 0.4, "seed": 7}],
     "threshold": [{"score": "s", "min": 0.2, "max": 0.8}],
     "where": [{"sql": "s > 0.4 AND original_width IN (200, 300) OR text LIKE '%a%'"}],
@@ -51,7 +59,7 @@ EXAMPLES: dict[str, list[Any]] = {
 NODES = [(name, value) for name, values in EXAMPLES.items() for value in values]
 WORDS = ["a", "ab", "a b", " a  b\tc ", "a\x1cb", "a\u3000b\u00a0c\u2028d", "", "\x00", "één twee", "🦊 fox"]
 SPACED = st.text(st.sampled_from("ab \t\n\x1c\x1f\x85\u200b\u3000é🦊"), max_size=12)
-KEEP_WITHOUT_VALUES = ("not", "any", "all", "then", "everything", "random", "in_subset")
+KEEP_WITHOUT_VALUES = ("not", "any", "votes", "all", "then", "everything", "random", "in_subset")
 
 
 def pool(n: int, holes: bool = True, seed: int = 0) -> pl.DataFrame:
@@ -73,16 +81,20 @@ def pool(n: int, holes: bool = True, seed: int = 0) -> pl.DataFrame:
             "language": rng.choice(["en", "de", "ja", ""], n).tolist(),
             "language_score": rng.random(n, np.float32),
             "cluster_id": rng.integers(-1, 9, n).astype(np.int32),
+            "centroid_similarity": rng.integers(3, 10, n).astype(np.float32) / 10,
             "duplicate_of": rng.choice(["", uids[0]], n).tolist(),
             "duplicate_kind": rng.choice(["", "exact", "perceptual", "semantic"], n).tolist(),
             "target_t_similarity": rng.integers(0, 10, n).astype(np.float32) / 10,
             "target_t_cluster": rng.random(n) < 0.5,
         }
     )
+    cluster = pl.col("cluster_id")
+    separation = (0.2 + 0.1 * (cluster * 5 % 7)).cast(pl.Float32)
+    frame = frame.with_columns(cluster_id_1=cluster.floordiv(3), cluster_separation=separation)
     if not holes:
         return frame
     gaps = [pl.when(pl.Series(rng.random(n) < 0.1)).then(None).otherwise(pl.col(c)).alias(c) for c in frame.columns[3:]]
-    floats = ("s", "language_score")
+    floats = ("s", "language_score", "centroid_similarity")
     nans = [pl.when(pl.Series(rng.random(n) < 0.1)).then(math.nan).otherwise(pl.col(c)).alias(c) for c in floats]
     return frame.with_columns(gaps).with_columns(nans)
 
@@ -212,6 +224,11 @@ def test_random_is_a_hash_of_the_uid() -> None:
         ({"all": {"caption": {}}}, "select.all: a list of rules"),
         ({"caption": {}, "image": {}}, "one"),
         ({"language": {"is": []}}, "name at least one language"),
+        ({"votes": {"at_least": 3, "rules": ["image"]}}, "select.votes: 3 votes out of 1 rules"),
+        ({"votes": {"at_least": 1, "rules": ["imag"]}}, "no rule is called 'imag'; did you mean 'image'?"),
+        ({"balanced": {"keep": 0.5, "n": 3}}, "select.balanced: give one of 'n' and 'keep'"),
+        ({"ensemble": {"scores": ["s", "s"], "keep": 0.5}}, "select.ensemble: a score stands twice"),
+        ({"ensemble": {"scores": ["s"], "weights": [0], "keep": 0.5}}, "select.ensemble: 'weights' are as many"),
         ({"where": {"sql": "s >"}}, "select.where.sql: not an SQL expression"),
         ({"where": {"sql": "SELECT s FROM self"}}, "select.where.sql: not an SQL expression"),
         ({"where": {"sql": "s > 1; DROP TABLE t"}}, "select.where.sql: not an SQL expression"),

@@ -87,6 +87,8 @@ def test_preview_and_export_do_what_select_does(client, out):
         ({"threshold": {"score": "no_such_column", "min": 1}}, "no column 'no_such_column'"),
         ({"in_subset": {"path": "/etc/passwd"}}, "no subset is called"),
         ({"not": {"in_subset": {"path": "../../secret.npy"}}}, "no subset is called"),
+        ({"votes": {"at_least": 1, "rules": [{"in_subset": {"path": "/etc/passwd"}}]}}, "no subset is called"),
+        ({"votes": {"at_least": 1, "rules": [{"no_such_rule": {}}]}}, "no rule 'no_such_rule'"),
         ({"where": {"sql": "LPAD(text, 1000000000, 'x') = text"}}, "not known here"),
         ({"where": {"sql": "text > 3"}}, "does not work"),
         ({"not": None}, ""),

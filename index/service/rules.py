@@ -20,8 +20,9 @@ from .settings import Refused
 
 DEPTH, RULES = 16, 100  # of a select tree
 ALLOWED = {
-    "all", "any", "not", "then", "caption", "cluster_quota", "everything", "fraction", "image", "in_subset",
-    "language", "near_target", "not_duplicate", "random", "threshold", "where",
+    "all", "any", "not", "then", "votes", "balanced", "caption", "cluster_quota", "density_based", "ensemble",
+    "everything", "fraction", "image", "in_subset", "language", "near_target", "not_duplicate", "prototypes",
+    "random", "threshold", "where",
 }  # fmt: skip
 """Rules that look at columns alone; another package's might open what a stranger names."""
 FUNCTIONS = {
@@ -93,6 +94,8 @@ def _allowed(tree: Any, snapshot: Snapshot, out: str) -> Any:
             return {name: [check(item, depth + 1) for item in value]}
         if name == "not":
             return {name: check(value, depth + 1)}
+        if name == "votes" and isinstance(value, dict) and isinstance(value.get("rules"), list):
+            return {name: {**value, "rules": [check(item, depth + 1) for item in value["rules"]]}}
         if name == "where" and isinstance(value, dict) and isinstance(value.get("sql"), str):
             _checked_sql(value["sql"])
         if name == "in_subset" and isinstance(value, dict):

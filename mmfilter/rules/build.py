@@ -22,6 +22,9 @@ def build_rule(node: Any, where: str) -> Rule:
         return kind(rules=rules)
     if name == "not":
         return kind(rule=build_rule(value, f"{where}.not"))
+    if name == "votes" and isinstance(value, dict) and isinstance(value.get("rules"), list):
+        nodes = enumerate(value["rules"])
+        value = {**value, "rules": tuple(build_rule(item, f"{where}.votes.rules[{i}]") for i, item in nodes)}
     rule: Rule = build_plug(kind, value, f"{where}.{name}")
     return rule
 
@@ -41,6 +44,7 @@ def walk(rule: Rule, path: str = "") -> Iterator[tuple[str, Rule]]:
     if not rule.children:
         yield path, rule
         return
+    path += ".rules" if name == "votes" else ""
     for i, child in enumerate(rule.children):
         yield from walk(child, path if name == "not" else f"{path}[{i}]")
 

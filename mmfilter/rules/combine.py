@@ -1,9 +1,10 @@
-"""Rules of rules: all, any, not, then."""
+"""Rules of rules: all, any, not, then, votes."""
 
 from typing import Self
 
 import numpy as np
 import polars as pl
+from pydantic import Field, model_validator
 
 from ..plugs import Rule
 
@@ -57,6 +58,27 @@ class Any(_Many):
 
     def describe(self) -> str:
         return " or ".join(f"({rule.describe()})" for rule in self.rules) or "nothing"
+
+
+class Votes(_Many):
+    """Keep what `at_least` so many of the rules keep; each is fitted on the whole pool."""
+
+    at_least: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.at_least > len(self.rules):
+            raise ValueError(f"{self.at_least} votes out of {len(self.rules)} rules")
+        return self
+
+    def mask(self, table: pl.DataFrame) -> np.ndarray:
+        votes = np.zeros(table.height, np.int64)
+        for rule in self.rules:
+            votes += rule.mask(table)
+        return votes >= self.at_least
+
+    def describe(self) -> str:
+        return f"at least {self.at_least} of: {'; '.join(f'({rule.describe()})' for rule in self.rules)}"
 
 
 class Then(All):

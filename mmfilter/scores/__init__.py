@@ -22,6 +22,7 @@ TABLE = {
     "norm_sim": "index.norm_sim:NormSim",
     "overlap": "index.overlap:Overlap",
     "phash": "mmfilter.scores.phash:PHash",
+    "quantization": "index.quantization:Quantization",
     "repeated_pairs": "index.repeats:RepeatedPairs",
     "repeats": "index.repeats:Repeats",
     "round_robin": "index.round_robin:RoundRobin",
