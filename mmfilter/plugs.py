@@ -45,6 +45,11 @@ class Score(Plug):
     def needs(self) -> frozenset[str]:
         raise NotImplementedError
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Files outside the pool that it reads, among its fields: a change of one is a change of the score."""
+        return ()
+
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """One array (n,) for each of `columns`, in the batch's order."""
         raise NotImplementedError

@@ -1,6 +1,9 @@
 import io
 import math
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,11 @@ from mmfilter.plugs import PoolScore, Score
 from mmfilter.scores import SCORES, build_score
 from mmfilter.scores.phash import hamming, phash
 
-FIELDS = {"clip_similarity": {"model": "m"}}  # for scores that cannot do without
+HEAD = Path(tempfile.mkdtemp()) / "head.npz"
+FIELDS = {  # for scores that cannot do without
+    "clip_similarity": {"model": "m"},
+    "head": {"name": "h", "file": str(HEAD), "model": "m", "activation": "silu", "output": "sigmoid"},
+}
 CAPTIONS = [
     "a dog runs on the grass",
     "",
@@ -28,6 +35,15 @@ def encoded(image, kind="JPEG", **options):
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def head():
+    rng = np.random.default_rng(7)
+    shapes = {"0.weight": (9, 16), "0.bias": (9,), "2.weight": (1, 9)}
+    np.savez(HEAD, **{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
+    yield
+    shutil.rmtree(HEAD.parent)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ TABLE = {
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
     "clusters": "index.concepts:Clusters",
     "duplicates": "index.duplicates:Duplicates",
+    "head": "mmfilter.scores.head:Head",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
     "overlap": "index.overlap:Overlap",
