@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +76,18 @@ def reads_pixels(score: Score) -> bool:
     return bool(score.needs & PIXELS)
 
 
+def looks(score: Score) -> bool:
+    """Whether it keeps something of the pixels until the embeddings are there."""
+    return type(score).look is not Score.look
+
+
+def embedders_of(work: Work, parts: Collection[str]) -> set[str]:
+    """The models that these parts have to load: to embed with, or because a score asks for the model itself."""
+    needs = {need for score in work.scores if score_part(score) in parts for need in score.needs}
+    asked = {need.split(":")[1] for need in needs if need.startswith("embedder:")}
+    return asked | {name for name in work.models if f"embed:{name}" in parts}
+
+
 def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str]:
     """Parts that the shard lacks, in the recipe's order.
 
@@ -135,4 +147,5 @@ def needs_pass(work: Work) -> bool:
 def known_need(need: str, models: Mapping[str, Any], columns: frozenset[str]) -> bool:
     """Whether a score's need can be met by the base columns, a model, the pixels or `columns`."""
     kind, _, name = need.partition(":")
-    return need in BASE or need in PIXELS or need in columns or (kind in ("img_emb", "txt_emb") and name in models)
+    of_model = kind in ("img_emb", "txt_emb", "embedder") and name in models
+    return need in BASE or need in PIXELS or need in columns or need == "threads" or of_model
