@@ -29,7 +29,7 @@ class MaskedSimilarity(Score):
 
     model: str = Field(min_length=1)
     side: int = Field(default=320, ge=32, le=2048)
-    min_score: float = Field(default=0.8, ge=0, le=1)
+    min_score: float = Field(default=0.9, ge=0, le=1)
     min_chars: int = Field(default=3, ge=0)
 
     @property
