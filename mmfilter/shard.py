@@ -64,14 +64,15 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
         add_columns(stem, wanted, clock)
         return replace(_report(stem, commit, todo), seconds=clock.seconds)
     done = _Pass(path, wanted, embedders, clock).run()
-    before = dict(commit["parts"]) if commit else {}
+    before: Mapping[str, Any] = commit or {"parts": {}}
     if commit is not None:
         started = time.perf_counter()
         done.stored = merge(read_stored(work.out, stem), done.stored)
         done.failures = merge_failures(read_failures(work.out, stem), done.failures)
         clock.add("write", started)
     done.score_rest()
-    commit = _commit(path, {**before, **{part: work.parts[part] for part in todo}}, done, clock)
+    commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
+    commit["models"] = {**before.get("models", {}), **commit["models"]}
     write_commit(work.out, stem, commit)
     return _report(stem, commit, todo)
 

@@ -148,6 +148,8 @@ def test_added_later_it_embeds_nothing_anew_and_gives_the_same(extra, shards, tm
     embed_pool(parse_recipe(json.dumps(plain), "recipe t"), shards, str(later), LOCAL)
     embed_pool(recipe(tiny_model, CLIP), shards, str(later), LOCAL)
     assert results(later) == results(once)
+    made = [json.loads((folder / "metadata/00000000.json").read_text()) for folder in (once, later)]
+    assert made[0]["models"] == made[1]["models"] and made[0]["parts"] == made[1]["parts"]
     before = {path: path.stat().st_mtime_ns for path in later.glob("metadata/*")}
     embed_pool(recipe(tiny_model, CLIP), shards, str(later), LOCAL)
     assert before == {path: path.stat().st_mtime_ns for path in later.glob("metadata/*")}
