@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from .errors import need
 
 MULTIPLE = 32  # of px: what the detector's network takes
-RING = 0.5  # how far around a box its surroundings reach, of the box's shorter side
+RING = 0.2  # how far around a box its surroundings reach, of the box's shorter side: text often stands on a band
 
 
 class Found(NamedTuple):
@@ -70,7 +70,7 @@ def _engine(side: int) -> Any:
 def paint_over(image: Image.Image, quads: np.ndarray) -> tuple[Image.Image, float]:
     """(`image` as RGB with each quad in the mean colour around it, the share of its pixels that were painted).
 
-    Around a box is its upright rectangle grown by half the box's shorter side on each side, without any
+    Around a box is its upright rectangle grown by a fifth of the box's shorter side on each side, without any
     quad; where nothing is left of it, all of the image without the quads; and else the box itself.
     The colours are of the image as it came, so the order of the quads changes nothing but overlaps.
     """

@@ -14,7 +14,7 @@ from jobs.embed import embed_pool
 from jobs.score import score_pool
 from mmfilter.errors import ConflictError, DataError, UsageError
 from mmfilter.heads import Layer, apply_head, linear, read_head
-from mmfilter.recipe import parse_recipe
+from mmfilter.recipe import load_recipe, parse_recipe
 from mmfilter.scores import build_score
 
 
@@ -57,6 +57,15 @@ def test_laions_aesthetic_heads_match_torch(data, name, d):
     expected = plain.double()(torch.from_numpy(exact)).detach().numpy()[:, 0]
     assert np.abs(run(data / "heads" / name, rows) - expected).max() < 1e-6
     assert expected.std() > 0.01
+
+
+@pytest.mark.real
+def test_the_recipe_pins_laions_file(data):
+    (one,) = load_recipe("laion_aesthetic").scores
+    path = data / "heads" / "sa_0_4_vit_l_14_linear.pth"
+    assert one.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() and one.file.endswith(f"/{path.name}")
+    rows = {"img_emb:l14": unit(3, 768)}
+    assert np.isfinite(one.model_copy(update={"file": str(path)})(rows)["aesthetic_score"]).all()
 
 
 def test_the_mlp_predictor_loads_and_matches_torch(tmp_path):

@@ -43,11 +43,11 @@ def test_a_box_becomes_the_mean_colour_around_it():
 def test_the_surroundings_are_the_plain_mean_and_hold_no_other_text():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    quads = np.stack([quad(10, 10, 29, 19), quad(10, 22, 29, 29)])
+    quads = np.stack([quad(10, 5, 49, 24), quad(10, 27, 49, 36)])
     text = np.zeros((40, 60), bool)
-    text[10:20, 10:30] = text[22:30, 10:30] = True
+    text[5:25, 10:50] = text[27:37, 10:50] = True
     around = np.zeros((40, 60), bool)
-    around[5:24, 5:34] = True  # half the shorter side, 9 px, on each side
+    around[1:28, 6:53] = True  # a fifth of the shorter side, 19 px, on each side
     mean = np.floor(pixels[around & ~text].mean(axis=0) + 0.5).tolist()
     found, area = paint_over(Image.fromarray(pixels), quads)
     assert np.asarray(found)[12, 12].tolist() == mean and area == text.mean(dtype=float)
