@@ -16,7 +16,7 @@ from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, pending, plan_work
+from mmfilter.work import Work, embedders_of, pending, plan_work
 
 from . import options as o
 from .cluster import Width
@@ -113,7 +113,8 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
     """
     work = replace(plan_work(recipe, out, {n: local_sha256(s) for n, s in recipe.embed.items()}), redo=redo)
     todo = find_todo(paths, work)
-    models = {n: s for n, s in work.models.items() if any(f"embed:{n}" in parts for parts in todo.values())}
+    wanted = set().union(*(embedders_of(work, parts) for parts in todo.values()))
+    models = {name: spec for name, spec in work.models.items() if name in wanted}
     if models:
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)

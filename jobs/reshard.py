@@ -1,4 +1,4 @@
-"""`reshard`: a subset's samples as new shards, by workers; members' bytes are copied, never decoded."""
+"""`reshard`: a subset's samples as new shards, by workers; bytes are copied, and decoded only to blur faces."""
 
 import json
 from collections.abc import Callable
@@ -23,11 +23,12 @@ class MakeIndexer:
 
     subset: Any
     read: Any
+    blur: bool = False
 
     def __call__(self, _: Setup) -> Callable[[str], Any]:
         from mmfilter.shard_index import index_shard
 
-        return lambda path: index_shard(path, self.read, self.subset)
+        return lambda path: index_shard(path, self.read, self.subset, self.blur)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ def add(app: typer.Typer) -> None:
         allow_missing: Annotated[
             bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")
         ] = False,
+        blur_faces: Annotated[
+            bool, typer.Option("--blur-faces", help="Blur faces by the json's face_bboxes; other samples are copied.")
+        ] = False,
         derive_uids: Annotated[
             bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")
         ] = False,
@@ -67,7 +71,7 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute, shard_paths
 
-        asked = ReshardOptions(max_samples=max_samples, max_bytes=max_bytes, allow_missing=allow_missing)
+        asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces)
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
         request = Request(asked, ReadOptions(derive_uids))
@@ -126,7 +130,7 @@ def reshard_subsets(
         union = Subset.from_uids([])
         for path in dict.fromkeys(wanted.values()):
             union |= Subset.read(path).unique()
-        found = _all(paths, MakeIndexer(union, request.read or ReadOptions()), width, "index")
+        found = _all(paths, MakeIndexer(union, request.read or ReadOptions(), options.blur_faces), width, "index")
         indexes = [found[path] for path in paths]
     return [_written(Subset.read(path), paths, folder, (width, request), indexes) for folder, path in wanted.items()]
 
@@ -155,6 +159,7 @@ def _written(
         "bytes": sum(report.bytes for report in written.values()),
         "missing": meta["missing_count"],
         "repeated": meta["repeated_count"],
+        **({"blurred": meta["blurred_count"]} if options.blur_faces else {}),
     }
 
 
@@ -188,4 +193,6 @@ def line(result: dict[str, Any]) -> str:
         told += f" ({result['shards_done_before']:,} were done before)"
     if result["missing"] or result["repeated"]:
         told += f"; {result['missing']:,} uids are not in the pool, {result['repeated']:,} stood in it twice"
+    if "blurred" in result:
+        told += f"; faces blurred in {result['blurred']:,}"
     return told

@@ -58,7 +58,7 @@ def score_pool(
 ) -> dict[str, Any]:
     """Write columns/NAME for every score of the recipe that the pool lacks; no tar is read.
 
-    Pool scores come last, over workers of this `width`; with `redo` those that were made otherwise again.
+    Pool scores come last, over workers of this `width`. With `redo`, what was added and made otherwise is made again.
 
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
@@ -74,7 +74,7 @@ def score_pool(
     work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
-        for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo), table.stems):
+        for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo, redo), table.stems):
             progress.advance()
     written = add_pool_scores(recipe.pool_scores, out, width, metadata, redo)
     return {
@@ -85,17 +85,22 @@ def score_pool(
     }
 
 
-def _score_shard(stem: str, table: Table, work: Any, todo: list[Any]) -> None:
+def _score_shard(stem: str, table: Table, work: Any, todo: list[Any], redo: bool) -> None:
     commit = read_commit(table.out, stem) if table.metadata == storage.join(table.out, "metadata") else None
     missing = []
-    for score in todo:
+    for score in work.scores:
+        if reads_pixels(score):
+            continue
         part = score_part(score)
-        was = read_part(columns_path(work.out, score.columns[0], stem)) or (commit or {"parts": {}})["parts"].get(part)
-        if was is not None and was != work.parts[part]:
-            raise ConflictError(
-                f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another --out"
-            )
-        if was is None:
+        was = (commit or {"parts": {}})["parts"].get(part)
+        added = None if was else read_part(columns_path(work.out, score.columns[0], stem))
+        was = was or added
+        if (was is None and score in todo) or (redo and added is not None and added != work.parts[part]):
             missing.append(part)
+        elif was is not None and was != work.parts[part]:
+            raise ConflictError(
+                f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another "
+                f"--out{', or pass --redo-changed' if added is not None else ''}"
+            )
     if missing:
         add_columns(stem, select_parts(work, missing), Clock(), table.metadata)

@@ -15,7 +15,7 @@ from .work import Work, score_part
 
 
 class StoredBatch(Mapping[str, Any]):
-    """A shard as the batch a score is called with: columns, and `img_emb:b32` from the npz arrays.
+    """A shard as the batch a score is called with: columns, `img_emb:b32` from the npz arrays, what a `look` kept.
 
     Where a column or array is not in memory it is looked for in the shard's files, one at a time.
     """
@@ -28,6 +28,8 @@ class StoredBatch(Mapping[str, Any]):
         kind, _, model = need.partition(":")
         if kind in ("img_emb", "txt_emb"):
             return self._array(f"{model}_{kind[:3]}")
+        if need in self.stored.looked:
+            return self.stored.looked[need]
         if need in self.stored.table.column_names:
             return _plain(self.stored.table[need])
         return self._added(need)

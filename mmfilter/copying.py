@@ -9,6 +9,8 @@ import numpy as np
 
 from . import storage
 from .errors import DataError
+from .faces import Boxes, blur_faces
+from .images import DecodeError, ImageLimits
 from .reshard_plan import OutputShard, Source
 from .tar import BLOCK, END, ZERO
 from .tar_headers import headers
@@ -17,6 +19,7 @@ from .uids import format_uids
 WINDOW = 1 << 20  # bytes read at once
 ARENA = 4 * WINDOW  # bytes held until they are written
 PIECES = 1000  # written at once; the system's limit is 1024
+NO_LIMIT = 1 << 62  # pixels: the index had its say
 NEAR = 1 << 16  # bytes; members with no more than this between them are read in one go
 
 
@@ -27,8 +30,10 @@ class _Move(NamedTuple):
     source: int
     offset: int
     size: int
+    written: int  # the bytes of its data in the new tar
     check: int
     until: int
+    boxes: Boxes | None
 
 
 def copy_members(shard: OutputShard, out: BinaryIO) -> int:
@@ -44,10 +49,14 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
             if zlib.crc32(part[:BLOCK]) != move.check:
                 raise window.changed(f"the header at byte {start} is another")
             gather.add(move.header)
-            gather.add(part[BLOCK:])
-            for at in range(start + WINDOW, end, WINDOW):
-                gather.add(window.read(at, min(end, at + WINDOW), move.until))
-            gather.add(ZERO[: -move.size % BLOCK])
+            more = (window.read(at, min(end, at + WINDOW), move.until) for at in range(start + WINDOW, end, WINDOW))
+            if move.boxes is None:
+                gather.add(part[BLOCK:])
+                for piece in more:
+                    gather.add(piece)
+            else:
+                gather.add(_blurred(b"".join([bytes(part[BLOCK:]), *map(bytes, more)]), move, window))
+            gather.add(ZERO[: -move.written % BLOCK])
         gather.add(END)
         gather.flush()
         window.verify()
@@ -56,9 +65,24 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
     return gather.written
 
 
+def _blurred(data: bytes, move: _Move, window: "_Window") -> bytes:
+    """The image with its faces blurred, as long as it was when it was indexed. Raises DataError."""
+    assert move.boxes is not None
+    try:
+        data = blur_faces(data, move.boxes, ImageLimits(max_pixels=NO_LIMIT))
+    except DecodeError as error:
+        raise window.changed(str(error)) from error
+    if len(data) != move.written:
+        raise DataError(
+            f"{window.path}: the image at byte {move.offset} has {len(data)} bytes when it is blurred here and had "
+            f"{move.written} where it was indexed: install the same Pillow on every node, and run again"
+        )
+    return data
+
+
 def tar_bytes(shard: OutputShard) -> int:
     """The length of the tar that `copy_members` writes."""
-    return len(END) + sum(len(move.header) + -(-move.size // BLOCK) * BLOCK for move in _moves(shard))
+    return len(END) + sum(len(move.header) + -(-move.written // BLOCK) * BLOCK for move in _moves(shard))
 
 
 class _Gather:
@@ -97,8 +121,9 @@ def _moves(shard: OutputShard) -> Iterator[_Move]:
     parted = (source[1:] != source[:-1]) | (start[1:] < end[:-1]) | (start[1:] - end[:-1] > NEAR)
     last = np.flatnonzero(np.append(parted, True)[: len(members)])  # each run's last member
     until = end[last][np.searchsorted(last, np.arange(len(members)))]
-    columns = (source, members["offset"], members["size"], members["check"], until)
-    return map(_Move, headers(_names(shard), members["size"]), *(column.tolist() for column in columns))
+    columns = (source, members["offset"], members["size"], members["written"], members["check"], until)
+    boxes = map(shard.boxes.get, range(len(members)))
+    return map(_Move, headers(_names(shard), members["written"]), *(column.tolist() for column in columns), boxes)
 
 
 def _names(shard: OutputShard) -> list[str]:
@@ -168,9 +193,12 @@ class _Window:
         self.start, self.end, self.base = start, end, self.used
         self.used += len(part)
 
+    @property
+    def path(self) -> str:
+        return self.sources[self.number].path
+
     def changed(self, how: str) -> DataError:
-        path = self.sources[self.number].path
-        return DataError(f"{path}: it changed since it was indexed: {how}. Put it back, or take another folder")
+        return DataError(f"{self.path}: it changed since it was indexed: {how}. Put it back, or take another folder")
 
     def close(self) -> None:
         if self.stream is not None:

@@ -12,7 +12,7 @@ from .errors import UsageError, nearest
 
 M = TypeVar("M", bound=BaseModel)
 
-Batch = Mapping[str, Sequence[Any]]
+Batch = Mapping[str, Any]
 """n samples as columns, by the names a score lists in `needs`; see `Score`."""
 
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
@@ -35,6 +35,8 @@ class Score(Plug):
     ``bytes``                          list of the image files' bytes
     ``image``                          list of PIL images, decoded, in their own mode
     ``img_emb:NAME txt_emb:NAME``      float16 (n, d), rows of unit length, of the recipe's model NAME
+    ``embedder:NAME``                  the model itself, an `Embedder`; only for `look`
+    ``threads``                        int, how many a `look` may use
     any other column                   as stored
     """
 
@@ -45,6 +47,19 @@ class Score(Plug):
     @property
     def needs(self) -> frozenset[str]:
         raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Files outside the pool that it reads, among its fields: a change of one is a change of the score."""
+        return ()
+
+    def look(self, batch: Batch) -> dict[str, np.ndarray]:
+        """For a score that needs pixels and embeddings both, which are there only when the pixels are gone.
+
+        What it keeps of a batch of pixels: arrays (n, ...) by names of its own. When the shard has been read
+        it is called as any score, with the embeddings and these arrays in its batch.
+        """
+        return {}
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """One array (n,) for each of `columns`, in the batch's order."""

@@ -170,6 +170,8 @@ def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
         "missing_count": plan.missing,
         "repeated_count": plan.repeated,
     }
+    if plan.parts["options"]["blur_faces"]:
+        meta["blurred_count"] = sum(shard.blurred for shard in plan.shards)
     storage.write_atomic(storage.join(folder, "meta.json"), json.dumps(meta).encode())
     _sweep(folder)
     return meta
@@ -191,7 +193,8 @@ def reshard(
     read: ReadOptions = ReadOptions(),
 ) -> dict[str, Any]:
     """All of it in this process: the samples of `subset` from the tars `paths` into `folder`; returns meta.json."""
-    plan = plan_output([index_shard(path, read, subset) for path in paths], subset, options)
+    indexes = [index_shard(path, read, subset, options.blur_faces) for path in paths]
+    plan = plan_output(indexes, subset, options)
     begin(plan, folder)
     for shard in plan.shards:
         write_output(shard, folder)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from . import storage
 from .errors import DataError
+from .faces import Boxes
 from .shard_index import MEMBER, ShardIndex
 from .subset import Subset
 from .tar import BLOCK, END, header
@@ -22,12 +23,14 @@ NAMED = 5  # uids named in an error
 class ReshardOptions:
     """Limits of an output shard, in samples and in bytes of the tar (DataComp's by default).
 
-    `allow_missing` goes on, with a count, when uids of the subset are not in the pool.
+    `allow_missing` goes on, with a count, when uids of the subset are not in the pool. `blur_faces` blurs
+    them by the json's `face_bboxes`.
     """
 
     max_samples: int = 10_000
     max_bytes: int = 3_000_000_000
     allow_missing: bool = False
+    blur_faces: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class OutputShard:
     """One tar to write; small enough to send to a worker.
 
     Row i, of k, is the copy `copy[i]` of `uids[i]`, with the members `members[first[i]:first[i+1]]`
-    of `sources[source[i]]`.
+    of `sources[source[i]]`. `boxes` maps the position of a member that is to be blurred to its faces.
     """
 
     name: str
@@ -55,9 +58,15 @@ class OutputShard:
     first: np.ndarray  # (k + 1,) int64
     members: np.ndarray  # (m,) MEMBER
     extensions: tuple[str, ...]
+    boxes: dict[int, Boxes] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    @property
+    def blurred(self) -> int:
+        """Samples with a blurred image."""
+        return len(np.unique(np.searchsorted(self.first, sorted(self.boxes), "right")))
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,10 @@ class _Rows:
         self.members = _concat([index.members for index in indexes], MEMBER)
         if len(self.members):
             self.members["extension"] = np.concatenate([self._codes(index) for index in indexes])
+        starts = np.cumsum([0, *(len(index.members) for index in indexes)]).tolist()
+        self.boxes = {
+            at + i: boxes for at, index in zip(starts, indexes, strict=False) for i, boxes in index.boxes.items()
+        }
 
     def _codes(self, index: ShardIndex) -> np.ndarray:
         table = np.array([self.extensions.index(extension) for extension in index.extensions], np.uint16)
@@ -126,23 +139,24 @@ class _Rows:
         headers = np.array([len(header(f"{'0' * 40}.{extension}", 0)) for extension in self.extensions], np.int64)
         if not len(self.members):
             return np.zeros(len(self.uids), np.int64)
-        each = headers[self.members["extension"]] + -(-self.members["size"] // BLOCK) * BLOCK
+        each = headers[self.members["extension"]] + -(-self.members["written"] // BLOCK) * BLOCK
         total = np.concatenate([[0], np.cumsum(each)])
         return total[self.first + self.count] - total[self.first]
 
     def members_of(self, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(`first` (k + 1,), members) of the samples `row` (k,)."""
+        """(`first` (k + 1,), positions in `members`) of the samples `row` (k,)."""
         count = self.count[row]
         first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         within = np.arange(first[-1]) - np.repeat(first[:-1], count)
-        return first, self.members[np.repeat(self.first[row], count) + within]
+        return first, np.repeat(self.first[row], count) + within
 
     def shard(self, name: str, plan: str, row: np.ndarray, copy: np.ndarray) -> OutputShard:
         used, source = np.unique(self.source[row], return_inverse=True)
         sources = tuple(Source(self.indexes[i].path, self.indexes[i].identity) for i in used)
-        return OutputShard(
-            name, plan, sources, source, self.uids[row], copy, *self.members_of(row), extensions=self.extensions
-        )
+        first, at = self.members_of(row)
+        boxes = {i: self.boxes[m] for i, m in enumerate(at.tolist()) if m in self.boxes} if self.boxes else {}
+        members = self.members[at]
+        return OutputShard(name, plan, sources, source, self.uids[row], copy, first, members, self.extensions, boxes)
 
 
 def _concat(arrays: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
@@ -182,9 +196,9 @@ def _parts(
     indexes: Sequence[ShardIndex], subset: Subset, options: ReshardOptions, rows: _Rows, row: np.ndarray
 ) -> dict[str, Any]:
     """What the output depends on, each part small or hashed, so that a difference can be told."""
-    first, members = rows.members_of(row)
+    first, at = rows.members_of(row)
     layout = hashlib.sha256(json.dumps(rows.extensions).encode())
-    for array in (rows.uids[row], first, members):
+    for array in (rows.uids[row], first, rows.members[at]):
         layout.update(np.ascontiguousarray(array).tobytes())
     return {**request([index.path for index in indexes], subset, options), "layout": layout.hexdigest()}
 

@@ -28,7 +28,7 @@ from .sidecar import (
     write_stored,
 )
 from .versions import versions
-from .work import Work, needs_pass, pending, reads_pixels, select_parts
+from .work import Work, looks, needs_pass, pending, reads_pixels, select_parts
 
 
 @dataclass
@@ -47,8 +47,8 @@ class ShardReport:
 def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> ShardReport:
     """Do what `work` asks of the shard at `path` and is not done yet, then commit.
 
-    `embedders` holds the models of `work` that are still wanted. Raises ConflictError when the
-    shard's files were made from something else.
+    `embedders` holds the models that are still wanted (`work.embedders_of`). Raises ConflictError when
+    the shard's files were made from something else.
     """
     stem = storage.stem(path)
     commit = read_commit(work.out, stem)
@@ -64,14 +64,15 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
         add_columns(stem, wanted, clock)
         return replace(_report(stem, commit, todo), seconds=clock.seconds)
     done = _Pass(path, wanted, embedders, clock).run()
-    before = dict(commit["parts"]) if commit else {}
+    before: Mapping[str, Any] = commit or {"parts": {}}
     if commit is not None:
         started = time.perf_counter()
         done.stored = merge(read_stored(work.out, stem), done.stored)
         done.failures = merge_failures(read_failures(work.out, stem), done.failures)
         clock.add("write", started)
     done.score_rest()
-    commit = _commit(path, {**before, **{part: work.parts[part] for part in todo}}, done, clock)
+    commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
+    commit["models"] = {**before.get("models", {}), **commit["models"]}
     write_commit(work.out, stem, commit)
     return _report(stem, commit, todo)
 
@@ -113,11 +114,13 @@ class _Pass:
     def __init__(self, path: str, work: Work, embedders: Mapping[str, Embedder], clock: Clock) -> None:
         self.path, self.work, self.clock = path, work, clock
         self.embedders = {name: embedders[name] for name in work.models}
+        self.given = {"threads": work.threads, **{f"embedder:{name}": e for name, e in embedders.items()}}
         self.identity = storage.identity_or_none(path)
         self.failures: list[Failure] = []
         self.notes: Counter[str] = Counter()
         self.rows: dict[str, list[Any]] = {name: [] for name in BASE}
         self.parts: dict[str, list[np.ndarray]] = {}
+        self.looked: set[str] = set()  # which of `parts` are not columns
         self.stored = Stored(pa.table({}))
         self.flying: list[tuple[str, Callable[[], np.ndarray]]] = []  # queued on a device, not waited for yet
 
@@ -129,9 +132,10 @@ class _Pass:
             self._score_pixels(fed, pixel_scores)
         self._land()
         self._embed_texts()
-        arrays, scores = self._joined(pixel_scores)
+        arrays = self._joined_arrays()
+        scores, looked = self._joined(pixel_scores)
         table = pa.table({name: pa.array(self.rows[name], type=kind) for name, kind in BASE.items()})
-        self.stored = Stored(table, arrays)
+        self.stored = Stored(table, arrays, looked)
         self._set_aside_bad(scores)
         return self
 
@@ -187,12 +191,13 @@ class _Pass:
     def _score_pixels(self, fed: Fed, scores: list[Score]) -> None:
         started = time.perf_counter()
         first = len(self.rows["uid"]) - len(fed.opened)
-        batch = {name: values[first:] for name, values in self.rows.items()}
+        batch = {**self.given, **{name: values[first:] for name, values in self.rows.items()}}
         batch["image"] = [opened.image for opened in fed.opened]
         batch["bytes"] = [opened.sample.image for opened in fed.opened]
         for score in scores:
-            for column, values in score(batch).items():
-                self.parts.setdefault(column, []).append(values)
+            for name, values in (score.look if looks(score) else score)(batch).items():
+                self.parts.setdefault(name, []).append(values)
+                self.looked.update([name] if looks(score) else [])
         self.clock.add("score", started)
 
     def _embed_texts(self) -> None:
@@ -202,17 +207,23 @@ class _Pass:
             self.parts[f"{name}_txt"] = [embedder.texts(self.rows["text"])]
         self.clock.add("embed_texts", started)
 
-    def _joined(self, pixel_scores: list[Score]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        arrays: dict[str, np.ndarray] = {}
+    def _joined_arrays(self) -> dict[str, np.ndarray]:
+        arrays = {}
         for name, embedder in self.embedders.items():
             empty = np.empty((0, embedder.dim), np.float16)
             for side in ("img", "txt"):
                 arrays[f"{name}_{side}"] = np.concatenate([*self.parts.get(f"{name}_{side}", []), empty])
-        columns = [column for score in pixel_scores for column in score.columns]
+        return arrays
+
+    def _joined(self, pixel_scores: list[Score]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(columns of the scores of pixels, what others kept of them), each over the whole shard."""
         if not self.rows["uid"]:
-            nothing: dict[str, list[Any]] = {name: [] for name in (*BASE, "image", "bytes")}
-            return arrays, {k: v for score in pixel_scores for k, v in score(nothing).items()}
-        return arrays, {column: np.concatenate(self.parts[column]) for column in columns}
+            self._score_pixels(Fed([], {}), pixel_scores)
+        columns = [column for score in pixel_scores if not looks(score) for column in score.columns]
+        scores, looked = (
+            {name: np.concatenate(self.parts[name]) for name in names} for names in (columns, self.looked)
+        )
+        return scores, looked
 
     def _set_aside_bad(self, scores: dict[str, np.ndarray]) -> None:
         """Rows whose embedding is not a finite unit vector become failures; NaN reaches no file."""
@@ -231,11 +242,11 @@ class _Pass:
             self.stored.table = self.stored.table.append_column(column, pa.array(values[good]))
 
     def score_rest(self) -> None:
-        """The scores that need no pixels, over the shard's rows as they will be stored."""
+        """The scores that need no pixels, or no more, over the shard's rows as they will be stored."""
         started = time.perf_counter()
         batch = StoredBatch(self.stored, self.work.out, storage.stem(self.path))
         for score in self.work.scores:
-            if not reads_pixels(score):
+            if not reads_pixels(score) or looks(score):
                 for column, values in score(batch).items():
                     self.stored.table = self.stored.table.append_column(column, pa.array(values))
         self.clock.add("score", started)

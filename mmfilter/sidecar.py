@@ -41,15 +41,18 @@ PART_KEY = b"mmfilter.part"
 class Stored:
     """A shard's rows in memory: parquet columns and npz arrays, row for row.
 
-    `arrays` maps ``b32_img`` to float16 (n, d).
+    `arrays` maps ``b32_img`` to float16 (n, d). `looked` is what scores keep of the pixels (n, ...); it is
+    never written.
     """
 
     table: pa.Table
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    looked: dict[str, np.ndarray] = field(default_factory=dict)
 
     def take(self, rows: np.ndarray) -> "Stored":
         """The rows at the positions `rows` (k,), in that order."""
-        return Stored(self.table.take(pa.array(rows)), {k: v[rows] for k, v in self.arrays.items()})
+        arrays, looked = ({k: v[rows] for k, v in held.items()} for held in (self.arrays, self.looked))
+        return Stored(self.table.take(pa.array(rows)), arrays, looked)
 
 
 def metadata_path(out: str, stem: str, ending: str) -> str:
@@ -161,7 +164,7 @@ def merge(old: Stored, new: Stored) -> Stored:
     for name in before.table.column_names:
         if name not in table.column_names:
             table = table.append_column(name, before.table[name])
-    return Stored(table, {**before.arrays, **kept.arrays})
+    return Stored(table, {**before.arrays, **kept.arrays}, kept.looked)
 
 
 def merge_failures(old: Iterable[Failure], new: list[Failure]) -> list[Failure]:

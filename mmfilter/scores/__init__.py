@@ -15,8 +15,10 @@ TABLE = {
     "clip_similarity": "mmfilter.scores.clip_similarity:ClipSimilarity",
     "clusters": "index.concepts:Clusters",
     "duplicates": "index.duplicates:Duplicates",
+    "head": "mmfilter.scores.head:Head",
     "image_size": "mmfilter.scores.image_size:ImageSize",
     "language": "mmfilter.scores.language:Language",
+    "masked_similarity": "mmfilter.scores.masked_similarity:MaskedSimilarity",
     "metaclip": "index.metaclip:MetaCLIP",
     "negclip": "index.negclip:NegClip",
     "norm_sim": "index.norm_sim:NormSim",
@@ -51,6 +53,6 @@ def build_score(node: object, where: str, models: Collection[str] | None = None)
 def _check_models(score: Score | PoolScore, where: str, models: Collection[str]) -> None:
     for need in sorted(score.needs):
         kind, _, model = need.partition(":")
-        if kind in ("img_emb", "txt_emb") and model not in models:
+        if kind in ("img_emb", "txt_emb", "embedder") and model not in models:
             known = f" It names: {', '.join(sorted(models))}" if models else " It names none"
             raise UsageError(f"{where}.model: no model '{model}' in embed{nearest(model, models)}{known}")

@@ -28,8 +28,13 @@ class ClipSimilarity(Score):
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         images, texts = np.asarray(batch[f"img_emb:{self.model}"]), np.asarray(batch[f"txt_emb:{self.model}"])
-        scores = np.empty(len(images), dtype=np.float32)
-        for start in range(0, len(images), ROWS):
-            rows = slice(start, start + ROWS)
-            scores[rows] = np.multiply(images[rows], texts[rows], dtype=np.float64).sum(axis=1)
-        return {self.columns[0]: scores}
+        return {self.columns[0]: cosine(images, texts)}
+
+
+def cosine(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """(n,) float32 of unit rows (n, d), row by row."""
+    scores = np.empty(len(images), dtype=np.float32)
+    for start in range(0, len(images), ROWS):
+        rows = slice(start, start + ROWS)
+        scores[rows] = np.multiply(images[rows], texts[rows], dtype=np.float64).sum(axis=1)
+    return scores
