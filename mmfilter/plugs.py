@@ -140,6 +140,11 @@ class Task(Plug):
     dataset: str
     main_metric: str | None = None
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths that it reads: a change of one is a change of the task."""
+        return ()
+
     def run(self, embedder: Any) -> TaskResult:
         """Measure an `mmfilter.embed.Embedder`. Raises DataError where its samples cannot be had."""
         raise NotImplementedError

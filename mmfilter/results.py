@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from . import storage
 from .errors import DataError
+from .records import Failure
 
 RESULTS = "eval_results.jsonl"
 
@@ -21,7 +23,7 @@ class TaskResult:
     `metrics` holds ``main_metric`` beside the others, NaN where a task has none. `outcomes` (n,) float64
     is each sample's own part of the main metric (1 or 0 for right or wrong), for the bootstrap: its mean
     is the main metric where that is a mean, and it is None where a metric has no parts. `samples` is how
-    many were measured, `failed` what could not be, by status.
+    many were measured, `failures` what could not be.
     """
 
     key: str
@@ -29,27 +31,29 @@ class TaskResult:
     metrics: dict[str, float]
     outcomes: np.ndarray | None = field(default=None, compare=False)
     samples: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
 
     @property
     def main(self) -> float:
         """The main metric; NaN where the task has none."""
         return self.metrics.get("main_metric", float("nan"))
 
+    @property
+    def failed(self) -> dict[str, int]:
+        """How many failed, by status."""
+        return dict(sorted(Counter(failure.status for failure in self.failures).items()))
+
 
 def write_results(folder: str, results: Iterable[TaskResult]) -> None:
     """Add lines to the folder's eval_results.jsonl; a key that is there already is replaced.
 
     Each: ``{"key", "dataset", "metrics": {..., "main_metric": x or null}}``, as DataComp's evaluate.py
-    writes it. `outcomes` go to ``outcomes/{key, / as __}.npy`` before it.
+    writes it. Before it go its `outcomes` to ``outcomes/{key, / as __}.npy``, and how many samples were
+    measured and which failed to the ``.json`` beside.
     """
     have = _rows(folder)
     for result in results:
-        path = outcomes_path(folder, result.key)
-        if result.outcomes is not None:
-            buffer = io.BytesIO()
-            np.save(buffer, np.asarray(result.outcomes, np.float64), allow_pickle=False)
-            storage.write_atomic(path, buffer.getvalue())
+        _write_samples(folder, result)
         metrics = {name: _number(value) for name, value in result.metrics.items()}
         have[result.key] = {"key": result.key, "dataset": result.dataset, "metrics": metrics}
         have[result.key]["metrics"].setdefault("main_metric", None)
@@ -69,13 +73,30 @@ def outcomes_path(folder: str, key: str) -> str:
     return storage.join(folder, "outcomes", key.replace("/", "__") + ".npy")
 
 
+def _write_samples(folder: str, result: TaskResult) -> None:
+    path = outcomes_path(folder, result.key)
+    if result.outcomes is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(result.outcomes, np.float64), allow_pickle=False)
+        storage.write_atomic(path, buffer.getvalue())
+    told = Counter((f.key, f.status, f.error) for f in result.failures)
+    rows = [{"key": key, "status": status, "error": error, "n": n} for (key, status, error), n in told.items()]
+    record = {"samples": result.samples, "outcomes": result.outcomes is not None, "failures": rows}
+    storage.write_atomic(path.removesuffix(".npy") + ".json", json.dumps(record, indent=1).encode())
+
+
 def _result(folder: str, row: dict[str, Any]) -> TaskResult:
     metrics = {k: float("nan") if v is None else float(v) for k, v in row["metrics"].items()}
     path = outcomes_path(folder, row["key"])
+    beside = path.removesuffix(".npy") + ".json"
+    record = json.loads(storage.read_bytes(beside)) if storage.exists(beside) else {}
     outcomes = None
-    if storage.exists(path):
+    if record.get("outcomes"):
         outcomes = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
-    return TaskResult(row["key"], row["dataset"], metrics, outcomes, 0 if outcomes is None else len(outcomes))
+    failures = [
+        Failure(f["key"], "", f["status"], f["error"]) for f in record.get("failures", ()) for _ in range(f["n"])
+    ]
+    return TaskResult(row["key"], row["dataset"], metrics, outcomes, record.get("samples", 0), tuple(failures))
 
 
 def _rows(folder: str) -> dict[str, dict[str, Any]]:

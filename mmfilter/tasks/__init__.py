@@ -3,7 +3,15 @@
 from ..plugs import Task, build_plug, one_key
 from ..registry import Registry
 
-TABLE: dict[str, str] = {}
+TABLE: dict[str, str] = {
+    "classification": "mmfilter.tasks.classify:Classification",
+    "faces": "mmfilter.tasks.groups:Faces",
+    "groups": "mmfilter.tasks.groups:Groups",
+    "multilabel": "mmfilter.tasks.classify:Multilabel",
+    "pairs": "mmfilter.tasks.retrieve:Pairs",
+    "retrieval": "mmfilter.tasks.retrieve:Retrieval",
+    "winogavil": "mmfilter.tasks.winogavil:Winogavil",
+}
 
 TASKS = Registry("tasks", TABLE)
 
