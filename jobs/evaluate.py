@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
         datacomp: Annotated[bool, typer.Option("--datacomp", help="Name what DataComp's 40 lack here.")] = False,
         split: Annotated[str, typer.Option(help="The sets' split.")] = "test",
         device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-        batch_size: o.BatchSize = None,
+        threads: Annotated[int, typer.Option(min=1, help="CPU threads of the model.")] = 1,
         redo: Annotated[bool, typer.Option("--redo", help="Measure again what OUT already has.")] = False,
         as_json: o.Json = False,
     ) -> None:
@@ -38,7 +38,7 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute
 
         given = {"model": model, "pretrained": pretrained, "weights": weights}
-        how = {"device": device, "batch": batch_size, "redo": redo}
+        how = {"device": device, "threads": threads, "redo": redo}
         which = {"split": split, "only": only or [], "datacomp": datacomp}
         found = evaluate_model(given, [absolute(root) for root in tasks], absolute(out), which, how)
         print(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
@@ -50,6 +50,8 @@ def evaluate_model(
     model: Mapping[str, Any], roots: Sequence[str], out: str, which: Mapping[str, Any], how: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Tasks, what is `missing` (key -> what to fetch) or `aside` (key -> why), the aggregate. Raises MMFilterError."""
+    import torch
+
     from mmfilter.evaluate import evaluate, forget
     from mmfilter.plugs import build_plug
     from mmfilter.tasks.datacomp import aggregate
@@ -69,10 +71,8 @@ def evaluate_model(
     with only_driver(out):
         if how["redo"]:
             forget(out)
-        results = []
-        for number, task in enumerate(tasks):
-            _say(f"{number + 1} of {len(tasks)}: {task.dataset}")
-            results += evaluate(spec, [task], out, how["device"], how["batch"], aside)
+        torch.set_num_threads(how["threads"])
+        results = evaluate(spec, tasks, out, how["device"], aside, _say)
     table = [_row(result, task) for result, task in _paired(results, tasks)]
     whole = aggregate({result.key: result for result in results})
     return {

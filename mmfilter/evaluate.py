@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,13 +23,13 @@ def evaluate(
     tasks: Sequence[Task],
     out: str,
     device: str = "cpu",
-    batch: int | None = None,
     aside: dict[str, str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[TaskResult]:
     """The tasks' results, in their order; those that OUT already has are read, not run again.
 
     A task that fails is noted in `aside` (key -> why) and the others go on; without `aside` its error is
-    raised. Embeddings are float32 here. Raises ConflictError when OUT's results are another model's or
+    raised. `say` hears of each task before it is run. Embeddings are float32 here. Raises ConflictError when OUT's results are another model's or
     were made from other samples, and what `embed.load` raises.
     """
     have = read_results(out)
@@ -40,10 +40,11 @@ def evaluate(
             made[task.key] = made_from(task)
             _same(out, task, made[task.key], record["tasks"].get(task.key), task.key in have)
     todo = [task for task in tasks if task.key in made and task.key not in have]
-    embedder = load("model", model, device, batch) if todo else None
-    for task in todo:
+    embedder = load("model", model, device) if todo else None
+    for number, task in enumerate(todo):
         assert embedder is not None
         embedder.full = True
+        say(f"{number + 1} of {len(todo)}: {task.dataset}")
         with _noted(task.key, aside):
             have[task.key] = task.run(embedder)
             record["model"] |= embedder.info()

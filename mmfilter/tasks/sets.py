@@ -157,7 +157,7 @@ def _item(key: str, parts: dict[str, Member], needed: tuple[str, ...]) -> Item |
     for name in needed:
         if name not in parts:
             return Failure(key, "", f"missing_{name}", f"no {name}; it has: {', '.join(parts)}")
-    if max(image.size, *(parts[name].size for name in needed)) > MAX_MEMBER:
+    if max(part.size for part in (image, *(parts[name] for name in needed))) > MAX_MEMBER:
         return Failure(key, "", "member_too_large", f"a member is over {MAX_MEMBER} bytes")
     if image.size == 0:
         return Failure(key, "", "image_empty", "the image has no bytes")
