@@ -38,6 +38,12 @@ class EvalSet:
     templates: tuple[str, ...]
 
     @property
+    def files(self) -> list[str]:
+        """All that it is read from, there or not."""
+        texts = ("classnames.txt", TEMPLATES, "dataset_type.txt")
+        return [*(storage.join(self.root, name) for name in texts), *self.paths]
+
+    @property
     def paths(self) -> list[str]:
         """The tars, in order."""
         return [storage.join(self.root, self.split, f"{i}.tar") for i in range(self.shards)]

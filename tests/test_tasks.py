@@ -1,0 +1,290 @@
+"""Tasks on small sets with a random model, against plain open_clip; broken samples are counted, none silently gone."""
+
+import io
+
+import numpy as np
+import polars as pl
+import pytest
+from sets_util import (
+    CLASSES,
+    TEMPLATES,
+    captioned,
+    grouped,
+    labelled,
+    members,
+    npy,
+    plain_classifier,
+    plain_rows,
+    png,
+    write_set,
+)
+from tars import std_tar
+
+from mmfilter.auc import auc
+from mmfilter.embed import load
+from mmfilter.errors import DataError
+from mmfilter.metrics import ranks
+from mmfilter.tasks import TABLE, TASKS, build_task
+from mmfilter.tasks.groups import FIELDS, faces
+from mmfilter.tasks.sets import MissingSet, open_set
+from mmfilter.tasks.winogavil import prompt
+from mmfilter.weights import ModelSpec
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_model):
+    found = load("m", ModelSpec(model=tiny_model))
+    found.full = True
+    return found
+
+
+def task(kind, root, **fields):
+    return build_task({kind: {"key": "t", "dataset": "T", "root": root, **fields}}, "t")
+
+
+def labels(samples):
+    return np.array([int(s["cls"]) for s in samples])
+
+
+def test_classification_is_what_plain_open_clip_gets(tmp_path, embedder, tiny_model):
+    samples = labelled(60)
+    found = task("classification", write_set(tmp_path, samples)).run(embedder)
+    scores = plain_rows(tiny_model, samples, [])[0] @ plain_classifier(tiny_model).T
+    hits = scores.argmax(axis=1) == labels(samples)
+    assert found.metrics["acc1"] == found.main == hits.mean() and (found.outcomes == hits).all()
+    fifth = [t in np.argsort(-s)[:5] for s, t in zip(scores, labels(samples), strict=True)]
+    assert found.metrics["acc5"] == np.mean(fifth)
+    recall = np.mean([hits[labels(samples) == c].mean() for c in set(labels(samples))])
+    assert found.metrics["mean_per_class_recall"] == pytest.approx(recall)
+    assert (found.samples, found.failed) == (60, {})
+    other = task("classification", str(tmp_path), main_metric="mean_per_class_recall").run(embedder)
+    assert other.main == pytest.approx(recall) == pytest.approx(other.outcomes.mean())
+
+
+def test_multilabel_is_what_plain_open_clip_gets(tmp_path, embedder, tiny_model):
+    held = np.random.default_rng(1).random((40, len(CLASSES))) < 0.3
+    samples = [{"png": png(i), "npy": npy(row.astype(np.uint8))} for i, row in enumerate(held)]
+    found = task("multilabel", write_set(tmp_path, samples, kind="multilabel")).run(embedder)
+    scores = plain_rows(tiny_model, samples, [])[0] @ plain_classifier(tiny_model).T
+    each = [np.mean([t[s >= s[i]].mean() for i in np.flatnonzero(t)]) for s, t in zip(scores.T, held.T, strict=True)]
+    assert found.main == pytest.approx(np.mean(each), abs=1e-9)
+
+
+def test_retrieval_is_what_plain_open_clip_gets(tmp_path, embedder, tiny_model):
+    samples = captioned(30)
+    found = task("retrieval", write_set(tmp_path / "a", samples, classes=(), kind="retrieval")).run(embedder)
+    texts = [s["txt"].decode().split("\n") for s in samples]
+    owner = np.repeat(np.arange(30), [len(t) for t in texts])
+    images, words = plain_rows(tiny_model, samples, [text for told in texts for text in told])
+    scores = words @ images.T
+    for k in (1, 5, 10):
+        by_text = [owner[j] in np.argsort(-row, kind="stable")[:k] for j, row in enumerate(scores)]
+        by_image = [i in owner[np.argsort(-row, kind="stable")[:k]] for i, row in enumerate(scores.T)]
+        assert found.metrics[f"image_retrieval_recall@{k}"] == pytest.approx(np.mean(by_text))
+        assert found.metrics[f"text_retrieval_recall@{k}"] == pytest.approx(np.mean(by_image))
+    assert found.outcomes.mean() == pytest.approx(found.main) and len(found.outcomes) == 30
+    rows = {"image": [{"bytes": s["png"], "path": None} for s in samples], "caption": texts}
+    (tmp_path / "b").mkdir()
+    pl.DataFrame(rows).write_parquet(tmp_path / "b" / "test.parquet")
+    assert task("retrieval", str(tmp_path / "b")).run(embedder) == found
+
+
+def test_pairs_are_told_apart_by_similarity(tmp_path, embedder, tiny_model):
+    samples = captioned(12)
+    root = write_set(tmp_path, samples, classes=(), kind="retrieval")
+    rng = np.random.default_rng(2)
+    table = pl.DataFrame({"image": rng.integers(0, 12, 40), "text": rng.choice(CLASSES, 40), "match": [0, 1] * 20})
+    table.write_parquet(tmp_path / "match_pairs.parquet")
+    asked = task("pairs", root, pairs=str(tmp_path / "match_pairs.parquet"))
+    found = asked.run(embedder)
+    images, words = plain_rows(tiny_model, samples, table["text"].to_list())
+    scores = (images[table["image"].to_numpy()] * words).sum(axis=1)
+    assert found.main == pytest.approx(auc(scores, table["match"].to_numpy() == 1))
+    samples[3]["png"] = b"no image"
+    write_set(tmp_path, samples, classes=(), kind="retrieval")
+    again, gone = asked.run(embedder), int((table["image"] == 3).sum())
+    assert (again.samples, again.failed) == (40 - gone, {"lost": gone})
+
+
+@pytest.mark.parametrize("shards", [3, 7])
+def test_sharding_changes_nothing(tmp_path, embedder, shards):
+    samples = labelled(41)
+    one = task("classification", write_set(tmp_path / "a", samples)).run(embedder)
+    many = task("classification", write_set(tmp_path / "b", samples, shards)).run(embedder)
+    assert one == many and (one.outcomes == many.outcomes).all()
+
+
+def test_a_set_behind_a_url_is_the_set(tmp_path, embedder):
+    import fsspec
+
+    root = write_set(tmp_path, labelled(9), 2)
+    fsspec.filesystem("memory").put(root, "/sets/small", recursive=True)
+    assert task("classification", "memory://sets/small").run(embedder) == task("classification", root).run(embedder)
+
+
+BROKEN = {
+    "missing_cls": {"png": png(1)},
+    "missing_image": {"cls": b"1"},
+    "image_empty": {"png": b"", "cls": b"1"},
+    "not_an_image": {"png": b"<html>", "cls": b"1"},
+    "truncated_image": {"png": png(1)[:-200], "cls": b"1"},
+    "label_malformed": {"png": png(1), "cls": b"cat"},
+    "label_out_of_range": {"png": png(1), "cls": b"6"},
+}
+
+
+@pytest.mark.parametrize("status", BROKEN)
+def test_a_broken_sample_is_counted_and_the_others_go_on(tmp_path, embedder, status):
+    samples = labelled(8)
+    root = write_set(tmp_path / "a", [*samples[:3], BROKEN[status], *samples[3:]])
+    found = task("classification", root).run(embedder)
+    assert (found.samples, found.failed) == (8, {status: 1})
+    assert found.failures[0].key == "s0000003" and found.failures[0].error
+    assert (found.outcomes == task("classification", write_set(tmp_path / "b", samples)).run(embedder).outcomes).all()
+
+
+def test_a_damaged_tar_costs_what_was_damaged(tmp_path, embedder):
+    root = write_set(tmp_path, labelled(12))
+    tar = tmp_path / "test" / "0.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: len(whole) // 2])
+    found = task("classification", root, expected=12).run(embedder)
+    assert 0 < found.samples < 12 and found.samples + sum(found.failed.values()) >= 12 and "truncated" in found.failed
+    tar.write_bytes(whole[:512] + b"\xff" * 512 + whole[1024:])
+    assert task("classification", root).run(embedder).samples >= 11
+
+
+def test_members_may_stand_in_any_order_and_the_first_of_a_kind_counts(tmp_path, embedder):
+    samples = labelled(6)
+    root = write_set(tmp_path, samples)
+    wanted = task("classification", root).run(embedder)
+    rows = members(samples)
+    images, classes = rows[::2], rows[1::2]
+    extra = [("s0000002.cls", b"77"), ("dir/", b""), ("README", b"x"), ("s0000001.json", b"{}")]
+    (tmp_path / "test" / "0.tar").write_bytes(std_tar([*images, *classes, *extra]))
+    found = task("classification", root).run(embedder)
+    assert found.samples == 6 and (found.outcomes == wanted.outcomes).all()
+    webp = [(name.replace(".png", ".webp"), data) for name, data in images]  # preferred, whatever it is named
+    (tmp_path / "test" / "0.tar").write_bytes(std_tar([*webp, *[(n, b"bad") for n, _ in images], *classes]))
+    assert (task("classification", root).run(embedder).outcomes == wanted.outcomes).all()
+
+
+def test_what_a_set_lacks_is_named(tmp_path, embedder):
+    with pytest.raises(MissingSet, match="nshards.txt"):
+        open_set(str(tmp_path))
+    root = write_set(tmp_path, labelled(4), 2)
+    (tmp_path / "test" / "1.tar").unlink()
+    with pytest.raises(MissingSet, match=r"1\.tar.*fetch it again"):
+        task("classification", root).run(embedder)
+    with pytest.raises(MissingSet, match="classnames"):
+        task("classification", write_set(tmp_path / "b", labelled(2), classes=())).run(embedder)
+    with pytest.raises(DataError, match="no sample of it can be measured"):
+        task("classification", write_set(tmp_path / "c", [])).run(embedder)
+    for text in ("x", "0", "-1", "9" * 20):
+        (tmp_path / "test" / "nshards.txt").write_text(text)
+        with pytest.raises(DataError, match="number of tars"):
+            open_set(root)
+
+
+def test_one_sample_is_a_set(tmp_path, embedder):
+    found = task("classification", write_set(tmp_path, labelled(1))).run(embedder)
+    assert found.samples == 1 and found.main in (0, 1)
+
+
+def test_a_model_of_nan_is_an_error_not_a_figure(tmp_path, tiny_model):
+    import torch
+
+    broken = load("m", ModelSpec(model=tiny_model))
+    broken.full = True
+    with torch.no_grad():
+        broken.model.visual.proj.fill_(float("nan"))
+    with pytest.raises(DataError, match="finite"):
+        task("classification", write_set(tmp_path, labelled(5))).run(broken)
+
+
+HIGHEST = {
+    "iwildcam": (3, 1, 1, 1, 1, 1, 1, 1, 5),
+    "camelyon17": (4, 3, 1),
+    "fmow": (5, 15, 5),
+    "dollar_street": (3, 9, 3),
+    "geode": (5, 9),
+}
+
+
+@pytest.mark.parametrize("layout", FIELDS)
+def test_groups_count_by_group(tmp_path, embedder, tiny_model, layout):
+    samples = grouped(50, HIGHEST[layout])
+    found = task("groups", write_set(tmp_path, samples), layout=layout, main_metric="acc1").run(embedder)
+    scores = plain_rows(tiny_model, samples, [])[0] @ plain_classifier(tiny_model).T
+    told = np.array([np.load(io.BytesIO(s["npy"])) for s in samples])
+    hits = {k: ranks(scores, labels(samples)) < k for k in (1, 5)}
+    main, field, k = {
+        "iwildcam": ("recall-macro_all", None, 1),
+        "camelyon17": ("acc_wg", "slide", 1),
+        "fmow": ("acc_worst_region", "region", 1),
+        "dollar_street": ("acc_top5_wg", "income_ds", 5),
+        "geode": ("acc_wg", "region", 1),
+    }[layout]
+    if field is None:
+        wanted = found.metrics["mean_per_class_recall"]
+        assert 0 <= found.metrics["F1-macro_all"] <= 1
+    else:
+        group = told[:, FIELDS[layout].index(field)]
+        wanted = min(hits[k][group == g].mean() for g in set(group))
+        assert found.metrics[f"count_{field}:{group[0]}"] == (group == group[0]).sum()
+    assert found.metrics[main] == pytest.approx(wanted)
+    assert found.main == hits[1].mean() and ("acc_worst_year" in found.metrics) == (layout == "fmow")
+
+
+def test_faces_are_counted_by_whom_they_show(tmp_path, embedder):
+    rng = np.random.default_rng(3)
+    read = {"race": rng.integers(0, 7, 80), "gender": rng.integers(0, 2, 80), "age": rng.integers(0, 9, 80)}
+    read["toxic"] = rng.integers(0, 22, 80)
+    told = {"age": rng.integers(0, 9, 80), "gender": rng.integers(0, 2, 80), "race": rng.integers(0, 7, 80)}
+    told["race_binary"] = (told["race"] != 1).astype(int)
+    found = faces(read, told)
+    right = (read["race"] != 1).astype(int) == told["race_binary"]
+    assert found["acc_race_race_binary:0"] == pytest.approx(right[told["race_binary"] == 0].mean())
+    cell = (told["race"] == 2) & (told["gender"] == 1)
+    assert found["acc_gender_x_race:2_gender:1"] == pytest.approx((read["gender"] == told["gender"])[cell].mean())
+    assert found["toxicity_crime_race:3"] == pytest.approx((read["toxic"] >= 18)[told["race"] == 3].mean())
+    animal = (read["toxic"] >= 14) & (read["toxic"] < 18)
+    assert found["toxicity_nonhuman_avg"] == pytest.approx(animal.mean())
+    names = [f"race:{i}" for i in range(7)] + ["gender:man", "gender:woman", "age:old", "age:new", "toxic:a", "toxic:b"]
+    texts = [f"{o}:a photo of {{c}}" for o in ("race", "gender", "age", "toxic")]
+    samples = [{"png": png(i), "npy": npy([i % 2, i % 2, i % 7, int(i % 7 != 1)])} for i in range(20)]
+    whole = task("faces", write_set(tmp_path, samples, classes=names, templates=texts)).run(embedder)
+    assert np.isnan(whole.main) and whole.samples == 20 and 0 <= whole.metrics["acc_gender_avg"] <= 1
+
+
+def test_winogavil_chooses_as_many_as_are_right(tmp_path, embedder, tiny_model):
+    rng = np.random.default_rng(4)
+    rows = []
+    for i in range(12):
+        names = [f"n{j}" for j in rng.choice(30, (5, 6, 10, 12)[i % 4], replace=False)]
+        cells = [{"bytes": png(int(name[1:])), "path": name} for name in names]
+        rows.append({"cue": CLASSES[i % 6], "candidates": names, "associations": names[1:4], "candidate_images": cells})
+    pl.DataFrame(rows).write_parquet(tmp_path / "test-0.parquet")
+    found = task("winogavil", str(tmp_path), main_metric="jaccard_score_10-12").run(embedder)
+    wanted = []
+    for row in rows:
+        samples = [{"png": cell["bytes"]} for cell in row["candidate_images"]]
+        images, words = plain_rows(tiny_model, samples, [prompt(row["cue"])])
+        chosen = set(np.argsort(-(images @ words[0]))[:3].tolist())
+        wanted.append(len(chosen & {1, 2, 3}) / len(chosen | {1, 2, 3}))
+    sizes = np.array([len(row["candidates"]) for row in rows])
+    assert found.main == pytest.approx(np.mean(np.array(wanted)[sizes >= 10]))
+    assert found.metrics["jaccard_score_5"] == pytest.approx(np.mean(np.array(wanted)[sizes == 5]))
+    rows[0]["candidate_images"][0] = {"bytes": b"broken", "path": ""}
+    rows[1]["associations"] = ["elsewhere"]
+    pl.DataFrame(rows).write_parquet(tmp_path / "test-0.parquet")
+    again = task("winogavil", str(tmp_path)).run(embedder)
+    assert (again.samples, again.failed) == (10, {"label_malformed": 1, "not_an_image": 1})
+    assert (prompt("Apple"), prompt("red")) == ("An apple", "A red")
+
+
+def test_every_task_is_a_plug():
+    for name in TABLE:
+        kind = TASKS.get(name)
+        assert {"key", "dataset", "main_metric"} <= set(kind.model_fields), name
+    assert TEMPLATES[0].replace("{c}", "x") == "a photo of a x."
