@@ -30,9 +30,12 @@ def evaluate(
     """The tasks' results, in their order; those that OUT already has are read, not run again.
 
     A task that fails is noted in `aside` (key -> why) and the others go on; without `aside` its error is
-    raised. `say` hears of each task before it is run. Embeddings are float32 here. Raises ConflictError
-    when OUT's results are another model's or were made from other samples, and what `embed.load` raises.
+    raised. `say` hears of each task before it is run. Embeddings are float32 here, on a GPU too unless
+    `model.precision` says otherwise. Raises ConflictError when OUT's results are another model's or were
+    made from other samples, and what `embed.load` raises.
     """
+    if model.precision == "auto":
+        model = model.model_copy(update={"precision": "fp32"})
     have = read_results(out)
     record = _record(out, model, have)
     made: dict[str, dict[str, Any]] = {}

@@ -84,3 +84,15 @@ def plain_classifier(model, classes=CLASSES, templates=TEMPLATES):
     _, rows = plain_rows(model, [{"png": png(0)}], [t.format(c=c) for c in classes for t in templates])
     means = rows.reshape(len(classes), len(templates), -1).mean(axis=1)
     return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def task(kind, root, **fields):
+    """A task over the set at `root`."""
+    from mmfilter.tasks import build_task
+
+    return build_task({kind: {"key": "t", "dataset": "T", "root": root, **fields}}, "t")
+
+
+def labels(samples):
+    """(n,) of the samples' classes."""
+    return np.array([int(s["cls"]) for s in samples])

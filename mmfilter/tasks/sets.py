@@ -14,7 +14,7 @@ import numpy as np
 from .. import storage
 from ..errors import DataError
 from ..records import Failure
-from ..samples import split_name
+from ..samples import HELD, split_name
 from ..tar import HARMLESS, MAX_MEMBER, Gap, Member, members
 
 IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference
@@ -131,7 +131,7 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
     """Members of a key as one sample; those of other samples may stand between them."""
     open_: dict[str, dict[str, Member]] = {}
     done: set[str] = set()
-    last = ""
+    held, last = 0, ""
     for entry in entries:
         if isinstance(entry, Gap):
             if entry.status not in HARMLESS:
@@ -141,15 +141,27 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
         if entry.kind != "file" or not key:
             continue
         if last != key and last in open_ and _complete(open_[last], needed):
+            held -= _bytes(open_[last])
             done.add(last)
             yield _item(last, open_.pop(last), needed)
         last = key
         if key in done:
             yield Failure(key, "", "key_repeated", f"a second {extension} of a sample that was complete")
             continue
-        open_.setdefault(key, {}).setdefault(extension, entry)  # the first of a kind stands
+        if extension not in open_.setdefault(key, {}):  # the first of a kind stands
+            open_[key][extension] = entry
+            held += len(entry.data)
+        while held > HELD and len(open_) > 1:
+            oldest = next(iter(open_))
+            held -= _bytes(open_[oldest])
+            done.add(oldest)
+            yield _item(oldest, open_.pop(oldest), needed)
     for key, parts in open_.items():
         yield _item(key, parts, needed)
+
+
+def _bytes(parts: dict[str, Member]) -> int:
+    return sum(len(part.data) for part in parts.values())
 
 
 def _complete(parts: dict[str, Member], needed: tuple[str, ...]) -> bool:
