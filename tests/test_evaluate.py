@@ -12,7 +12,9 @@ from sets_util import labelled, write_set
 from jobs.evaluate import evaluate_model, lines
 from mmfilter.errors import ConflictError, DataError, UsageError
 from mmfilter.evaluate import evaluate
+from mmfilter.plugs import Task
 from mmfilter.results import TaskResult, read_results, write_results
+from mmfilter.tasks import TASKS
 from mmfilter.tasks.datacomp import GROUPS, aggregate, by_folder, datacomp
 from mmfilter.tasks.find import find_tasks
 from mmfilter.weights import ModelSpec
@@ -173,6 +175,24 @@ def test_sets_are_found_by_folder(tmp_path, sets):
     folder.mkdir()
     pl.DataFrame({"image": [], "caption": []}).write_parquet(folder / "test.parquet")
     assert "retrieval" in [task.key.split("/")[0] for task in find_tasks([sets])[0]]
+
+
+class Always(Task):
+    """Right about four samples, whatever the model."""
+
+    key: str = "own/always"
+    dataset: str = "Always"
+
+    def run(self, embedder):
+        return TaskResult(self.key, self.dataset, {"main_metric": 1.0}, np.ones(4), 4)
+
+
+def test_a_registered_task_is_run_by_its_name(tmp_path, tiny_model, monkeypatch, sets):
+    monkeypatch.setitem(TASKS._own, "always", f"{__name__}:Always")
+    found = evaluate_model({"model": tiny_model}, ["always", f"{sets}/mine"], str(tmp_path / "out"), WHICH, HOW)
+    assert [task["key"] for task in found["tasks"]] == ["mine", "own/always"]
+    with pytest.raises(UsageError, match="Field required"):
+        find_tasks(["retrieval"])
 
 
 def test_the_command_line(tmp_path, sets, tiny_model, mmfilter):
