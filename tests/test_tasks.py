@@ -27,7 +27,7 @@ from mmfilter.errors import DataError
 from mmfilter.records import Failure
 from mmfilter.tasks import TABLE, TASKS
 from mmfilter.tasks.sets import Item, MissingSet, open_set, read_set
-from mmfilter.weights import ModelSpec
+from mmfilter.weights import DEMO, ModelSpec
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,17 @@ def test_classification_is_what_plain_open_clip_gets(tmp_path, embedder, tiny_mo
     assert (found.samples, found.failed) == (60, {})
     other = task("classification", str(tmp_path), main_metric="mean_per_class_recall").run(embedder)
     assert other.main == pytest.approx(recall) == pytest.approx(other.outcomes.mean())
+
+
+def test_a_trained_checkpoint_scores_in_plain_open_clip_what_it_scores_here(tmp_path, monkeypatch):
+    """The packaged model, made by `mmfilter train`: every answer is the same, with words of its own vocabulary."""
+    samples = labelled(50)
+    demo = load("demo", ModelSpec(model="demo"))
+    demo.full = True
+    found = task("classification", write_set(tmp_path, samples)).run(demo)
+    monkeypatch.chdir(DEMO)  # where open_clip looks for a vocabulary
+    scores = plain_rows(DEMO, samples, [])[0] @ plain_classifier(DEMO).T
+    assert (found.outcomes == (scores.argmax(axis=1) == labels(samples))).all()
 
 
 def test_multilabel_is_what_plain_open_clip_gets(tmp_path, embedder, tiny_model):
@@ -168,7 +179,19 @@ def test_what_is_never_complete_does_not_fill_the_memory(tmp_path, monkeypatch):
     found = list(read_set(open_set(str(tmp_path)), ("cls",)))
     statuses = Counter(item.status for item in found if isinstance(item, Failure))
     well = sum(isinstance(item, Item) for item in found)
-    assert well + statuses["missing_cls"] == 20 and well > 0 and statuses["missing_cls"] == statuses["key_repeated"]
+    assert well + statuses["missing_cls"] == 20 and well > 0 and set(statuses) == {"missing_cls"}
+
+
+def test_a_sample_that_comes_twice_counts_once(tmp_path):
+    rows = members(labelled(5))
+    write_set(tmp_path, [])
+    (tmp_path / "test" / "0.tar").write_bytes(std_tar([*rows, *rows[2:6]]))
+    found = list(read_set(open_set(str(tmp_path)), ("cls",)))
+    assert [item.key for item in found if isinstance(item, Item)] == [f"s{i:07d}" for i in range(5)]
+    assert [(f.key, f.status) for f in found if isinstance(f, Failure)] == [
+        ("s0000001", "key_repeated"),
+        ("s0000002", "key_repeated"),
+    ]
 
 
 def test_what_a_set_lacks_is_named(tmp_path, embedder):

@@ -131,6 +131,7 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
     """Members of a key as one sample; those of other samples may stand between them."""
     open_: dict[str, dict[str, Member]] = {}
     done: set[str] = set()
+    again: set[str] = set()  # of which it has been said that more came
     held, last = 0, ""
     for entry in entries:
         if isinstance(entry, Gap):
@@ -146,7 +147,9 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
             yield _item(last, open_.pop(last), needed)
         last = key
         if key in done:
-            yield Failure(key, "", "key_repeated", f"a second {extension} of a sample that was complete")
+            if key not in again:
+                again.add(key)
+                yield Failure(key, "", "key_repeated", f"more members ({extension}) of a sample that was complete")
             continue
         if extension not in open_.setdefault(key, {}):  # the first of a kind stands
             open_[key][extension] = entry
@@ -155,6 +158,7 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
             oldest = next(iter(open_))
             held -= _bytes(open_[oldest])
             done.add(oldest)
+            again.add(oldest)
             yield _item(oldest, open_.pop(oldest), needed)
     for key, parts in open_.items():
         yield _item(key, parts, needed)
