@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sets_util import (
     CLASSES,
     TEMPLATES,
@@ -26,7 +28,7 @@ from mmfilter.embed import load
 from mmfilter.errors import DataError
 from mmfilter.records import Failure
 from mmfilter.tasks import TABLE, TASKS
-from mmfilter.tasks.sets import Item, MissingSet, open_set, read_set
+from mmfilter.tasks.sets import BadLabel, Item, MissingSet, numbers, open_set, read_set
 from mmfilter.weights import DEMO, ModelSpec
 
 
@@ -169,6 +171,29 @@ def test_members_may_stand_in_any_order_and_the_first_of_a_kind_counts(tmp_path,
     webp = [(name.replace(".png", ".webp"), data) for name, data in images]  # preferred, whatever it is named
     (tmp_path / "test" / "0.tar").write_bytes(std_tar([*webp, *[(n, b"bad") for n, _ in images], *classes]))
     assert (task("classification", root).run(embedder).outcomes == wanted.outcomes).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_any_bytes_are_numbers_or_a_bad_label(seed):
+    rng = np.random.default_rng(seed)
+    data = bytearray(npy([[1, 2, 3], [1.0, 0.0], np.array([True, False])][seed % 3]))
+    for at in rng.integers(0, len(data), int(rng.integers(0, 6))):
+        data[at] = rng.integers(0, 256)
+    try:
+        found = numbers(bytes(data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.2 else data))
+        assert found.dtype == np.int64 and found.ndim == 1
+    except BadLabel as error:
+        assert error.status == "label_malformed"
+
+
+def test_numbers_are_whole_numbers():
+    for values in ([1, 2], [1.0, 2.0], np.array([1, 2], np.uint8)):
+        assert numbers(npy(values), 2).tolist() == [1, 2]
+    assert numbers(npy([True, False])).tolist() == [1, 0]
+    for values in ([0.5, 1], [np.nan, 1], [[1, 2]], ["a", "b"], [1], np.array([2**63], np.uint64), [1e300, 0]):
+        with pytest.raises(BadLabel):
+            numbers(npy(values), 2)
 
 
 def test_what_is_never_complete_does_not_fill_the_memory(tmp_path, monkeypatch):
