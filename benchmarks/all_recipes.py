@@ -36,11 +36,13 @@ def scaled(node: Any, paths: dict[str, str], most: int) -> Any:
     """A recipe's part, with paths of ours and clusters that suit the pool."""
     if isinstance(node, list):
         return [scaled(item, paths, most) for item in node]
-    if isinstance(node, str):
-        return paths.get(node, node)
     if not isinstance(node, dict):
         return node
     found = {key: scaled(value, paths, most) for key, value in node.items()}
+    for key in {"path", "entries"} & set(found):
+        found[key] = paths[found[key]]
+    if "synset" in found:
+        found["synset"] = {"wordnet": paths["wordnet"]} if "wordnet" in paths else {}
     if "centroids" in found:
         found["k"] = min(100, most)
         del found["centroids"]
@@ -123,7 +125,7 @@ def prepare(asked: argparse.Namespace) -> dict[str, str]:
         asked.pool = os.path.join(asked.folder, "pool")
         asked.labels = f"{asked.pool}/labels/labels.parquet"
         if not os.path.isdir(asked.pool):
-            generate(asked.pool, SynthOptions(samples=asked.samples))
+            generate(asked.pool, SynthOptions(samples=asked.samples, size=208, workers=asked.workers))
     if not target:
         target = os.path.join(asked.folder, "target")
         if not os.path.isdir(target):
@@ -140,7 +142,8 @@ def prepare(asked: argparse.Namespace) -> dict[str, str]:
     words = os.path.join(asked.folder, "entries.json")
     entries(asked.out, words)
     target = os.path.abspath(target)
-    return {"target": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
+    found = {"target": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
+    return {**found, "wordnet": asked.wordnet} if asked.wordnet else found
 
 
 def main() -> None:
@@ -149,6 +152,7 @@ def main() -> None:
     parser.add_argument("--pool", help="default: a generated one")
     parser.add_argument("--labels")
     parser.add_argument("--target", help="default: 500 other generated scenes")
+    parser.add_argument("--wordnet", help="a folder of WordNet 3.0, for text_based")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--workers", type=int, default=2)

@@ -12,7 +12,7 @@ from mmfilter.errors import INTERRUPTED, MMFilterError
 MODULES = (  # in the order a person meets their verbs
     *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset", "schedule", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
-    *("synth", "train", "advise", "demo"),
+    *("synth", "train", "evaluate", "probe", "advise", "demo"),
 )
 
 app = typer.Typer(
