@@ -97,7 +97,7 @@ def run(name: str, pool: dict[str, Any], arm: str, seed: int, out: str) -> dict[
         "loss": report.loss[-1][2],
         **measures(table.filter(~inside)),
         **{f"trained_{key}": value for key, value in measures(table.filter(inside)).items()},
-        "kinds": {kind: share for kind, share in kept_by_kind(table.filter(~inside)).iter_rows()},
+        "kinds": dict(kept_by_kind(table.filter(~inside)).iter_rows()),
     }
 
 
@@ -152,7 +152,10 @@ def main() -> None:
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     path = f"{args.out}/results.jsonl"
-    rows = [json.loads(line) for line in open(path)] if os.path.exists(path) else []
+    rows = []
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as stream:
+            rows = [json.loads(line) for line in stream]
     done = {(row["pool"], row["arm"], row["seed"]) for row in rows}
     for name in args.pools:
         pool = {"demo": demo, "real": real}[name](args.out, args.data)

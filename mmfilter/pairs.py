@@ -210,3 +210,8 @@ def batches(pairs: Iterator[Pair], size: int, rng: np.random.Generator) -> Itera
 def describe(source: Source) -> list[dict[str, Any]]:
     """The shards' names and identities (size, mtime or etag)."""
     return [{"path": path, **identity(path)} for path in source.paths]
+
+
+def counted(source: Source) -> dict[str, int]:
+    """Status -> how many samples could not be used for it."""
+    return dict(Counter(source.failed.values()))

@@ -3,7 +3,6 @@
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +32,7 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
     import torch
 
     begun = time.perf_counter()
-    options = _samples(options)
+    options = worked_out(options)
     check(options)
     with _threads(options.threads):
         torch.manual_seed(options.seed)
@@ -49,9 +48,7 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         measured = held_out_auc(options.out, held) if held else None
     count = sum(weight.numel() for weight in model.parameters())
     seconds = round(time.perf_counter() - begun, 1)
-    report = TrainReport(
-        options.out, curve[-1][0], count, seconds, curve, measured, dict(Counter(source.failed.values()))
-    )
+    report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(source))
     record(report, options, source)
     return report
 
@@ -116,7 +113,7 @@ def feed(options: TrainOptions, source: pairs.Source, rng: np.random.Generator) 
     )
 
 
-def _samples(options: TrainOptions) -> TrainOptions:
+def worked_out(options: TrainOptions) -> TrainOptions:
     """`samples` worked out: one pass through the schedule where none are asked for."""
     if options.samples or not options.schedule:
         return options
