@@ -118,5 +118,5 @@ class _Keeper(threading.Thread):
 def _read(path: str) -> bytes | None:
     try:
         return storage.read_bytes(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, remote.ChangedError):
         return None

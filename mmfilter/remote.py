@@ -29,6 +29,12 @@ BOTO = {"retries": {"mode": "standard", "total_max_attempts": 3}}  # of each req
 ANSWERS = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 HOPELESS = (PermissionError, NotImplementedError, TypeError, ValueError, AttributeError)
 HOPELESS_NUMBERS = {errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG}
+
+
+class ChangedError(StoreError):
+    """An object that was replaced while it was read."""
+
+
 _random = random.Random()  # its own: nobody's seed is disturbed
 
 
@@ -191,7 +197,7 @@ def _holds(path: str, data: bytes) -> bool:
     try:
         with open_read(path) as stream:
             return stream.read() == data
-    except FileNotFoundError:
+    except (FileNotFoundError, ChangedError):
         return False
 
 
@@ -261,7 +267,7 @@ class RangedFile(io.RawIOBase):
             data = bytes(self.file.read(end - start))
         except OSError as error:
             if type(error).__name__ == "FileExpired" or _status(error) == 412:
-                raise StoreError(f"{self.path}: it changed while it was read; run again") from error
+                raise ChangedError(f"{self.path}: it changed while it was read; run again") from error
             raise
         if len(data) != end - start:
             raise OSError(errno.EIO, f"{len(data)} of {end - start} bytes came")
