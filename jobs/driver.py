@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mmfilter.errors import MMFilterError
+from mmfilter.errors import MMFilterError, StoreError
 
 from .cluster import Width, settle, start_ray
 
@@ -50,7 +50,9 @@ def guarded(call: Callable[[Any], Any], task: Any) -> Any:
     try:
         return call(task)
     except MMFilterError as error:
-        return Refusal(error)
+        if not isinstance(error, StoreError):
+            return Refusal(error)
+        return Crash(str(error))  # it may be this object alone, and another time it may answer
     except Exception as error:
         return Crash(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
 

@@ -33,7 +33,10 @@ def shard_paths(pool: list[str]) -> list[str]:
 def only_driver(out: str) -> Iterator[None]:
     """Hold OUT for this process. Raises ConflictError when another one works on it."""
     if storage.is_remote(out):
-        yield
+        from .lease import lease
+
+        with lease(out):
+            yield
         return
     import fcntl
 
@@ -78,18 +81,15 @@ def count_attempt(out: str, stem: str, error: str) -> int:
 
 
 def forget_attempts(out: str, stem: str) -> None:
-    path = attempts_path(out, stem)
-    if storage.exists(path):
-        storage.filesystem(path).rm(path) if storage.is_remote(path) else os.unlink(path)
+    storage.remove(attempts_path(out, stem))
 
 
 def load_run(out: str) -> dict[str, Any]:
     """OUT/run.json. Raises UsageError when OUT holds no run."""
     path = storage.join(out, "run.json")
     if not storage.exists(path):
-        parent = os.path.dirname(os.path.abspath(out))
-        beside = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
-        hint = nearest(os.path.basename(out.rstrip("/")), beside)
+        parent, name = os.path.split(absolute(out).rstrip("/"))
+        hint = nearest(name, storage.names(parent))
         raise UsageError(
             f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
         )

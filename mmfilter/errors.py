@@ -28,6 +28,10 @@ class ConflictError(MMFilterError):
     """What is on disk was made from something else; going on would mix the two."""
 
 
+class StoreError(MMFilterError):
+    """An object store refuses, or kept failing however long it was asked; it says nothing about what it holds."""
+
+
 class MissingDependency(MMFilterError):
     """An optional package is not installed; the message is the pip command that mends it."""
 

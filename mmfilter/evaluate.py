@@ -85,9 +85,7 @@ def made_from(task: Task) -> dict[str, Any]:
 def forget(out: str) -> None:
     """Take the results from OUT, so that all is measured anew."""
     for name in (RESULTS, RECORD):
-        path = storage.join(out, name)
-        if storage.exists(path):
-            storage.filesystem(path).rm(path) if storage.is_remote(path) else os.unlink(path)
+        storage.remove(storage.join(out, name))
 
 
 def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str, Any]:

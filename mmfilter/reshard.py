@@ -90,7 +90,7 @@ def finished(
 
 
 def clear(folder: str) -> None:
-    """Remove the shards of an earlier reshard (and nothing else) from a local `folder`, so that another can begin.
+    """Remove the shards of an earlier reshard (and nothing else) from `folder`, so that another can begin.
 
     Raises ConflictError where shards stand that no reshard of ours has begun.
     """
@@ -100,11 +100,10 @@ def clear(folder: str) -> None:
                 f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder"
             )
         return
-    if storage.is_remote(folder):
-        raise ConflictError(f"{folder}: it holds the shards of another subset; delete it, or give another --out")
-    for name in sorted(os.listdir(folder), key=lambda name: (name != "meta.json", name == PLAN)):  # the plan goes last
+    plan_last = sorted(storage.names(folder), key=lambda name: (name != "meta.json", name == PLAN))
+    for name in plan_last:
         if name == PLAN or OURS.fullmatch(name) or LEFTOVER.fullmatch(name):
-            os.unlink(storage.join(folder, name))
+            storage.remove(storage.join(folder, name))
 
 
 def write_output(shard: OutputShard, folder: str) -> OutputReport:

@@ -1,7 +1,6 @@
 """A schedule: a subset for each epoch of a training, as NAME.schedule.json beside the subsets it names."""
 
 import json
-import os
 import posixpath
 import re
 from collections.abc import Iterable
@@ -47,13 +46,10 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
 
 
 def _remove(path: str, folder: str) -> None:
-    if storage.is_remote(path):
-        return
-    if os.path.exists(path):
-        os.unlink(path)
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+    storage.remove(path)
+    for name in storage.names(folder):
         if EPOCH.fullmatch(name):
-            os.unlink(os.path.join(folder, name))
+            storage.remove(storage.join(folder, name))
 
 
 def load_schedule(path: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -226,13 +225,11 @@ def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
 
 def _remove_stale(table: Table, options: SelectOptions) -> None:
     """What an earlier run under this name left and this one does not write: decisions on other shards, the card."""
-    card = storage.join(options.out, "subsets", f"{options.name}.md")
-    if not storage.is_remote(card) and storage.exists(card):
-        os.unlink(card)
+    storage.remove(storage.join(options.out, "subsets", f"{options.name}.md"))
     written = set(table.stems) if options.decisions else set()
     for path in storage.glob(storage.join(options.out, "subsets", options.name, "*.parquet")):
-        if storage.stem(path) not in written and not storage.is_remote(path):
-            os.unlink(path)
+        if storage.stem(path) not in written:
+            storage.remove(path)
 
 
 def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:

@@ -53,6 +53,7 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
     stem = storage.stem(path)
     commit = read_commit(work.out, stem)
     todo = pending(work, commit, path)
+    first = commit is None
     if not todo:
         assert commit is not None
         return _report(stem, commit, [])
@@ -73,7 +74,7 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
     done.score_rest()
     commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
     commit["models"] = {**before.get("models", {}), **commit["models"]}
-    write_commit(work.out, stem, commit)
+    write_commit(work.out, stem, commit, first)
     return _report(stem, commit, todo)
 
 

@@ -6,7 +6,6 @@ that are well, so that DataComp's own scripts read them. The json is the commit:
 
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
-from .errors import DataError
+from .errors import ConflictError, DataError
 from .samples import Failure
 from .uids import parse_uids
 
@@ -80,8 +79,17 @@ def read_commit(out: str, stem: str) -> dict[str, Any] | None:
     return commit
 
 
-def write_commit(out: str, stem: str, commit: Mapping[str, Any]) -> None:
-    storage.write_atomic(metadata_path(out, stem, "json"), json.dumps(commit, indent=1, sort_keys=True).encode())
+def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = False) -> None:
+    """`first`: there was none when the shard was begun. On an object store it is put if absent; should another
+    worker have been faster, its commit stands, as it made the same bytes. Raises ConflictError when it did not.
+    """
+    path, data = metadata_path(out, stem, "json"), json.dumps(commit, indent=1, sort_keys=True).encode()
+    if not (first and storage.is_remote(path)):
+        storage.write_atomic(path, data)
+    elif not storage.create(path, data):
+        there = read_commit(out, stem) or {}
+        if any(there.get(what) != commit[what] for what in ("parts", "input", "counts")):
+            raise ConflictError(f"{path}: another mmfilter has made this shard from something else meanwhile")
 
 
 def read_stored(out: str, stem: str) -> Stored:
@@ -119,8 +127,7 @@ def write_stored(out: str, stem: str, stored: Stored, failures: list[Failure]) -
 def write_failures(out: str, stem: str, failures: list[Failure]) -> None:
     path = failures_path(out, stem)
     if not failures:
-        if not storage.is_remote(path) and os.path.exists(path):
-            os.unlink(path)  # left by an earlier, different pass
+        storage.remove(path)  # left by an earlier, different pass
         return
     rows = sorted(failures, key=lambda f: (f.key, f.uid, f.status, f.error))
     columns = {name: [getattr(row, name) for row in rows] for name in FAILURES.names}

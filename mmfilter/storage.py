@@ -1,33 +1,23 @@
-"""Paths that are local or fsspec URLs (`s3://`, `gs://`, `hf://`): list, read, write atomically."""
+"""Paths that are local or fsspec URLs (`s3://`, `gs://`, `hf://`): list, read, write atomically.
 
+Of a remote path every function may also raise StoreError, when the store does not answer.
+"""
+
+import errno
 import os
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from .errors import MMFilterError, UsageError, need
-
-EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp", "https": "aiohttp"}
+from . import remote
+from .errors import MMFilterError, UsageError
 
 
 def is_remote(path: str) -> bool:
     """True for `scheme://...`; a plain path is local."""
     return "://" in path
-
-
-def filesystem(path: str) -> Any:
-    """The fsspec filesystem of a remote `path`. Raises MissingDependency, UsageError."""
-    import fsspec
-
-    scheme = path.split("://", 1)[0]
-    if scheme in EXTRAS:
-        need(EXTRAS[scheme], EXTRAS[scheme])
-    try:
-        return fsspec.filesystem(scheme)
-    except ValueError as error:
-        raise UsageError(f"{path}: no storage is known for '{scheme}://'") from error
 
 
 def expand(patterns: str | Iterable[str]) -> list[str]:
@@ -52,10 +42,9 @@ def expand(patterns: str | Iterable[str]) -> list[str]:
 
 
 def _matches(path: str) -> list[str]:
-    remote = is_remote(path)
     if any(c in path for c in "*?["):
         found = glob(path)
-    elif not path.endswith(".tar") and (filesystem(path).isdir(path) if remote else os.path.isdir(path)):
+    elif not path.endswith(".tar") and isdir(path):
         found = glob(join(path, "*.tar"))
     else:
         return [path]
@@ -70,8 +59,7 @@ def glob(pattern: str) -> list[str]:
         import glob as local
 
         return sorted(local.glob(pattern))
-    fs = filesystem(pattern)
-    return sorted(fs.unstrip_protocol(p) for p in fs.glob(pattern))
+    return remote.glob(pattern)
 
 
 def join(folder: str, *names: str) -> str:
@@ -85,12 +73,31 @@ def stem(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    return bool(filesystem(path).exists(path)) if is_remote(path) else os.path.exists(path)
+    return remote.info(path) is not None if is_remote(path) else os.path.exists(path)
+
+
+def isdir(path: str) -> bool:
+    """Whether `path` is a folder; on an object store: whether something is in it."""
+    return bool(remote.listing(path)) if is_remote(path) else os.path.isdir(path)
+
+
+def names(folder: str) -> list[str]:
+    """The sorted names of what stands in `folder`; none where it is not there."""
+    if is_remote(folder):
+        return [posixpath.basename(path) for path, _ in remote.listing(folder)]
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
 def size(path: str) -> int:
     """Bytes. Raises FileNotFoundError."""
-    return int(filesystem(path).size(path)) if is_remote(path) else os.path.getsize(path)
+    return int(_info(path)["size"]) if is_remote(path) else os.path.getsize(path)
+
+
+def _info(path: str) -> dict:
+    found = remote.info(path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    return found
 
 
 def identity(path: str) -> dict[str, int | str]:
@@ -98,7 +105,7 @@ def identity(path: str) -> dict[str, int | str]:
     if not is_remote(path):
         stat = os.stat(path)
         return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    info = filesystem(path).info(path)
+    info = _info(path)
     tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or ""
     return {"bytes": int(info["size"]), "etag": str(tag)}
 
@@ -115,7 +122,7 @@ def open_read(path: str) -> BinaryIO:
     """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
     if not is_remote(path):
         return open(path, "rb")
-    return filesystem(path).open(path, "rb")
+    return remote.open_read(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -129,10 +136,14 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
 
     A reader sees the whole file or none. On an error the temporary file is removed. The file is
     flushed to disk before the rename, so that a commit that is there can be trusted after a crash.
+    An object store has no rename: the temporary file is a local one, and is sent when it is whole.
     """
     if is_remote(path):
-        with filesystem(path).open(path, "wb") as stream:  # object stores publish on close
-            yield stream
+        try:
+            with remote.upload(path) as stream:
+                yield stream
+        except OSError as error:
+            raise MMFilterError(f"{path}: cannot be written ({error.strerror or error})") from error
         return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
@@ -153,3 +164,29 @@ def write_atomic(path: str, data: bytes) -> None:
     """`open_atomic` for bytes that are at hand."""
     with open_atomic(path) as stream:
         stream.write(data)
+
+
+def create(path: str, data: bytes) -> bool:
+    """Write `path` if nothing is there; False, and nothing is written, when something else is."""
+    if is_remote(path):
+        return remote.create(path, data)
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    write_atomic(temporary, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def remove(path: str) -> None:
+    """Delete a file; one that is not there is well."""
+    if is_remote(path):
+        remote.remove(path)
+        return
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import sample, std_tar, tar, uid, write_pool
 
-from mmfilter import storage
+from mmfilter import remote, storage
 from mmfilter.errors import ConflictError, DataError
 from mmfilter.reshard import begin, finish, reshard, write_output
 from mmfilter.reshard_plan import ReshardOptions, plan_output
@@ -102,7 +102,7 @@ def test_repeats_are_adjacent_and_counted(tmp_path, pool):
 @given(st.lists(st.integers(0, 11), max_size=20), st.integers(1, 7), st.integers(3000, 20000))
 def test_any_subset_gives_its_multiset_within_the_limits(numbers, most, most_bytes):
     root = "memory://reshard"
-    fs = storage.filesystem(root)
+    fs = remote.filesystem(root)
     if fs.exists(root):
         fs.rm(root, recursive=True)
     paths = [f"{root}/pool/{s:08d}.tar" for s in range(3)]

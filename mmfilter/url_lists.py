@@ -1,0 +1,235 @@
+"""Lists of urls cut into pieces, a piece a shard: what is to be downloaded, what is done, what failed.
+
+`OUT/_lists/{:08d}.arrow` holds the rows (uid, caption, url, ...) of the shard of that number, `plan.json`
+beside them what they were made from; they are in a folder of their own, as img2dataset takes every json
+beside its shards for stats. A shard is done when its `_stats.json` is there, which is written last.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from . import storage
+from .errors import ConflictError, DataError, UsageError, nearest
+from .subset import Subset
+from .uids import parse_uids
+
+ENDINGS = ("parquet", "csv", "tsv", "txt", "csv.gz", "tsv.gz", "txt.gz")
+BATCH = 1 << 16  # rows read at once
+RESERVED = {  # what img2dataset writes into each json by itself
+    *("uid", "key", "caption", "url", "status", "error_message", "exif", "sha256"),
+    *("width", "height", "original_width", "original_height"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The list's names for url, caption and uid, and further columns that are kept in each sample's json."""
+
+    url: str = "url"
+    caption: str = "text"
+    uid: str = "uid"
+    keep: tuple[str, ...] = ()
+
+
+def piece_path(out: str, number: int) -> str:
+    return storage.join(out, "_lists", f"{number:08d}.arrow")
+
+
+def plan_path(out: str) -> str:
+    return storage.join(out, "_lists", "plan.json")
+
+
+def find_lists(words: Iterable[str]) -> list[str]:
+    """The files that are named, or lie in a folder that is. Raises UsageError."""
+    found: list[str] = []
+    for word in words:
+        inside = [name for name in storage.names(word) if _ending(name)] if storage.isdir(word) else None
+        if inside == [] or (inside is None and not _ending(word)):
+            raise UsageError(f"{word}: no list of urls; it ends in .{', .'.join(ENDINGS)}, or is a folder of such")
+        if inside is None and not storage.exists(word):
+            raise UsageError(f"{word}: it is not there{nearest(posixpath.basename(word), _beside(word))}")
+        found += [word] if inside is None else [storage.join(word, name) for name in inside]
+    return found
+
+
+def _beside(path: str) -> list[str]:
+    return storage.names(posixpath.dirname(path))
+
+
+def _ending(name: str) -> str:
+    return next((ending for ending in ENDINGS if name.endswith(f".{ending}")), "")
+
+
+def rows(path: str, columns: Columns) -> Iterator[pa.Table]:
+    """Tables uid, url, caption (string), then what is kept. A uid that the list lacks is made from url and caption.
+
+    Raises UsageError for an absent column, DataError for a uid that is none or a file that cannot be read.
+    """
+    try:
+        with storage.open_read(path) as stream:
+            for table in _tables(stream, _ending(path)):
+                yield _named(table, columns, path)
+    except (pa.ArrowException, gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _tables(stream: BinaryIO, ending: str) -> Iterator[pa.Table]:
+    from pyarrow import csv, parquet
+
+    if ending == "parquet":
+        for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
+            yield pa.Table.from_batches([batch])
+        return
+    plain: Any = gzip.GzipFile(fileobj=stream) if ending.endswith(".gz") else stream
+    kind = ending.removesuffix(".gz")
+    if kind == "txt":
+        lines = (line.strip() for line in io.TextIOWrapper(plain, "utf-8", "replace"))
+        yield from (pa.table({"url": pa.array(urls, pa.string())}) for urls in _some(filter(None, lines)))
+        return
+    parse = csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
+    with csv.open_csv(plain, parse_options=parse) as reader:
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+
+
+def _some(lines: Iterable[str]) -> Iterator[list[str]]:
+    held: list[str] = []
+    for line in lines:
+        held.append(line)
+        if len(held) == BATCH:
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def _named(table: pa.Table, columns: Columns, path: str) -> pa.Table:
+    txt = table.column_names == ["url"]
+    for name in (columns.url, *(() if txt else (columns.caption,)), *columns.keep):
+        if name not in table.column_names:
+            raise UsageError(f"{path}: no column '{name}'{nearest(name, table.column_names)}")
+    urls = table[columns.url].cast(pa.string()).fill_null("")
+    empty = pa.chunked_array([pa.array([""] * len(table), pa.string())])
+    captions = empty if txt else table[columns.caption].cast(pa.string()).fill_null("")
+    if columns.uid in table.column_names:
+        uids = [uid.lower() for uid in table[columns.uid].cast(pa.string()).fill_null("").to_pylist()]
+        try:
+            parse_uids(uids)
+        except DataError as error:
+            raise DataError(
+                f"{path}: {error}; name another column, or one that is not there to have uids made"
+            ) from error
+    else:
+        pairs = zip(urls.to_pylist(), captions.to_pylist(), strict=True)
+        uids = [hashlib.sha256(f"{url}\n{caption}".encode()).hexdigest()[:32] for url, caption in pairs]
+    kept = {name: table[name] for name in columns.keep}
+    return pa.table({"uid": pa.array(uids, pa.string()), **kept, "caption": captions, "url": urls})
+
+
+def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int, settings: dict[str, Any]) -> int:
+    """Cut the lists into pieces of `shard_size` rows, once; returns the rows.
+
+    Raises ConflictError where OUT was begun otherwise, UsageError for a column that cannot be kept.
+    """
+    if RESERVED & set(columns.keep):
+        name = sorted(RESERVED & set(columns.keep))[0]
+        raise UsageError(f"--keep {name}: img2dataset writes a '{name}' of its own; rename the list's column")
+    made_from = {
+        "lists": [[path, storage.identity(path)] for path in lists],
+        "columns": {**columns.__dict__, "keep": list(columns.keep)},
+        "shard_size": shard_size,
+        "settings": settings,
+    }
+    if storage.exists(plan_path(out)):
+        plan = json.loads(storage.read_bytes(plan_path(out)))
+        if plan["from"] != made_from:
+            part = next(part for part in made_from if plan["from"].get(part) != made_from[part])
+            was, now = json.dumps(plan["from"].get(part)), json.dumps(made_from[part])
+            raise ConflictError(
+                f"{out}: it was begun otherwise: its {part} were {was} and are {now}. Give another --out"
+            )
+        return int(plan["rows"])
+    if storage.glob(storage.join(out, "*.tar")):
+        raise ConflictError(f"{out}: it holds shards of another origin; give an empty folder")
+    tables = (table for path in lists for table in rows(path, columns))
+    total = sum(map(len, write_pieces(out, 0, tables, shard_size)))
+    if not total:
+        raise UsageError(f"{lists[0]}: there is no url in it")
+    storage.write_atomic(plan_path(out), json.dumps({"from": made_from, "rows": total}, indent=1).encode())
+    return total
+
+
+def write_pieces(out: str, first: int, tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Write pieces of `size` rows from number `first` on, and yield each when it is there."""
+    held: list[pa.Table] = []
+    number = first
+    for table in tables:
+        held.append(table)
+        while (count := sum(map(len, held))) >= size:
+            joined = pa.concat_tables(held)
+            held = [joined.slice(size)] if count > size else []
+            yield _write(out, number, joined.slice(0, size))
+            number += 1
+    if sum(map(len, held)):
+        yield _write(out, number, pa.concat_tables(held))
+
+
+def _write(out: str, number: int, table: pa.Table) -> pa.Table:
+    with storage.open_atomic(piece_path(out, number)) as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+    return table
+
+
+def read_piece(out: str, number: int) -> pa.Table:
+    return pa.ipc.open_file(io.BytesIO(storage.read_bytes(piece_path(out, number)))).read_all()
+
+
+def standing(out: str) -> tuple[list[int], list[int]]:
+    """(done, pending): the numbers of the pieces whose shard has its stats, and of the others."""
+    done = {int(name[:8]) for name in storage.names(out) if re.fullmatch(r"\d{8}_stats\.json", name)}
+    names = storage.names(storage.join(out, "_lists"))
+    pieces = [int(name[:8]) for name in names if re.fullmatch(r"\d{8}\.arrow", name)]
+    return [n for n in pieces if n in done], [n for n in pieces if n not in done]
+
+
+def list_failed(out: str, shard_size: int) -> int:
+    """Further pieces of the rows that were tried and never came, each once; returns how many rows. 16 bytes a row."""
+    done, pending = standing(out)
+    queued = Subset(np.concatenate([parse_uids([]), *(_uids(read_piece(out, n)) for n in pending)]))
+    over = Subset(np.concatenate([queued.uids, *(_came(out, n) for n in done)]))
+
+    def left() -> Iterator[pa.Table]:
+        nonlocal over
+        for number in done:
+            piece = read_piece(out, number)
+            uids = _uids(piece)
+            first = np.unique(uids, return_index=True)[1]
+            again = np.sort(first[~over.contains(uids[first])])
+            over = Subset(np.concatenate([over.uids, uids[again]]))
+            yield piece.take(pa.array(again))
+
+    return sum(map(len, write_pieces(out, max([*done, *pending], default=-1) + 1, left(), shard_size)))
+
+
+def _uids(table: pa.Table) -> np.ndarray:
+    return parse_uids(table["uid"].to_pylist())
+
+
+def _came(out: str, number: int) -> np.ndarray:
+    """The uids (n,) that img2dataset's parquet of a shard calls a success."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    path = storage.join(out, f"{number:08d}.parquet")
+    table = pq.read_table(io.BytesIO(storage.read_bytes(path)), columns=["uid", "status"], use_threads=False)
+    return _uids(table.filter(pc.equal(table["status"], "success")))
