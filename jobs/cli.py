@@ -10,7 +10,8 @@ import typer
 from mmfilter.errors import INTERRUPTED, MMFilterError
 
 MODULES = (  # in the order a person meets their verbs
-    *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset", "schedule", "compare", "card"),
+    *("run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
+    *("subset", "schedule", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
     *("synth", "train", "advise", "demo"),
 )

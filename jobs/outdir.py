@@ -10,6 +10,8 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.errors import ConflictError, UsageError, nearest
 
+from .beat import beating
+
 
 def absolute(path: str) -> str:
     """A local path made absolute (workers have another working directory); URLs as they are."""
@@ -33,7 +35,8 @@ def shard_paths(pool: list[str]) -> list[str]:
 def only_driver(out: str) -> Iterator[None]:
     """Hold OUT for this process. Raises ConflictError when another one works on it."""
     if storage.is_remote(out):
-        yield
+        with beating(out):
+            yield
         return
     import fcntl
 
@@ -46,7 +49,8 @@ def only_driver(out: str) -> Iterator[None]:
                 f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
             ) from error
         _sweep(out)
-        yield
+        with beating(out):
+            yield
 
 
 def _sweep(out: str) -> None:
