@@ -60,6 +60,7 @@ def start_ray(address: str | None) -> Any:
     empty = tempfile.mkdtemp(prefix="mmfilter-")
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's environment is added to, not refused
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
         ray.init(
