@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from conftest import ROOT
 
 HEAD = """
-import sys, ray
+import os, sys, ray
 ray.init(num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=int(sys.argv[1]),
          _metrics_export_port=int(sys.argv[2]), _temp_dir=sys.argv[3], log_to_driver=False)
+with open(os.path.join(sys.argv[3], "ray_current_cluster"), "w") as file:  # as `ray start` does: jobs join this one,
+    file.write(ray.get_runtime_context().gcs_address)  # whichever others the machine has
 print("ready", flush=True)
 sys.stdin.read()
 ray.shutdown()

@@ -58,7 +58,7 @@ def test_two_who_submit_at_once_share_the_job():
 def test_what_is_sent(tmp_path, tiny_model):
     folder = tmp_path / "here"
     shutil.copytree(tiny_model, folder / "model")
-    (folder / "t.yaml").write_text(recipe_text("model"))
+    (folder / "t.yaml").write_text(recipe_text("./model"))
     recipe, client = load_recipe(str(folder / "t.yaml")), Client()
     env = {"pip": ["loud"], "env_vars": {"A": "1"}}
     job_api.start(client, Job(recipe, "s3://b/o", ("mmfilter", "run", "--pool", "a b/{0..3}.tar"), env))
@@ -66,9 +66,9 @@ def test_what_is_sent(tmp_path, tiny_model):
     assert entry == "mmfilter run --pool 'a b/{0..3}.tar'", "no shell reads a pattern"
     assert runtime_env["pip"] == ["loud"] and env["env_vars"] == {"A": "1"}
     assert runtime_env["env_vars"] == {"A": "1", "MMFILTER_JOB": Job(recipe, "s3://b/o").name}
-    assert yaml.safe_load(text)["embed"]["b32"]["model"] == str(folder / "model"), "it leaves its folder"
+    assert Path(yaml.safe_load(text)["embed"]["b32"]["model"]) == folder / "model", "it leaves its folder"
     assert parse_recipe(text, "t").embed == recipe.embed and parse_recipe(text, "t").select == recipe.select
-    assert recipe.source["embed"]["b32"]["model"] == "model"
+    assert recipe.source["embed"]["b32"]["model"] == "./model"
 
 
 def test_a_runtime_environment(tmp_path):
