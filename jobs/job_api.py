@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from mmfilter.errors import FAILED, OK, SET_ASIDE, MMFilterError, UsageError, ne
 
 RECIPE = "recipe.yaml"
 LIVE = ("PENDING", "RUNNING")
+TRIES, PAUSE = 6, 0.5  # to be connected again: after 1, 2, 4, 8 and 16 s
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def answers(address: str) -> Iterator[Any]:
 
     With RAY_AUTH_MODE=token it sends the token of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     """
+    if "://" in address and not address.startswith(("http://", "https://")):
+        raise UsageError(f"--address {address}: a job server's begins with http:// or https://; `run` joins Ray itself")
     for module in ("requests", "aiohttp"):
         need(module, "mmfilter[cluster]")
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
@@ -124,21 +128,46 @@ def recipe_text(recipe: Any) -> str:
 
 
 def follow(client: Any, submission: str) -> int:
-    """Print the log until the job ends; returns its exit code. Ctrl-C leaves the job alone."""
+    """Print the log until the job ends; returns its exit code. Ctrl-C leaves the job alone.
+
+    A connection that breaks is made again, and the log goes on where it was. Raises what the last of TRIES raises.
+    """
     import asyncio
 
     from .cli import Stopped
 
-    async def tail() -> None:
-        async for text in client.tail_job_logs(submission):
-            print(text, end="", flush=True, file=sys.stderr)
-
+    printed = failures = 0
     try:
-        asyncio.run(tail())
+        while True:
+            try:
+                for text in _ahead_of(client, submission, asyncio.Runner(), printed):
+                    print(text, end="", flush=True, file=sys.stderr)
+                    printed, failures = printed + len(text), 0
+                info = client.get_job_info(submission)
+                if info.status not in LIVE:
+                    break
+            except (OSError, RuntimeError, need("aiohttp", "mmfilter[cluster]").ClientError):
+                failures += 1
+                if failures == TRIES:
+                    raise
+            time.sleep(PAUSE * 2**failures)
     except Stopped as stopped:
         print(f"\nmmfilter: {submission} goes on; --stop stops it, --status asks after it", file=sys.stderr)
         raise SystemExit(stopped.code) from None
-    info = client.get_job_info(submission)
     if info.status == "SUCCEEDED":
         return OK
     return SET_ASIDE if info.driver_exit_code == SET_ASIDE else FAILED
+
+
+def _ahead_of(client: Any, submission: str, runner: Any, printed: int) -> Iterator[str]:
+    """The log's pieces as they come, from the character `printed` on: Ray sends it from the start."""
+    pieces = client.tail_job_logs(submission)
+
+    async def piece_or_none() -> str | None:
+        return await anext(pieces, None)
+
+    with runner:
+        while (piece := runner.run(piece_or_none())) is not None:
+            text, printed = piece[printed:], max(0, printed - len(piece))
+            if text:
+                yield text

@@ -1,11 +1,15 @@
 """`submit`: what a job is called, what is sent, and a whole job on a real Ray with a token."""
 
+import asyncio
 import json
+import os
 import shutil
+import signal
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -13,7 +17,7 @@ from job_util import Client, cluster
 from jobs_util import recipe_text, results
 from tars import write_pool
 
-from jobs import job_api
+from jobs import cli, job_api
 from jobs.cluster import Width
 from jobs.job_api import Job
 from jobs.run import RunOptions, run_recipe
@@ -101,6 +105,64 @@ def test_mistakes_and_what_is_absent(tmp_path, mmfilter, monkeypatch):
 def test_no_server_there():
     pytest.importorskip("aiohttp")
     with pytest.raises(MMFilterError, match="http://HOST:8265"), job_api.answers("http://127.0.0.1:9"):
+        pass
+
+
+class Tail(Client):
+    """A log that is sent from the start each time, by connections that break."""
+
+    def __init__(self, *connections, ends="SUCCEEDED", code=0):
+        super().__init__()
+        self.connections, self.ends, self.code = list(connections), ends, code
+
+    async def tail_job_logs(self, _):
+        pieces, error = self.connections.pop(0)
+        for piece in pieces:
+            yield piece
+        if error is not None:
+            raise error
+
+    def get_job_info(self, _):
+        return SimpleNamespace(status="RUNNING" if self.connections else self.ends, driver_exit_code=self.code)
+
+
+def test_a_log_goes_on_where_its_connection_broke(capsys, monkeypatch):
+    aiohttp = pytest.importorskip("aiohttp")
+    monkeypatch.setattr(job_api, "PAUSE", 0.0)
+    broken = aiohttp.ClientPayloadError("gone")
+    client = Tail(
+        (["one\n", "tw"], broken), (["one\ntwo\n"], None), ([], RuntimeError()), (["one\n", "two\nthree\n"], None)
+    )
+    assert job_api.follow(client, "j") == 0
+    assert capsys.readouterr().err == "one\ntwo\nthree\n"
+    assert job_api.follow(Tail(([], None), ends="FAILED", code=3), "j") == 3
+    assert job_api.follow(Tail(([], None), ends="FAILED", code=1), "j") == 1
+    assert job_api.follow(Tail(([], None), ends="STOPPED", code=None), "j") == 1
+    with pytest.raises(aiohttp.ClientError):
+        job_api.follow(Tail(*[([], broken)] * 7), "j")
+
+
+def test_control_c_leaves_the_job_alone(capsys, monkeypatch):
+    pytest.importorskip("aiohttp")
+
+    class Interrupted(Tail):
+        async def tail_job_logs(self, _):
+            yield "one\n"
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(30)
+            yield "never"
+
+    before = [signal.signal(number, cli._stop) for number in (signal.SIGINT,)]
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            job_api.follow(Interrupted(), "j")
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert stopped.value.code == 130 and "j goes on" in capsys.readouterr().err
+
+
+def test_an_address_that_is_no_job_server():
+    with pytest.raises(UsageError, match="http://"), job_api.answers("ray://head:10001"):
         pass
 
 
