@@ -10,7 +10,7 @@ import typer
 from mmfilter.errors import INTERRUPTED, MMFilterError
 
 MODULES = (  # in the order a person meets their verbs
-    *("download", "run", "inspect", "embed", "score", "select", "reshard", "look"),
+    *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
     *("subset", "schedule", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
     *("synth", "train", "evaluate", "probe", "advise", "demo"),

@@ -3,7 +3,9 @@
 import atexit
 import logging
 import os
+import secrets
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +55,8 @@ def start_ray(address: str | None) -> Any:
     The workers' working directory is set to an empty folder: otherwise Ray puts the driver's current
     folder on their path, and a file there called `index.py` or `jobs.py` would hide ours.
     """
+    if address is None:
+        _ask_for_a_token()
     import ray
 
     if ray.is_initialized():
@@ -60,6 +64,7 @@ def start_ray(address: str | None) -> Any:
     empty = tempfile.mkdtemp(prefix="mmfilter-")
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's environment is added to, not refused
     options: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
         ray.init(
@@ -75,6 +80,15 @@ def start_ray(address: str | None) -> Any:
             f"cannot start {place}: {error}. --local runs the job in one process without Ray"
         ) from error
     return ray
+
+
+def _ask_for_a_token() -> None:
+    """Ray's ports are open to the network and run what they are sent: let ours want a token (Ray 2.52 or newer).
+
+    Ray reads the setting when it is imported; RAY_AUTH_MODE that is set already counts.
+    """
+    if "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def settle(width: Width, tasks: int, resources: dict[str, float] | None = None) -> Shape:

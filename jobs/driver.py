@@ -14,6 +14,7 @@ from typing import Any
 
 from mmfilter.errors import MMFilterError, StoreError
 
+from . import beat
 from .cluster import Width, settle, start_ray
 
 Make = Callable[["Setup"], Callable[[Any], Any]]
@@ -64,6 +65,7 @@ def drive(tasks: Sequence[Any], make: Make, width: Width, threads: bool = False)
     """
     local = _in_threads if threads else _in_process
     for task, result in (local if width.local else _on_ray)(tasks, make, width):
+        beat.back(task)
         if isinstance(result, Refusal):
             raise result.error
         yield task, result
@@ -73,6 +75,7 @@ def _in_process(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
     shape = settle(width, len(tasks))
     call = make(Setup(shape.device, shape.threads, shape.batch_size))
     for task in tasks:
+        beat.sent(task)
         yield task, guarded(call, task)
 
 
@@ -129,6 +132,7 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
 
     def send(actor: Any, number: int) -> Any:
         flying.setdefault(actor._actor_id.hex(), []).append(number)
+        beat.sent(tasks[number])
         return actor.run.remote(number, tasks[number])
 
     for number in range(len(tasks)):

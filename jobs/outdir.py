@@ -10,6 +10,8 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.errors import ConflictError, UsageError, nearest
 
+from .beat import beating
+
 
 def absolute(path: str) -> str:
     """A local path made absolute (workers have another working directory); URLs as they are."""
@@ -35,7 +37,7 @@ def only_driver(out: str) -> Iterator[None]:
     if storage.is_remote(out):
         from .lease import lease
 
-        with lease(out):
+        with lease(out), beating(out):
             yield
         return
     import fcntl
@@ -49,7 +51,8 @@ def only_driver(out: str) -> Iterator[None]:
                 f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
             ) from error
         _sweep(out)
-        yield
+        with beating(out):
+            yield
 
 
 def _sweep(out: str) -> None:

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any
 
+from . import beat
+
 
 class Progress:
     """One stage's progress, in units (shards) and samples. Use as a context manager."""
@@ -17,6 +19,7 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> "Progress":
+        beat.at(self.stage, self.unit, self.done, self.total)
         if sys.stderr.isatty():
             self._bar = _rich_bar()
             self._bar.start()
@@ -30,6 +33,7 @@ class Progress:
         self.done += 1
         self.samples += samples
         self.failed += failed
+        beat.at(self.stage, self.unit, self.done, self.total)
         if self._bar is not None:
             rate = f"{self.rate:,.0f} samples/s" + (f", {self.failed} failed" if self.failed else "")
             self._bar.update(self._task, advance=1, rate=rate)

@@ -1,11 +1,13 @@
 """The Ray actor: holds what is costly to load and does one task at a time."""
 
+import time
 from typing import Any
 
 import ray
 
 from mmfilter.errors import MMFilterError
 
+from . import metrics
 from .driver import Make, Setup, guarded
 
 
@@ -26,4 +28,7 @@ class Worker:
 
     def run(self, number: int, task: Any) -> tuple[str | None, int, Any]:
         """(this actor's id, the task's number, its result): the driver keeps books by them."""
-        return ray.get_runtime_context().get_actor_id(), number, guarded(self.call, task)
+        started = time.perf_counter()
+        result = guarded(self.call, task)
+        metrics.count(result, time.perf_counter() - started)
+        return ray.get_runtime_context().get_actor_id(), number, result

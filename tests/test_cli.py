@@ -38,7 +38,7 @@ def test_verbs_one_by_one_are_the_same_as_run(recipe, tmp_path, mmfilter):
 def test_exit_codes_and_messages(recipe, tmp_path, mmfilter):
     pool = tmp_path / "pool"
     write_pool(pool, 1, 3)
-    code, _, said = mmfilter("run", "laion3b", "--pool", pool)
+    code, _, said = mmfilter("run", "laion2c", "--pool", pool)
     assert code == 2 and "did you mean 'laion2b'" in said
     code, _, said = mmfilter("run", recipe, "--pool", tmp_path / "nothing" / "*.tar")
     assert code == 2 and "no shard matches" in said

@@ -1,0 +1,104 @@
+"""OUT/progress.json: what the command at work on OUT is doing, written every few seconds for `mmfilter status`.
+
+It is one small file, so a run on an object store can be watched too, and a driver that was killed shows
+by the file's age. Nothing is decided by it.
+"""
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+from mmfilter import storage
+from mmfilter.status import EVERY, write_progress
+
+
+class Beat:
+    """State of this process's command. Its methods are quick, and may be called from any thread."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.stage: dict[str, Any] = {}
+        self.flying: dict[str, float] = {}  # shard -> when it was sent to its worker
+        self.lasted: deque[float] = deque(maxlen=256)  # seconds of the last shards that came back
+        self.lock = threading.Lock()
+
+    def at(self, stage: str, unit: str, done: int, total: int) -> None:
+        """How far the stage is, in units (shards, tasks)."""
+        with self.lock:
+            self.stage = {"stage": stage, "unit": unit, "done": done, "of": total}
+
+    def sent(self, task: Any) -> None:
+        """A task goes to a worker. Only shards (paths) are named; other tasks are small."""
+        if isinstance(task, str):
+            with self.lock:
+                self.flying[storage.stem(task)] = time.time()
+
+    def back(self, task: Any) -> None:
+        """It came back, well or not."""
+        if isinstance(task, str):
+            with self.lock:
+                since = self.flying.pop(storage.stem(task), None)
+                if since is not None:
+                    self.lasted.append(time.time() - since)
+
+    def record(self, state: str) -> dict[str, Any]:
+        """What progress.json holds."""
+        with self.lock:
+            return {
+                "state": state,
+                "command": " ".join(sys.argv[1:2]) or "python",
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "job": os.environ.get("MMFILTER_JOB", ""),
+                "started": round(self.started, 3),
+                "time": round(time.time(), 3),
+                **self.stage,
+                "typical_s": round(median(self.lasted), 3) if self.lasted else None,
+                "in_flight": {shard: round(since, 3) for shard, since in sorted(self.flying.items())},
+            }
+
+
+BEAT = Beat()
+
+
+@contextmanager
+def beating(out: str) -> Iterator[None]:
+    """Keep OUT/progress.json up to date for as long as the block lasts."""
+    global BEAT
+    beat = BEAT = Beat()
+    ended = threading.Event()
+
+    def keep() -> None:
+        write_progress(out, beat.record("running"))
+        while not ended.wait(EVERY):
+            write_progress(out, beat.record("running"))
+
+    thread = threading.Thread(target=keep, name="beat", daemon=True)
+    thread.start()
+    state = "stopped"
+    try:
+        yield
+        state = "ended"
+    finally:
+        ended.set()
+        thread.join(EVERY)
+        write_progress(out, beat.record(state))
+
+
+def at(stage: str, unit: str, done: int, total: int) -> None:
+    BEAT.at(stage, unit, done, total)
+
+
+def sent(task: Any) -> None:
+    BEAT.sent(task)
+
+
+def back(task: Any) -> None:
+    BEAT.back(task)

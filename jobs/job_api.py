@@ -1,0 +1,173 @@
+"""Ray's job API as `submit` uses it: what a job is called, whether it runs already, how it is sent and followed."""
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmfilter.errors import FAILED, OK, SET_ASIDE, MMFilterError, UsageError, need
+
+RECIPE = "recipe.yaml"
+LIVE = ("PENDING", "RUNNING")
+TRIES, PAUSE = 6, 0.5  # to be connected again: after 1, 2, 4, 8 and 16 s
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is submitted: `words` of the command `mmfilter run`, the recipe beside it, and where it writes."""
+
+    recipe: Any
+    out: str
+    words: tuple[str, ...] = ()
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The same for the same recipe and OUT; a second, third, ... submission adds -2, -3, ..."""
+        from mmfilter.recipe import fingerprint
+
+        return f"mmfilter-{self.recipe.name}-{fingerprint([self.out, self.recipe.source])[:12]}"
+
+
+def read_env(path: str | None) -> dict[str, Any]:
+    """A runtime environment's YAML. Raises UsageError; `working_dir` is ours, as the recipe travels in it."""
+    import yaml
+
+    if path is None:
+        return {}
+    try:
+        env = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(env, dict) or not isinstance(env.get("env_vars") or {}, dict):
+        raise UsageError(f"{path}: a runtime environment is a mapping, and so are its env_vars")
+    if "working_dir" in env:
+        raise UsageError(f"{path}: working_dir: the recipe is sent in it; send code of your own as py_modules")
+    return env
+
+
+@contextmanager
+def answers(address: str) -> Iterator[Any]:
+    """Ray's client for the job server at `address`. What it raises becomes an MMFilterError with what to do.
+
+    With RAY_AUTH_MODE=token it sends the token of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
+    """
+    if "://" in address and not address.startswith(("http://", "https://")):
+        raise UsageError(f"--address {address}: a job server's begins with http:// or https://; `run` joins Ray itself")
+    for module in ("requests", "aiohttp"):
+        need(module, "mmfilter[cluster]")
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)  # Ray would take these in place of the address that was given
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        yield JobSubmissionClient(address)
+    except AuthenticationError as error:
+        why = str(error).splitlines()[0]
+        raise MMFilterError(
+            f"{address}: the cluster wants another token ({why}); set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH, the same as on the cluster"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
+        why = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
+        raise MMFilterError(
+            f"{address}: {why.strip()} (is it the address of the head's dashboard, as http://HOST:8265?)"
+        ) from error
+
+
+def earlier(client: Any, name: str) -> list[Any]:
+    """Submissions of this job on the cluster, first to last."""
+    numbered = {}
+    for info in client.list_jobs():
+        base, _, number = (info.submission_id or "").removeprefix(name).partition("-")
+        if (info.submission_id or "").startswith(name) and not base and (number.isdigit() or not number):
+            numbered[int(number or 1)] = info
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def start(client: Any, job: Job) -> tuple[str, bool]:
+    """(submission id, whether it is new). A live submission of the same job is attached to."""
+    before = earlier(client, job.name)
+    if before and before[-1].status in LIVE:
+        return before[-1].submission_id, False
+    number = int(before[-1].submission_id.removeprefix(job.name).lstrip("-") or 1) + 1 if before else 1
+    submission = job.name if number == 1 else f"{job.name}-{number}"
+    env_vars = {**(job.runtime_env.get("env_vars") or {}), "MMFILTER_JOB": submission}
+    with tempfile.TemporaryDirectory(prefix="mmfilter-") as folder:
+        Path(folder, RECIPE).write_text(recipe_text(job.recipe), encoding="utf-8")
+        try:
+            client.submit_job(
+                entrypoint=shlex.join(job.words),
+                submission_id=submission,
+                runtime_env={**job.runtime_env, "env_vars": env_vars, "working_dir": folder},
+                metadata={"out": job.out, "recipe": job.recipe.name},
+            )
+        except RuntimeError:
+            if any(info.submission_id == submission for info in client.list_jobs()):
+                return submission, False  # somebody else was quicker with the same
+            raise
+    return submission, True
+
+
+def recipe_text(recipe: Any) -> str:
+    """The recipe as it is sent: its model folders by their full paths, as it leaves the folder it lay in."""
+    source = dict(recipe.source)
+    for name, spec in recipe.embed.items():
+        given = source["embed"][name]
+        given = {"model": given} if isinstance(given, str) else given
+        source["embed"] = {**source["embed"], name: {**given, "model": spec.model}}
+    return json.dumps(source, indent=1)  # JSON is YAML
+
+
+def follow(client: Any, submission: str) -> int:
+    """Print the log until the job ends; returns its exit code. Ctrl-C leaves the job alone.
+
+    A connection that breaks is made again, and the log goes on where it was. Raises what the last of TRIES raises.
+    """
+    import asyncio
+
+    from .cli import Stopped
+
+    printed = failures = 0
+    try:
+        while True:
+            try:
+                for text in _ahead_of(client, submission, asyncio.Runner(), printed):
+                    print(text, end="", flush=True, file=sys.stderr)
+                    printed, failures = printed + len(text), 0
+                info = client.get_job_info(submission)
+                if info.status not in LIVE:
+                    break
+            except (OSError, RuntimeError, need("aiohttp", "mmfilter[cluster]").ClientError):
+                failures += 1
+                if failures == TRIES:
+                    raise
+            time.sleep(PAUSE * 2**failures)
+    except Stopped as stopped:
+        print(f"\nmmfilter: {submission} goes on; --stop stops it, --status asks after it", file=sys.stderr)
+        raise SystemExit(stopped.code) from None
+    if info.status == "SUCCEEDED":
+        return OK
+    return SET_ASIDE if info.driver_exit_code == SET_ASIDE else FAILED
+
+
+def _ahead_of(client: Any, submission: str, runner: Any, printed: int) -> Iterator[str]:
+    """The log's pieces as they come, from the character `printed` on: Ray sends it from the start."""
+    pieces = client.tail_job_logs(submission)
+
+    async def piece_or_none() -> str | None:
+        return await anext(pieces, None)
+
+    with runner:
+        while (piece := runner.run(piece_or_none())) is not None:
+            text, printed = piece[printed:], max(0, printed - len(piece))
+            if text:
+                yield text
