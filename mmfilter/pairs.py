@@ -1,8 +1,10 @@
 """Image-caption pairs for training: read from shards, kept in memory as pixels, or streamed through a buffer."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, cycle, repeat
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from .storage import expand, identity
 from .subset import Subset
 from .uids import format_uids
 
-Keep = Callable[[str], bool]
-"""Does a pair of this uid belong?"""
+Keep = Callable[[str], int]
+"""How often does the pair of this uid stand in an epoch? Not at all for 0 or False."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Pair:
 class Source:
     """Where pairs come from: shard paths, which uids, how many px a side, and how the picture is made square.
 
+    With `one_caption` a sample's text is all that is said of it, whatever captions its json has.
     `failed` maps (shard, key) of what could not be used so far to its status.
     """
 
@@ -38,10 +41,11 @@ class Source:
     side: int
     squash: bool = False
     keep: Keep = field(default=lambda uid: True)
+    one_caption: bool = False
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pair]:
-        """Every pair once, in the shards' order."""
+        """Every pair as often as `keep` says, in the shards' order."""
         for path in self.paths:
             yield from self.shard(path)
 
@@ -49,9 +53,23 @@ class Source:
         """The pairs of one shard."""
         for uid, image, captions in self._read(path):
             try:
-                yield Pair(uid, square(image, self.side, self.squash), captions)
+                pair = Pair(uid, square(image, self.side, self.squash), captions)
             except DecodeError as error:
                 self.failed[path, uid] = error.status
+                continue
+            yield from repeat(pair, int(self.keep(uid)))
+
+    def only(self, chosen: Keep) -> "Source":
+        """Those of this source that are `chosen`, as often as that says; failures are counted together."""
+        mine = self.keep
+        return Source(
+            self.paths,
+            self.side,
+            self.squash,
+            lambda uid: chosen(uid) if mine(uid) else 0,
+            self.one_caption,
+            self.failed,
+        )
 
     def captions(self) -> Iterator[tuple[str, ...]]:
         """The captions alone: no picture is decoded."""
@@ -60,7 +78,7 @@ class Source:
                 yield captions
 
     def _read(self, path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-        for number, found in enumerate(read(path)):
+        for number, found in enumerate(read(path, self.one_caption)):
             if isinstance(found, Failure):
                 self.failed[path, found.key or f"number {number}"] = found.status
             elif self.keep(found[0]):
@@ -76,8 +94,8 @@ def source(patterns: str | list[str], side: int, squash: bool, keep: Keep | None
 
 
 def chosen(subset: str) -> Keep:
-    """Pairs whose uid a subset file names; repeats count once (reshard to train on them). Raises DataError."""
-    return frozenset(format_uids(Subset.read(subset).uids)).__contains__
+    """Pairs whose uid a subset file names, as often as it does. Raises DataError."""
+    return Counter(format_uids(Subset.read(subset).uids)).__getitem__
 
 
 def part(share: float, seed: int) -> Keep:
@@ -90,17 +108,17 @@ def part(share: float, seed: int) -> Keep:
     return keep
 
 
-def read(path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
+def read(path: str, one_caption: bool = False) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
     """(uid, image file, captions) of each whole sample of a shard, and a Failure for each other one.
 
-    The captions are the json's `captions` when it has them, else the text; blank ones are left out.
-    Never raises on content. A sample without a uid gets one, of its shard and key.
+    The captions are the json's `captions` when it has them, unless `one_caption`; else the text. Blank ones
+    are left out. Never raises on content. A sample without a uid gets one, of its shard and key.
     """
     for sample in read_samples(path, ReadOptions(derive_uids=True)):
         if isinstance(sample, Failure):
             yield sample
             continue
-        told = sample.meta.get("captions")
+        told = None if one_caption else sample.meta.get("captions")
         captions = told if isinstance(told, list) and told else [sample.text]
         yield sample.uid, sample.image, tuple(str(text) for text in captions if str(text).strip())
 
@@ -144,14 +162,41 @@ def shuffled(source: Source, rng: np.random.Generator, memory: int) -> Iterator[
 def _streamed(source: Source, rng: np.random.Generator, room: int) -> Iterator[Pair]:
     buffer: list[Pair] = []
     while True:
-        for shard in rng.permutation(len(source.paths)):
-            for pair in source.shard(source.paths[shard]):
-                if len(buffer) < room:
-                    buffer.append(pair)
-                    continue
-                index = int(rng.integers(room))
-                yield buffer[index]
-                buffer[index] = pair
+        yield from _through(buffer, source, rng, room)
+
+
+def _through(buffer: list[Pair], source: Source, rng: np.random.Generator, room: int) -> Iterator[Pair]:
+    """One pass over the shards, in random order; `buffer` is left with up to `room` pairs that are still to come."""
+    for shard in rng.permutation(len(source.paths)):
+        for pair in source.shard(source.paths[shard]):
+            if len(buffer) < room:
+                buffer.append(pair)
+                continue
+            index = int(rng.integers(room))
+            yield buffer[index]
+            buffer[index] = pair
+
+
+def scheduled(epochs: list[Source], rng: np.random.Generator, memory: int) -> Iterator[Pair]:
+    """Every pair of the first source, then of the second and so on; after the last from the first again, without end.
+
+    Each is shuffled on its own, wholly where its pixels fit into `memory` bytes, else through a buffer
+    of that size. Pictures are decoded anew for each epoch. Raises UsageError when no epoch has a pair.
+    """
+    room = max(1, memory // (3 * epochs[0].side ** 2))
+    came = 0
+    for number, source in enumerate(cycle(epochs)):
+        if number == len(epochs) and not came:
+            raise UsageError("schedule: none of its subsets has a pair in these shards")
+        buffer: list[Pair] = []
+        for pair in chain(_through(buffer, source, rng, room), _rest(buffer, rng)):
+            came += 1
+            yield pair
+
+
+def _rest(buffer: list[Pair], rng: np.random.Generator) -> Iterator[Pair]:
+    for index in rng.permutation(len(buffer)):
+        yield buffer[index]
 
 
 def batches(pairs: Iterator[Pair], size: int, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, list[str]]]:
@@ -165,3 +210,8 @@ def batches(pairs: Iterator[Pair], size: int, rng: np.random.Generator) -> Itera
 def describe(source: Source) -> list[dict[str, Any]]:
     """The shards' names and identities (size, mtime or etag)."""
     return [{"path": path, **identity(path)} for path in source.paths]
+
+
+def counted(source: Source) -> dict[str, int]:
+    """Status -> how many samples could not be used for it."""
+    return dict(Counter(source.failed.values()))

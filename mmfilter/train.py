@@ -1,87 +1,25 @@
 """Train an open_clip model on a pool: from scratch, or on from a checkpoint. A small data filtering network."""
 
-import json
 import math
 import os
-import platform
-import shlex
-import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from . import bpe, checkpoint, pairs
+from . import checkpoint, pairs
 from .auc import auc
-from .errors import UsageError, nearest
-from .storage import read_bytes, write_atomic
-from .versions import versions
+from .errors import UsageError
+from .schedule import load_schedule
+from .start import DEMO, configuration, vocabulary
+from .subset import Subset
+from .train_options import Augment, Row, TrainOptions, TrainReport
+from .train_record import record
 
-Row = tuple[int, int, float]
-"""A point of the loss curve: step, pairs seen, mean contrastive loss since the last row."""
-
-
-DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.json")
-"""The demo model's configuration: 64 px, 3.6 million parameters, quick on a CPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class Augment:
-    """Light changes to the pictures. `crop` is the smallest part of a side that is kept, `jitter` the
-    largest change of brightness and contrast, `flip` mirrors half of them (not where captions say left or right).
-    """
-
-    crop: float = 0.9
-    jitter: float = 0.0
-    flip: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """`model` is a configuration's name ("demo" is ours) or JSON file, or a model folder to go on from.
-
-    `subset` is a .npy of uids to train on; `holdout` the part of the pool (by uid) kept for measuring
-    an AUC at the end. `samples` is how many pairs are seen, repeats included. `vocabulary` is how many merges
-    to learn from the captions; 0 keeps the model's own. `memory` bounds the decoded pool, in bytes.
-    """
-
-    pool: str | list[str]
-    out: str
-    model: str
-    subset: str = ""
-    holdout: float = 0.0
-    samples: int = 100_000
-    batch: int = 128
-    lr: float = 1e-3
-    weight_decay: float = 0.1
-    warmup: float = 0.05
-    vocabulary: int = 0
-    augment: Augment = field(default_factory=Augment)
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
-    bf16: bool = False
-    memory: int = 4 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """`loss` is the curve, `auc` that of true against swapped captions on the hold-out, None without one.
-
-    `failed` counts the samples that could not be used, by status.
-    """
-
-    out: str
-    steps: int
-    parameters: int
-    seconds: float
-    loss: list[Row]
-    auc: float | None
-    failed: dict[str, int]
+__all__ = ["DEMO", "Augment", "Row", "TrainOptions", "TrainReport", "Trainer", "train"]
 
 
 def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda row: None) -> TrainReport:
@@ -94,13 +32,14 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
     import torch
 
     begun = time.perf_counter()
-    _check(options)
+    options = worked_out(options)
+    check(options)
     with _threads(options.threads):
         torch.manual_seed(options.seed)
-        config, weights = _configuration(options.model)
-        source, held = _sources(options, config["preprocess_cfg"])
+        config, weights = configuration(options.model, options.pretrained)
+        source, held = sources(options, config["preprocess_cfg"])
         os.makedirs(options.out, exist_ok=True)
-        tokenizer = _tokenizer(options, config["model_cfg"], source)
+        tokenizer = vocabulary(options.vocabulary, options.out, config["model_cfg"], source)
         model = checkpoint.build_model(config["model_cfg"])
         if weights:
             checkpoint.load_weights(model, weights)
@@ -109,14 +48,12 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         measured = held_out_auc(options.out, held) if held else None
     count = sum(weight.numel() for weight in model.parameters())
     seconds = round(time.perf_counter() - begun, 1)
-    report = TrainReport(
-        options.out, curve[-1][0], count, seconds, curve, measured, dict(Counter(source.failed.values()))
-    )
-    _record(report, options, source)
+    report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(source))
+    record(report, options, source)
     return report
 
 
-def _check(options: TrainOptions) -> None:
+def check(options: TrainOptions) -> None:
     if options.samples < options.batch or options.batch < 2:
         raise UsageError(f"samples is {options.samples}, batch {options.batch}; see at least one batch of two pairs")
     for name, value, low, high in (
@@ -142,62 +79,45 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _configuration(model: str) -> tuple[dict[str, Any], str]:
-    """(an open_clip_config as a new dict, weights' path or ""). Raises UsageError, DataError."""
-    import open_clip
-
-    if os.path.isdir(model):
-        found = checkpoint.checkpoint_config(model)
-        return {"model_cfg": found.model_cfg, "preprocess_cfg": found.preprocess_cfg}, found.weights_path
-    if model == "demo":
-        model = DEMO
-    if model.endswith(".json"):
-        if not os.path.isfile(model):
-            raise UsageError(f"model: there is no file {model}")
-        with open(model, encoding="utf-8") as stream:
-            config = json.load(stream)
-        config = config if "model_cfg" in config else {"model_cfg": config}
-    else:
-        cfg = open_clip.get_model_config(model)
-        if cfg is None:
-            raise UsageError(f"model: no configuration is called '{model}'{nearest(model, open_clip.list_models())}")
-        config = {"model_cfg": cfg}
-    size = config["model_cfg"]["vision_cfg"].get("image_size", 224)
-    defaults = asdict(open_clip.transform.PreprocessCfg(size=size))
-    return {"model_cfg": config["model_cfg"], "preprocess_cfg": {**defaults, **config.get("preprocess_cfg", {})}}, ""
-
-
-def _sources(options: TrainOptions, preprocess: dict[str, Any]) -> tuple[pairs.Source, pairs.Source | None]:
+def sources(options: TrainOptions, preprocess: dict[str, Any]) -> tuple[pairs.Source, pairs.Source | None]:
     """(what is trained on, what is held out or None)."""
     size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
-    chosen = pairs.chosen(options.subset) if options.subset else lambda uid: True
+    chosen = _chosen(options)
     side = size if options.augment.crop == 1 else math.ceil(size * 1.125)  # room to crop from
     squash = preprocess.get("resize_mode") == "squash"
     whole = pairs.source(options.pool, side, squash, chosen)
+    whole.one_caption = options.one_caption
     if not options.holdout:
         return whole, None
     aside = pairs.part(options.holdout, options.seed)
-    rest = pairs.source(options.pool, side, squash, lambda uid: chosen(uid) and not aside(uid))
-    return rest, pairs.source(options.pool, size, squash, lambda uid: chosen(uid) and aside(uid))
+    whole.keep = lambda uid: 0 if aside(uid) else chosen(uid)
+    return whole, pairs.source(options.pool, size, squash, lambda uid: bool(aside(uid) and chosen(uid)))
 
 
-def _tokenizer(options: TrainOptions, model_cfg: dict[str, Any], source: pairs.Source) -> Any:
-    """The model's tokenizer; a vocabulary is learned or taken along, and the configuration made to fit it."""
-    text_cfg = model_cfg["text_cfg"]
-    kwargs = text_cfg.get("tokenizer_kwargs") or {}
-    data = b""
-    if options.vocabulary:
-        merges = bpe.learn((text for texts in source.captions() for text in texts), options.vocabulary)
-        data = bpe.dump(merges)
-        text_cfg["vocab_size"] = bpe.vocabulary_size(merges)
-    elif "bpe_path" in kwargs:
-        data = read_bytes(kwargs["bpe_path"])
-    if data:
-        write_atomic(os.path.join(options.out, checkpoint.VOCABULARY), data)
-        text_cfg["tokenizer_kwargs"] = {**kwargs, "bpe_path": checkpoint.VOCABULARY}
-    resolved = dict(text_cfg)
-    checkpoint.resolve_vocabulary(resolved, options.out)
-    return checkpoint.tokenizer_of(resolved)
+def _chosen(options: TrainOptions) -> pairs.Keep:
+    """What is trained on in an epoch, or with a schedule in any of them."""
+    if options.schedule:
+        if options.subset:
+            raise UsageError("schedule: it names its own subsets; leave out 'subset'")
+        epochs = [pairs.chosen(path) for path in load_schedule(options.schedule)]
+        return lambda uid: any(epoch(uid) for epoch in epochs)
+    return pairs.chosen(options.subset) if options.subset else lambda uid: True
+
+
+def feed(options: TrainOptions, source: pairs.Source, rng: np.random.Generator) -> Iterator[pairs.Pair]:
+    """The pairs in the order of training, without end."""
+    if not options.schedule:
+        return pairs.shuffled(source, rng, options.memory)
+    return pairs.scheduled(
+        [source.only(pairs.chosen(path)) for path in load_schedule(options.schedule)], rng, options.memory
+    )
+
+
+def worked_out(options: TrainOptions) -> TrainOptions:
+    """`samples` worked out: one pass through the schedule where none are asked for."""
+    if options.samples or not options.schedule:
+        return options
+    return replace(options, samples=sum(len(Subset.read(path)) for path in load_schedule(options.schedule)))
 
 
 def held_out_auc(folder: str, held: pairs.Source) -> float:
@@ -215,24 +135,6 @@ def held_out_auc(folder: str, held: pairs.Source) -> float:
     true = similarities(folder, images, own)
     false = similarities(folder, images, own[1:] + own[:1])
     return auc(np.concatenate([true, false]), np.repeat([True, False], len(kept)))
-
-
-def _record(report: TrainReport, options: TrainOptions, source: pairs.Source) -> None:
-    """train.json: what was asked for, from what, with what, and how it went."""
-    row = {
-        "command": shlex.join(sys.argv),
-        "options": asdict(options),
-        "data": pairs.describe(source),
-        "failed": report.failed,
-        "versions": versions(),
-        "machine": {"processor": platform.machine(), "device": options.device},
-        "steps": report.steps,
-        "parameters": report.parameters,
-        "seconds": report.seconds,
-        "auc": report.auc,
-        "loss": report.loss,
-    }
-    write_atomic(os.path.join(options.out, "train.json"), (json.dumps(row, indent=1) + "\n").encode())
 
 
 class Trainer:
@@ -254,7 +156,7 @@ class Trainer:
         from .steps import rate
 
         options = self.options
-        feed = pairs.batches(pairs.shuffled(source, self.rng, options.memory), options.batch, self.rng)
+        batches = pairs.batches(feed(options, source, self.rng), options.batch, self.rng)
         steps = options.samples // options.batch
         every = max(1, steps // 100)
         curve: list[Row] = []
@@ -262,7 +164,7 @@ class Trainer:
         begun = time.perf_counter()
         self.model.train()
         for step in range(1, steps + 1):
-            images, captions = next(feed)
+            images, captions = next(batches)
             losses.append(self.step(images, captions, options.lr * rate(step, steps, options.warmup)))
             if step % every == 0 or step == steps:
                 curve.append((step, step * options.batch, round(sum(losses) / len(losses), 4)))

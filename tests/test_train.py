@@ -79,7 +79,7 @@ def test_the_loss_falls_and_the_hold_out_is_told_apart(trained):
 def test_the_folder_says_how_it_was_made(trained):
     folder, report, _ = trained
     assert sorted(os.listdir(folder)) == [
-        "bpe.txt.gz", "open_clip_config.json", "open_clip_model.safetensors", "train.json",
+        "bpe.txt.gz", "open_clip_config.json", "open_clip_model.safetensors", "recipe.yaml", "train.json",
     ]  # fmt: skip
     told = json.loads(Path(folder, "train.json").read_bytes())
     assert told["options"]["seed"] == 4 and told["auc"] == report.auc and told["versions"]["torch"]
