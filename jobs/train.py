@@ -1,59 +1,133 @@
 """`train`: a small CLIP of one's own on clean pairs: a data filtering network."""
 
 import json
+import shlex
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from . import options as o
+from . import train_flags as t
+
+SAMPLES = 100_000
 
 
 def add(app: typer.Typer) -> None:
     @app.command()
     def train(
         pool: o.Pool,
-        out: Annotated[str, typer.Option("--out", help="The model's folder.", metavar="FOLDER")],
-        model: Annotated[
-            str, typer.Option(help="An open_clip name, a JSON config, or a folder to go on from.")
-        ] = "demo",
-        subset: Annotated[str, typer.Option(help="Only the uids of this .npy.")] = "",
-        holdout: Annotated[float, typer.Option(help="Part of the pool kept for measuring an AUC.")] = 0.0,
-        samples: Annotated[int, typer.Option(min=4, help="Pairs seen, repeats included.")] = 100_000,
-        batch_size: Annotated[int, typer.Option(min=2, help="Pairs a step; the others are the negatives.")] = 128,
-        lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-        vocabulary: Annotated[int, typer.Option(min=0, help="Merges to learn from captions (0: the model's own).")] = 0,
-        flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
-        crop: Annotated[float, typer.Option(help="Smallest part of a side that a crop keeps.")] = 0.9,
-        jitter: Annotated[float, typer.Option(help="Largest change of brightness and contrast.")] = 0.0,
-        seed: Annotated[int, typer.Option(help="Everything random.")] = 0,
-        threads: Annotated[int, typer.Option(min=1, help="CPU threads; part of what the bytes depend on.")] = 1,
-        bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 autocast.")] = False,
-        device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+        out: t.Out,
+        model: t.Model = "demo",
+        pretrained: t.Pretrained = "",
+        subset: t.Subset = "",
+        schedule: t.Schedule = "",
+        one_caption: t.OneCaption = False,
+        holdout: t.Holdout = 0.0,
+        samples: t.Samples = None,
+        batch_size: t.BatchSize = 128,
+        lr: t.Lr = 1e-3,
+        vocabulary: t.Vocabulary = 0,
+        flip: t.Flip = False,
+        crop: t.Crop = 0.9,
+        jitter: t.Jitter = 0.0,
+        seed: t.Seed = 0,
+        threads: t.Threads = 1,
+        bf16: t.Bf16 = False,
+        device: t.Device = "cpu",
+        engine: t.Engine = "own",
+        processes: t.Processes = 1,
+        workers: t.Workers = 2,
+        epochs: t.Epochs = 1,
+        resume: t.Resume = False,
+        more: t.More = "",
+        prepare: t.Prepare = False,
+        dry_run: t.DryRun = False,
     ) -> None:
         """Train with CLIP's loss; the folder it writes is a model for a recipe's `embed`."""
-        from mmfilter.train import Augment, TrainOptions
-        from mmfilter.train import train as train_model
+        given = dict(locals())
+        _check(given)
+        if dry_run:
+            print(_planned(given))
+        elif engine == "open_clip":
+            print(_by_open_clip(given))
+        else:
+            from mmfilter.train import train as train_model
 
-        from .outdir import absolute, shard_paths
+            print(_told(train_model(_options(given), _say)))
 
-        asked = TrainOptions(
-            pool=shard_paths(pool),
-            out=absolute(out),
-            model=model,
-            subset=subset,
-            holdout=holdout,
-            samples=samples,
-            batch=batch_size,
-            lr=lr,
-            vocabulary=vocabulary,
-            augment=Augment(crop, jitter, flip),
-            seed=seed,
-            threads=threads,
-            device=device,
-            bf16=bf16,
-        )
-        print(_told(train_model(asked, _say)))
+
+def _check(given: dict[str, Any]) -> None:
+    """Raise UsageError for an unknown engine, or options of the other one."""
+    from mmfilter.errors import UsageError, nearest
+
+    if given["engine"] not in ("own", "open_clip"):
+        raise UsageError(f"--engine: '{given['engine']}' is none{nearest(given['engine'], ('own', 'open_clip'))}")
+    defaults = {"processes": 1, "epochs": 1, "resume": False, "more": "", "prepare": False}
+    other = [f"--{name}" for name, value in defaults.items() if given[name] != value]
+    if given["engine"] == "own" and other:
+        raise UsageError(f"{', '.join(other)}: only with --engine open_clip")
+
+
+def _options(given: dict[str, Any]) -> Any:
+    """The TrainOptions that the flags ask for."""
+    from mmfilter.train import Augment, TrainOptions
+
+    from .outdir import absolute, shard_paths
+
+    same = ("model", "pretrained", "subset", "schedule", "one_caption", "holdout", "lr", "vocabulary", "seed")
+    samples = 0 if given["schedule"] else SAMPLES
+    return TrainOptions(
+        pool=shard_paths(given["pool"]),
+        out=absolute(given["out"]),
+        samples=samples if given["samples"] is None else given["samples"],
+        batch=given["batch_size"],
+        augment=Augment(given["crop"], given["jitter"], given["flip"]),
+        threads=given["threads"],
+        bf16=given["bf16"],
+        device=given["device"],
+        **{name: given[name] for name in same},
+    )
+
+
+def _engine(given: dict[str, Any]) -> Any:
+    from mmfilter.engine import Engine
+
+    return Engine(given["processes"], given["workers"], given["epochs"], tuple(shlex.split(given["more"])))
+
+
+def _by_open_clip(given: dict[str, Any]) -> str:
+    """Prepare, and unless that is all that is asked for, train; what to tell."""
+    from mmfilter.engine_run import Prepared, train_with_open_clip
+
+    from .outdir import only_driver
+
+    options, wide = _options(given), _engine(given)
+    with only_driver(options.out):
+        if given["prepare"]:
+            return shlex.join(Prepared(options, wide, given["resume"], _copy).command())
+        return _told(train_with_open_clip(options, wide, given["resume"], _say, _copy))
+
+
+def _copy(subset: str, paths: list[str], folder: str, options: Any) -> Any:
+    """Reshard by workers where there is much to copy."""
+    from mmfilter.samples import ReadOptions
+
+    from .cluster import Width
+    from .reshard import Request, reshard_subset
+
+    return reshard_subset(subset, paths, folder, Width(gpus=0), Request(options, ReadOptions(derive_uids=True)))
+
+
+def _planned(given: dict[str, Any]) -> str:
+    """What a dry run says."""
+    from mmfilter.engine_run import planned
+    from mmfilter.train import worked_out
+
+    if given["engine"] == "open_clip":
+        return planned(_options(given), _engine(given))
+    options = worked_out(_options(given))
+    return f"{options.samples // options.batch:,} steps of {options.batch:,} pairs, in this process: {options.out}"
 
 
 def _told(report: Any) -> str:

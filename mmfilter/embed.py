@@ -51,6 +51,7 @@ class Embedder:
         self.preparation: Preparation = preparation(transform, spec.decoder)
         self.batch = batch or BATCH.get(self.device.type, 32)
         self.halved = 0  # how often memory ran out
+        self.full = False  # rows as float32, which a metric wants: a pool's are stored as fp16
         self.cuda = self.device.type == "cuda"
         wanted = "bf16" if self.cuda else "fp32"
         self.precision = wanted if spec.precision == "auto" else spec.precision
@@ -119,7 +120,8 @@ class Embedder:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = encode(inputs)
         features = features[0] if isinstance(features, tuple) else features
-        return torch.nn.functional.normalize(features.float(), dim=-1).half()
+        rows = torch.nn.functional.normalize(features.float(), dim=-1)
+        return rows if self.full else rows.half()
 
     def _queue(self, n: int, batch: int, step: Callable[[slice], Any]) -> Callable[[], np.ndarray]:
         """`step` over n rows; a batch that does not fit is halved and tried again, and stays halved.
@@ -142,7 +144,7 @@ class Embedder:
                     self.halved += 1
                     if self.cuda:
                         torch.cuda.empty_cache()
-        empty = np.zeros((0, getattr(self, "dim", 0)), np.float16)
+        empty = np.zeros((0, getattr(self, "dim", 0)), np.float32 if self.full else np.float16)
         return lambda: torch.cat(done).cpu().numpy() if done else empty
 
     def info(self) -> dict[str, Any]:

@@ -143,12 +143,19 @@ def shards(options: TrainOptions, engine: Engine, source: pairs.Source, copy: Co
             for number, chosen in enumerate(epochs)
         ]
         return found[0], ["::".join(paths) for paths in found]
-    paths = [path if storage.is_remote(path) else os.path.abspath(path) for path in source.paths]
-    if options.subset or options.holdout or any(map(_odd, paths)):
+    own = own_shards(options, source)
+    if own is None:
         return _copied(source, base, engine, copy), []
     if next(source.captions(), None) is None:
         raise UsageError("no pair to train on: the shards leave none")
-    return paths, []
+    return own, []
+
+
+def own_shards(options: TrainOptions, source: pairs.Source) -> list[str] | None:
+    """The pool's shards, where open_clip can train on them as they are; else None."""
+    if options.subset or options.schedule or options.holdout or any(map(_odd, source.paths)):
+        return None
+    return [os.path.abspath(path) for path in source.paths]
 
 
 def _odd(path: str) -> bool:

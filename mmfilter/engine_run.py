@@ -14,6 +14,7 @@ from typing import Any
 from . import checkpoint, engine, pairs
 from .engine import Engine, Job
 from .errors import MMFilterError
+from .hub import nothing_fetched
 from .schedule import load_schedule
 from .start import configuration, vocabulary
 from .storage import write_atomic
@@ -66,6 +67,25 @@ def asked(options: TrainOptions, wide: Engine) -> tuple[TrainOptions, Engine]:
     check(options)
     engine.check(options, wide)
     return options, wide
+
+
+def planned(options: TrainOptions, wide: Engine) -> str:
+    """The command and the words of a training, for a person. Writes and fetches nothing. Raises as Prepared."""
+    options, wide = asked(options, wide)
+    with nothing_fetched():
+        config, weights = configuration(options.model, options.pretrained)
+    folder = os.path.join(options.out, engine.FOLDER)
+    source, _ = sources(options, config["preprocess_cfg"])
+    copied = [os.path.join(folder, "shards", "*.tar")]
+    data = engine.own_shards(options, source) or copied
+    data = data if len(data) <= 4 else [data[0], f"({len(data) - 2} more)", data[-1]]
+    words = engine.arguments(options, wide, config["preprocess_cfg"], weights, data)
+    start = shlex.join(engine.command(os.path.join(folder, "job.json"), wide.processes))
+    number = engine.steps(options, wide) * wide.epochs
+    what = f"{number:,} steps of {options.batch:,} pairs in {wide.epochs} epochs" + (
+        "; the pairs are copied to new shards first" if data == copied else ""
+    )
+    return f"{what}\n{start}\nwhich calls open_clip_train with\n{shlex.join(words)}"
 
 
 def train_with_open_clip(

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import UsageError, nearest
+from .results import TaskResult
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -126,6 +127,27 @@ class Rule(Plug):
     def children(self) -> tuple["Rule", ...]:
         """The rules inside a rule of rules."""
         return ()
+
+
+class Task(Plug):
+    """What a model can do, measured on a set of samples that it was not trained on.
+
+    `key` names it in files (``vtab/caltech101``), `dataset` for people, and `main_metric` is the one of its
+    metrics that counts (None: none does).
+    """
+
+    key: str
+    dataset: str
+    main_metric: str | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths that it reads: a change of one is a change of the task."""
+        return ()
+
+    def run(self, embedder: Any) -> TaskResult:
+        """Measure an `mmfilter.embed.Embedder`. Raises DataError where its samples cannot be had."""
+        raise NotImplementedError
 
 
 def build_plug(kind: type[M], value: Any, where: str) -> M:

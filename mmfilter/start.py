@@ -29,6 +29,8 @@ def configuration(model: str, pretrained: str = "") -> tuple[dict[str, Any], str
         weights = os.path.abspath(os.path.expanduser(pretrained))
         if not os.path.isfile(weights):
             raise UsageError(f"pretrained: there is no file {weights}")
+    elif pretrained and (model.endswith(".json") or model == "demo"):
+        raise UsageError(f"pretrained: '{model}' has no weights called '{pretrained}'; name a file of weights")
     elif pretrained:
         _, weights, tag = find(ModelSpec(model=model, pretrained=pretrained))
     return _with_tag(config, tag), weights
@@ -50,7 +52,9 @@ def _file(path: str) -> dict[str, Any]:
         raise UsageError(f"model: there is no file {path}")
     with open(path, encoding="utf-8") as stream:
         config = json.load(stream)
-    return config if "model_cfg" in config else {"model_cfg": config}
+    config = config if "model_cfg" in config else {"model_cfg": config}
+    checkpoint.resolve_vocabulary(config["model_cfg"]["text_cfg"], os.path.dirname(path))
+    return config
 
 
 def _named(model: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from .errors import MMFilterError, UsageError, need
 
-EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp", "https": "aiohttp"}
 
 
 def is_remote(path: str) -> bool:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from train_util import make_pool, write_config
 
 from mmfilter import bpe
 from mmfilter.auc import auc
@@ -21,32 +22,17 @@ from mmfilter.checkpoint import checkpoint_config, load_checkpoint
 from mmfilter.errors import DataError, UsageError
 from mmfilter.pairs import batches, chosen, part, read, shuffled, source
 from mmfilter.steps import encode_text, rate, similarities
-from mmfilter.synth import SynthOptions, generate
 from mmfilter.train import Augment, TrainOptions, train
-
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "custom_text": True,
-        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
-        "text_cfg": {"context_length": 32, "vocab_size": 600, "width": 32, "heads": 2, "layers": 1},
-    },
-    "preprocess_cfg": {"resize_mode": "squash"},
-}
 
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
-    out = str(tmp_path_factory.mktemp("pool"))
-    generate(out, SynthOptions(samples=240, per_shard=80, seed=3, size=64, noise=False, captions=2))
-    return out
+    return make_pool(str(tmp_path_factory.mktemp("pool")))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "micro.json"
-    path.write_text(json.dumps(CONFIG))
-    return str(path)
+    return write_config(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

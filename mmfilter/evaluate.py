@@ -1,0 +1,120 @@
+"""Run tasks on a model: the embedder is loaded once, and each result is written as it comes."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from . import storage
+from .embed import load
+from .errors import ConflictError, DataError, MMFilterError
+from .plugs import Task
+from .recipe import fingerprint
+from .results import RESULTS, TaskResult, read_results, write_results
+from .versions import versions
+from .weights import ModelSpec, resolve
+
+RECORD = "evaluate.json"
+
+
+def evaluate(
+    model: ModelSpec,
+    tasks: Sequence[Task],
+    out: str,
+    device: str = "cpu",
+    aside: dict[str, str] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[TaskResult]:
+    """The tasks' results, in their order; those that OUT already has are read, not run again.
+
+    A task that fails is noted in `aside` (key -> why) and the others go on; without `aside` its error is
+    raised. `say` hears of each task before it is run. Embeddings are float32 here. Raises ConflictError when OUT's results are another model's or
+    were made from other samples, and what `embed.load` raises.
+    """
+    have = read_results(out)
+    record = _record(out, model, have)
+    made: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        with _noted(task.key, aside):
+            made[task.key] = made_from(task)
+            _same(out, task, made[task.key], record["tasks"].get(task.key), task.key in have)
+    todo = [task for task in tasks if task.key in made and task.key not in have]
+    embedder = load("model", model, device) if todo else None
+    for number, task in enumerate(todo):
+        assert embedder is not None
+        embedder.full = True
+        say(f"{number + 1} of {len(todo)}: {task.dataset}")
+        with _noted(task.key, aside):
+            have[task.key] = task.run(embedder)
+            record["model"] |= embedder.info()
+            record["tasks"][task.key] = made[task.key]
+            _save(out, record)  # before the result: one that is there has its record
+            write_results(out, [have[task.key]])
+    return [have[task.key] for task in tasks if task.key in have]
+
+
+@contextmanager
+def _noted(key: str, aside: dict[str, str] | None) -> Iterator[None]:
+    """What fails is written into `aside`, where there is one; a conflict is the whole run's."""
+    try:
+        yield
+    except ConflictError:
+        raise
+    except MMFilterError as error:
+        if aside is None:
+            raise
+        aside[key] = str(error)
+
+
+def made_from(task: Task) -> dict[str, Any]:
+    """What a task's result hangs on beside the model: its plug, its fields, and its files' names and sizes.
+
+    Not where they lie, and not their times: a set that was copied is the same set. Raises DataError.
+    """
+    fields = {k: v for k, v in task.model_dump(mode="json").items() if k not in ("root", "pairs")}
+    try:
+        inputs = [[os.path.basename(path), storage.size(path)] for path in task.inputs]
+    except OSError as error:
+        raise DataError(f"{task.key}: {error.filename or error}: cannot be looked at; fetch the set again") from error
+    plug = f"{type(task).__module__}:{type(task).__qualname__}"
+    return {"plug": plug, "fields": fields, "files": len(inputs), "inputs": fingerprint(inputs)}
+
+
+def forget(out: str) -> None:
+    """Take the results from OUT, so that all is measured anew."""
+    for name in (RESULTS, RECORD):
+        path = storage.join(out, name)
+        if storage.exists(path):
+            storage.filesystem(path).rm(path) if storage.is_remote(path) else os.unlink(path)
+
+
+def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str, Any]:
+    """OUT's evaluate.json, or a new one. Raises ConflictError."""
+    path = storage.join(out, RECORD)
+    sha256 = resolve(model).sha256
+    now = {"model": model.model, "pretrained": model.pretrained, "seed": model.seed, "sha256": sha256}
+    if not storage.exists(path):
+        if have:
+            raise ConflictError(f"{out}: holds results, and no {RECORD} tells of which model; give another --out")
+        return {"model": now, "tasks": {}, "versions": versions()}
+    record: dict[str, Any] = json.loads(storage.read_bytes(path))
+    was = record["model"]
+    if (was["sha256"], was["seed"]) != (sha256, model.seed) or (not sha256 and was["model"] != model.model):
+        raise ConflictError(
+            f"{out}: its results are of {was['model']} (weights {was['sha256'][:12] or 'random'}), not of "
+            f"{model.model} ({sha256[:12] or 'random'}); give another --out, or measure anew with --redo"
+        )
+    return record
+
+
+def _same(out: str, task: Task, now: dict[str, Any], was: dict[str, Any] | None, there: bool) -> None:
+    if there and was is not None and was != now:
+        told = ", ".join(f"{key}: {was[key]} was, {now[key]} is" for key in now if was.get(key) != now[key])
+        raise ConflictError(
+            f"{out}: '{task.key}' was measured on something else ({told}); give another --out, or --redo"
+        )
+
+
+def _save(out: str, record: dict[str, Any]) -> None:
+    storage.write_atomic(storage.join(out, RECORD), json.dumps(record, indent=1).encode())

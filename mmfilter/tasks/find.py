@@ -1,0 +1,84 @@
+"""From folders and URLs to the tasks that can be measured there, and what is missing."""
+
+from collections.abc import Sequence
+
+from .. import storage
+from ..errors import UsageError, nearest
+from ..plugs import Task, build_plug
+from . import TASKS
+from .datacomp import Entry, by_folder, datacomp
+from .retrieve import MATCH
+from .sets import is_set, open_set
+
+BLIND = ("http", "https", "hf")  # nothing lists what lies beside each other there: only known names are looked for
+
+
+def find_tasks(roots: Sequence[str], split: str = "test", whole: bool = False) -> tuple[list[Task], dict[str, str]]:
+    """(tasks, key -> what to fetch) of sets at `roots`, each a set or a folder of sets.
+
+    A folder that is named as DataComp's set is, is DataComp's task; with `whole` those of its 40 that are
+    nowhere are told as missing. Others are named after their folder. Raises UsageError where a root holds
+    no set, or two have one name.
+    """
+    tasks: dict[str, Task] = {}
+    for root in roots:
+        found = [task for place in _places(root.rstrip("/"), split) for task in tasks_of(place, split)]
+        if not found and not whole:
+            raise UsageError(f"{root}: no evaluation set here, nor in its folders (there is no {split}/nshards.txt)")
+        for task in found:
+            if task.key in tasks:
+                raise UsageError(f"two sets are called '{task.key}', one of them in {root}; evaluate them apart")
+            tasks[task.key] = task
+    order = {key: i for i, key in enumerate(datacomp())}
+    listed = sorted(tasks.values(), key=lambda task: (order.get(task.key, len(order)), task.key))
+    missing = {key: entry.missing for key, entry in datacomp().items() if whole and key not in tasks}
+    return listed, missing
+
+
+def _places(root: str, split: str) -> list[str]:
+    if is_set(root, split) or _is_parquet(root, by_folder().get(_name(root))):
+        return [root]
+    scheme = root.split("://", 1)[0] if storage.is_remote(root) else ""
+    listed = [] if scheme in BLIND else storage.glob(storage.join(root, "*", split, "nshards.txt"))
+    found = {_name(path.rsplit("/", 2)[0]): path.rsplit("/", 2)[0] for path in listed}
+    for name, entry in by_folder().items():
+        place = storage.join(root, name)
+        if name not in found and ((scheme in BLIND and is_set(place, split)) or _is_parquet(place, entry)):
+            found[name] = place
+    return [found[name] for name in sorted(found)]
+
+
+def _is_parquet(root: str, entry: Entry | None) -> bool:
+    """Whether it is one of the sets that come as parquet, and lies here as such."""
+    if entry is None or entry.source.startswith("djghosh/") or root.split("://", 1)[0] in ("http", "https"):
+        return False
+    return bool(storage.glob(storage.join(root, "*.parquet")))
+
+
+def _name(root: str) -> str:
+    return root.rsplit("/", 1)[-1]
+
+
+def tasks_of(root: str, split: str = "test") -> list[Task]:
+    """The task of the set at `root`, and `pairs` where it has a match_pairs.parquet. Raises DataError."""
+    name = _name(root)
+    entry = by_folder().get(name)
+    if entry is not None:
+        return [entry.task(root)]
+    fields = {"dataset": name, "root": root, "split": split}
+    kind = open_set(root, split).kind
+    tasks: list[Task] = [build_plug(TASKS.get(kind), {"key": name, **fields}, root)]
+    pairs = storage.join(root, MATCH)
+    if storage.exists(pairs):
+        fields["dataset"] = f"{name}, pairs"
+        tasks.append(build_plug(TASKS.get("pairs"), {"key": f"{name}_pairs", "pairs": pairs, **fields}, root))
+    return tasks
+
+
+def choose(tasks: Sequence[Task], keys: Sequence[str]) -> list[Task]:
+    """The tasks of these keys, in their own order; all where none is named. Raises UsageError."""
+    known = [task.key for task in tasks]
+    for key in keys:
+        if key not in known:
+            raise UsageError(f"no task '{key}'{nearest(key, known)} There are: {', '.join(known)}")
+    return [task for task in tasks if not keys or task.key in keys]

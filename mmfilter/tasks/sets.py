@@ -1,0 +1,208 @@
+"""Evaluation sets in CLIP_benchmark's WebDataset layout, on disk or at an fsspec URL, read strictly.
+
+``ROOT/{split}/nshards.txt`` and ``ROOT/{split}/{0..n-1}.tar``; beside them ``classnames.txt``,
+``zeroshot_classification_templates.txt`` and ``dataset_type.txt`` (retrieval, multilabel, or none). A sample is
+an image (webp, png, jpg, jpeg) with ``cls`` (a class), ``txt`` (captions, one a line) or ``npy`` (numbers).
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import storage
+from ..errors import DataError
+from ..records import Failure
+from ..samples import split_name
+from ..tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+
+IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference
+KINDS = ("classification", "multilabel", "retrieval")
+MAX_SHARDS = 1 << 20
+
+
+class MissingSet(DataError):
+    """The set, or a part without which it cannot be measured, is not where it was looked for."""
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A set's text files, read. `classnames` are in the labels' order; both tuples are empty where there is no file."""
+
+    root: str
+    split: str
+    kind: str
+    shards: int
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """The tars, in order."""
+        return [storage.join(self.root, self.split, f"{i}.tar") for i in range(self.shards)]
+
+    def need_classes(self) -> None:
+        """Raises MissingSet where there is nothing to make a zero-shot classifier of."""
+        for name, there in (("classnames.txt", self.classnames), (TEMPLATES, self.templates)):
+            if not there:
+                raise MissingSet(
+                    f"{storage.join(self.root, name)}: is not there or empty; a zero-shot classifier is "
+                    "made of class names and templates, so fetch it from where the tars came from"
+                )
+
+
+@dataclass(slots=True)
+class Item:
+    """A sample whose members are there: the image file, and the others by extension."""
+
+    key: str
+    image: bytes
+    parts: dict[str, bytes]
+
+
+TEMPLATES = "zeroshot_classification_templates.txt"
+
+
+def open_set(root: str, split: str = "test") -> EvalSet:
+    """Raises MissingSet when there is no nshards.txt, DataError when a file holds something else."""
+    path = storage.join(root, split, "nshards.txt")
+    told = _text(path)
+    if told is None:
+        raise MissingSet(f"{path}: is not there, so {root} is no evaluation set in CLIP_benchmark's layout")
+    if not told.strip().isdecimal() or not 0 < int(told) <= MAX_SHARDS:
+        raise DataError(f"{path}: the number of tars is wanted, not {told.strip()[:40]!r}")
+    kind = (_text(storage.join(root, "dataset_type.txt")) or "classification").strip().lower()
+    if kind not in KINDS:
+        raise DataError(f"{root}/dataset_type.txt: '{kind[:40]}' is none of {', '.join(KINDS)}")
+    names = [_lines(storage.join(root, name)) for name in ("classnames.txt", TEMPLATES)]
+    return EvalSet(root, split, kind, int(told), *names)
+
+
+def is_set(root: str, split: str = "test") -> bool:
+    """Is there a set at `root`?"""
+    try:
+        return storage.exists(storage.join(root, split, "nshards.txt"))
+    except OSError:
+        return False
+
+
+def _text(path: str) -> str | None:
+    try:
+        return storage.read_bytes(path).decode("utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({str(error)[:120]})") from error
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in (_text(path) or "").splitlines())
+
+
+def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure]:
+    """Every sample once, by tar and place; one that lacks an image or a member of `needed` is a Failure.
+
+    Statuses are those of `mmfilter.samples`, and missing_cls, missing_txt, missing_npy. Raises MissingSet
+    when a whole tar cannot be opened: what is left of the set would be another set.
+    """
+    wanted = frozenset({*IMAGES, *needed})
+
+    def want(name: str) -> bool:
+        return split_name(name)[1] in wanted
+
+    for path in found.paths:
+        try:
+            stream = storage.open_read(path)
+        except OSError as error:
+            why = f"{path}: cannot be opened ({error.strerror or error}); nshards.txt says {found.shards} tars"
+            raise MissingSet(f"{why}, so fetch it again") from error
+        with stream:
+            yield from _grouped(members(stream, want), needed)
+
+
+def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterator[Item | Failure]:
+    """Members of a key as one sample; those of other samples may stand between them."""
+    open_: dict[str, dict[str, Member]] = {}
+    done: set[str] = set()
+    last = ""
+    for entry in entries:
+        if isinstance(entry, Gap):
+            if entry.status not in HARMLESS:
+                yield Failure("", "", entry.status, entry.error)
+            continue
+        key, extension = split_name(entry.name)
+        if entry.kind != "file" or not key:
+            continue
+        if last != key and last in open_ and _complete(open_[last], needed):
+            done.add(last)
+            yield _item(last, open_.pop(last), needed)
+        last = key
+        if key in done:
+            yield Failure(key, "", "key_repeated", f"a second {extension} of a sample that was complete")
+            continue
+        open_.setdefault(key, {}).setdefault(extension, entry)  # the first of a kind stands
+    for key, parts in open_.items():
+        yield _item(key, parts, needed)
+
+
+def _complete(parts: dict[str, Member], needed: tuple[str, ...]) -> bool:
+    return any(name in parts for name in IMAGES) and all(name in parts for name in needed)
+
+
+def _item(key: str, parts: dict[str, Member], needed: tuple[str, ...]) -> Item | Failure:
+    image = next((parts[name] for name in IMAGES if name in parts), None)
+    if image is None:
+        return Failure(key, "", "missing_image", f"no {', '.join(IMAGES)}; it has: {', '.join(parts)}")
+    for name in needed:
+        if name not in parts:
+            return Failure(key, "", f"missing_{name}", f"no {name}; it has: {', '.join(parts)}")
+    if max(part.size for part in (image, *(parts[name] for name in needed))) > MAX_MEMBER:
+        return Failure(key, "", "member_too_large", f"a member is over {MAX_MEMBER} bytes")
+    if image.size == 0:
+        return Failure(key, "", "image_empty", "the image has no bytes")
+    return Item(key, image.data, {name: parts[name].data for name in needed})
+
+
+class BadLabel(ValueError):
+    """`status` is the sample's, the message a sentence."""
+
+    def __init__(self, status: str, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+
+
+def class_label(data: bytes, classes: int) -> int:
+    """The class of a ``cls`` member, 0 to `classes` - 1. Raises BadLabel."""
+    text = data.strip()
+    if not text.isdigit() or len(text) > 9:
+        raise BadLabel("label_malformed", f"cls holds {data[:40]!r}, not a whole number from 0")
+    if int(text) >= classes:
+        raise BadLabel("label_out_of_range", f"class {int(text)} of {classes}")
+    return int(text)
+
+
+def captions(data: bytes) -> tuple[str, ...]:
+    """The captions of a ``txt`` member, one a line, blank ones left out. Raises BadLabel."""
+    try:
+        found = tuple(line for line in data.decode("utf-8").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise BadLabel("text_not_utf8", f"byte {error.start} of the captions is not UTF-8") from error
+    if not found:
+        raise BadLabel("text_empty", "no caption")
+    return found
+
+
+def numbers(data: bytes, length: int | None = None) -> np.ndarray:
+    """(length,) int64 of an ``npy`` member: whole numbers. Raises BadLabel; never unpickles."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise BadLabel("label_malformed", f"npy cannot be read ({str(error)[:120]})") from error
+    if array.ndim != 1 or array.dtype.kind not in "biuf" or (length is not None and len(array) != length):
+        raise BadLabel(
+            "label_malformed", f"npy holds {array.dtype} of shape {array.shape}, wanted are ({length},) numbers"
+        )
+    if not np.isfinite(array).all() or (array != np.floor(array)).any() or (np.abs(array) >= 2**53).any():
+        raise BadLabel("label_malformed", "npy holds numbers that are not whole")
+    return array.astype(np.int64)
