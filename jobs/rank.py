@@ -1,6 +1,5 @@
 """`rank`: the same training on several subsets, evaluated alike; which of them trains the better model."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -43,7 +42,7 @@ def add(app: typer.Typer) -> None:
         """Train on each subset, on random ones of the same size and on all of the pool; evaluate; compare."""
         from dataclasses import replace
 
-        from mmfilter.scales import find_scale
+        from mmfilter.scales import find_scale, scenes
         from mmfilter.trials import Trials
 
         from .outdir import absolute, only_driver, shard_paths
@@ -53,7 +52,7 @@ def add(app: typer.Typer) -> None:
             pool=shard_paths(pool),
             out=absolute(out),
             scale=replace(found, model=model or found.model),
-            tasks=chosen_tasks(tasks or [SCENES]),
+            tasks=chosen_tasks(tasks or [SCENES], scenes(scale)),
             seeds=tuple(range(seeds)),
             threads=threads,
             processes=processes,
@@ -70,7 +69,7 @@ def add(app: typer.Typer) -> None:
         print(show([asked.out], as_json))
 
 
-def chosen_tasks(roots: Sequence[str]) -> list[Any]:
+def chosen_tasks(roots: Sequence[str], samples: int) -> list[Any]:
     """The tasks that are named: our scenes, and sets in CLIP_benchmark's layout. Raises UsageError, DataError."""
     from mmfilter.tasks.find import find_tasks
     from mmfilter.tasks.scenes import scene_tasks
@@ -78,7 +77,7 @@ def chosen_tasks(roots: Sequence[str]) -> list[Any]:
     from .outdir import absolute
 
     places = [absolute(root) for root in roots if root != SCENES]
-    return [*(scene_tasks() if SCENES in roots else []), *(find_tasks(places)[0] if places else [])]
+    return [*(scene_tasks(samples=samples) if SCENES in roots else []), *(find_tasks(places)[0] if places else [])]
 
 
 def plan(asked: Any, subsets: Sequence[str]) -> list[str]:
@@ -93,7 +92,7 @@ def plan(asked: Any, subsets: Sequence[str]) -> list[str]:
     ]
     for arm in found:
         said += ["", f"{arm.name}: {arm.kept:,} samples" + (f", beside it {arm.beside}" if arm.beside else "")]
-        said.append(planned(Trial(asked, arm, asked.seeds[0])))
+        said.append("drawn anew for each seed" if arm.random else planned(Trial(asked, arm, asked.seeds[0])))
     return said
 
 

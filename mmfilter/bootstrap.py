@@ -20,7 +20,9 @@ def points(seeds: Seeds, keys: Sequence[str]) -> np.ndarray:
     return np.array([[seeds[seed][key].main for key in keys] for seed in sorted(seeds)], np.float64)
 
 
-def sample_draws(arms: Mapping[str, Seeds], keys: Sequence[str], draws: int = DRAWS, seed: int = 0) -> dict[str, np.ndarray]:
+def sample_draws(
+    arms: Mapping[str, Seeds], keys: Sequence[str], draws: int = DRAWS, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Arm -> (draws, seeds, tasks) float64: main metrics on samples drawn again with replacement.
 
     In one draw every arm and seed has the same samples of a task, so that differences are paired. A main metric

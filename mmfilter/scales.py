@@ -93,3 +93,8 @@ def engine_of(scale: Scale, processes: int = 1, workers: int = 4) -> Engine:
     if scale.beta2 is not None:
         words += ["--beta2", str(scale.beta2)]
     return Engine(processes, workers, scale.checkpoints, tuple(words))
+
+
+def scenes(scale: str) -> int:
+    """How many samples each of our own tasks has at a scale."""
+    return 24 if scale == "micro" else 360

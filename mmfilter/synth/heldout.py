@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
@@ -78,7 +79,8 @@ def _with(scene: Scene, attribute: str, value: str) -> Scene:
     """The scene with another value; where things lie does not hang on shape, colour or texture."""
     if attribute == "count":
         return scene
-    return replace(scene, groups=(replace(scene.groups[0], **{attribute: value}),))
+    changed: dict[str, Any] = {attribute: value}
+    return replace(scene, groups=(replace(scene.groups[0], **changed),))
 
 
 def _value(group: Group, attribute: str) -> str | int:
