@@ -85,17 +85,18 @@ def draw(points: Sequence[Point], title: str, span: tuple[float, float], power: 
     def up(y: float) -> float:
         return 10 + (high - y) / (high - low) * (HEIGHT - BOTTOM - 10)
 
+    at = dict(zip(points, _spread([across(point.x) for point in points]), strict=True))
     marks = sorted({point.x for point in points}) if power else ticks(*span, 5)
     shapes = [_text(across(x), HEIGHT - 22, f"{10**x:,.0f}" if power else f"{x:g}", "middle") for x in marks]
     shapes.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, title, "middle", "title"))
     for y in ticks(low, high, 5):
         shapes += [_line(LEFT, up(y), WIDTH - RIGHT, up(y), "grid"), _text(LEFT - 6, up(y) + 4, f"{y:.2f}", "end")]
     for name in sorted({point.line for point in points if point.line}):
-        joined = sorted((point.x, point.score.value) for point in points if point.line == name)
-        path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in joined)
+        joined = sorted((at[point], up(point.score.value)) for point in points if point.line == name)
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in joined)
         shapes.append(Markup('<polyline points="{}"/>').format(path))
     for point in points:
-        x, kind = across(point.x), "random" if point.random else "arm"
+        x, kind = at[point], "random" if point.random else "arm"
         shapes.append(_line(x, up(point.score.low), x, up(point.score.high), kind))
         told = f"{point.name}: {level(point.score)}"
         shapes.append(
@@ -103,10 +104,20 @@ def draw(points: Sequence[Point], title: str, span: tuple[float, float], power: 
                 x, up(point.score.value), kind, told
             )
         )
-    shapes += _names({p.name: (across(p.x), up(p.score.value)) for p in sorted(points, key=lambda p: p.x)})
+    shapes += _names({p.name: (at[p], up(p.score.value)) for p in sorted(points, key=lambda p: p.x)})
     return Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="score against {}">{}</svg>').format(
         WIDTH, HEIGHT, title, Markup("").join(shapes)
     )
+
+
+def _spread(xs: Sequence[float], apart: float = 8.0) -> list[float]:
+    """px; those that would lie on each other stand beside each other, so that every interval is seen."""
+    found = list(xs)
+    for middle in sorted(set(xs)):
+        here = [i for i, x in enumerate(xs) if abs(x - middle) < 1]
+        for place, i in enumerate(here):
+            found[i] = xs[i] + (place - (len(here) - 1) / 2) * apart
+    return found
 
 
 def _names(ends: dict[str, tuple[float, float]]) -> list[Markup]:
