@@ -12,7 +12,7 @@ from mmfilter.errors import INTERRUPTED, MMFilterError
 MODULES = (  # in the order a person meets their verbs
     *("run", "inspect", "embed", "score", "select", "reshard", "look", "subset"),
     *("index", "query", "serve", "dedup", "concepts"),
-    *("synth", "train", "evaluate", "rank", "leaderboard", "demo"),
+    *("synth", "train", "evaluate", "probe", "rank", "leaderboard", "demo"),
 )
 
 app = typer.Typer(

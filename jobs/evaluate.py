@@ -21,7 +21,9 @@ def add(app: typer.Typer) -> None:
         ],
         tasks: Annotated[
             list[str],
-            typer.Option("--tasks", help="A set, or a folder of sets; s3://... Repeatable.", metavar="FOLDER"),
+            typer.Option(
+                "--tasks", help="A set, a folder of sets, s3://..., or a task by name. Repeatable.", metavar="FOLDER"
+            ),
         ],
         out: Annotated[str, typer.Option("--out", help="Where results are written.", metavar="OUT")],
         pretrained: Annotated[str | None, typer.Option(help="open_clip's tag for the weights.")] = None,
@@ -35,12 +37,15 @@ def add(app: typer.Typer) -> None:
         as_json: o.Json = False,
     ) -> None:
         """Measure a model on evaluation sets; a task that is done is not run again."""
+        from mmfilter.tasks.find import is_name
+
         from .outdir import absolute
 
         given = {"model": model, "pretrained": pretrained, "weights": weights}
         how = {"device": device, "threads": threads, "redo": redo}
         which = {"split": split, "only": only or [], "datacomp": datacomp}
-        found = evaluate_model(given, [absolute(root) for root in tasks], absolute(out), which, how)
+        roots = [root if is_name(root) else absolute(root) for root in tasks]
+        found = evaluate_model(given, roots, absolute(out), which, how)
         print(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
         if found["aside"] or found["missing"] or any(task["failed"] for task in found["tasks"]):
             raise typer.Exit(SET_ASIDE)
@@ -50,8 +55,6 @@ def evaluate_model(
     model: Mapping[str, Any], roots: Sequence[str], out: str, which: Mapping[str, Any], how: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Tasks, what is `missing` (key -> what to fetch) or `aside` (key -> why), the aggregate. Raises MMFilterError."""
-    import torch
-
     from mmfilter.evaluate import evaluate, forget
     from mmfilter.plugs import build_plug
     from mmfilter.tasks.datacomp import aggregate
@@ -71,6 +74,8 @@ def evaluate_model(
     with only_driver(out):
         if how["redo"]:
             forget(out)
+        import torch
+
         torch.set_num_threads(how["threads"])
         results = evaluate(spec, tasks, out, how["device"], aside, _say)
     table = [_row(result, task) for result, task in _paired(results, tasks)]

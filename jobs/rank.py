@@ -11,8 +11,6 @@ from . import options as o
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 
-SCENES = "scenes"
-
 
 def add(app: typer.Typer) -> None:
     @app.command()
@@ -52,7 +50,7 @@ def add(app: typer.Typer) -> None:
             pool=shard_paths(pool),
             out=absolute(out),
             scale=replace(found, model=model or found.model),
-            tasks=chosen_tasks(tasks or [SCENES], scenes(scale)),
+            tasks=chosen_tasks(tasks or ["scenes"], scenes(scale)),
             seeds=tuple(range(seeds)),
             threads=threads,
             processes=processes,
@@ -70,13 +68,13 @@ def add(app: typer.Typer) -> None:
 
 
 def chosen_tasks(roots: Sequence[str], samples: int) -> list[Any]:
-    """The tasks that are named: our scenes, and sets in CLIP_benchmark's layout. Raises UsageError, DataError."""
-    from mmfilter.tasks.find import find_tasks
-    from mmfilter.tasks.scenes import scene_tasks
+    """The tasks that are named, `samples` a task of our scenes. Raises UsageError, DataError."""
+    from mmfilter.tasks.find import find_tasks, is_name
+    from mmfilter.tasks.scenes import SCENES, scene_tasks
 
     from .outdir import absolute
 
-    places = [absolute(root) for root in roots if root != SCENES]
+    places = [root if is_name(root) else absolute(root) for root in roots if root != SCENES]
     return [*(scene_tasks(samples=samples) if SCENES in roots else []), *(find_tasks(places)[0] if places else [])]
 
 

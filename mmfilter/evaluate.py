@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import storage
+from .checkpoint import read_config
 from .embed import load
-from .errors import ConflictError, DataError, MMFilterError
+from .errors import ConflictError, MMFilterError
 from .plugs import Task
 from .recipe import fingerprint
 from .results import RESULTS, TaskResult, read_results, write_results
@@ -29,9 +30,12 @@ def evaluate(
     """The tasks' results, in their order; those that OUT already has are read, not run again.
 
     A task that fails is noted in `aside` (key -> why) and the others go on; without `aside` its error is
-    raised. `say` hears of each task before it is run. Embeddings are float32 here. Raises ConflictError when OUT's results are another model's or
-    were made from other samples, and what `embed.load` raises.
+    raised. `say` hears of each task before it is run. Embeddings are float32 here, on a GPU too unless
+    `model.precision` says otherwise. Raises ConflictError when OUT's results are another model's or were
+    made from other samples, and what `embed.load` raises.
     """
+    if model.precision == "auto":
+        model = model.model_copy(update={"precision": "fp32"})
     have = read_results(out)
     record = _record(out, model, have)
     made: dict[str, dict[str, Any]] = {}
@@ -68,15 +72,12 @@ def _noted(key: str, aside: dict[str, str] | None) -> Iterator[None]:
 
 
 def made_from(task: Task) -> dict[str, Any]:
-    """What a task's result hangs on beside the model: its plug, its fields, and its files' names and sizes.
+    """What a task's result hangs on beside the model: its plug, its fields, its files as `storage.identity` has them.
 
-    Not where they lie, and not their times: a set that was copied is the same set. Raises DataError.
+    Not where they lie: a set that was moved is the same set. Raises DataError.
     """
     fields = {k: v for k, v in task.model_dump(mode="json").items() if k not in ("root", "pairs")}
-    try:
-        inputs = [[os.path.basename(path), storage.size(path)] for path in task.inputs]
-    except OSError as error:
-        raise DataError(f"{task.key}: {error.filename or error}: cannot be looked at; fetch the set again") from error
+    inputs = [[os.path.basename(path), storage.identity_or_none(path)] for path in task.inputs]
     plug = f"{type(task).__module__}:{type(task).__qualname__}"
     return {"plug": plug, "fields": fields, "files": len(inputs), "inputs": fingerprint(inputs)}
 
@@ -92,20 +93,28 @@ def forget(out: str) -> None:
 def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str, Any]:
     """OUT's evaluate.json, or a new one. Raises ConflictError."""
     path = storage.join(out, RECORD)
-    sha256 = resolve(model).sha256
-    now = {"model": model.model, "pretrained": model.pretrained, "seed": model.seed, "sha256": sha256}
+    now = _identity(model)
     if not storage.exists(path):
         if have:
             raise ConflictError(f"{out}: holds results, and no {RECORD} tells of which model; give another --out")
         return {"model": now, "tasks": {}, "versions": versions()}
     record: dict[str, Any] = json.loads(storage.read_bytes(path))
     was = record["model"]
-    if (was["sha256"], was["seed"]) != (sha256, model.seed) or (not sha256 and was["model"] != model.model):
+    if any(was.get(key) != now[key] for key in now if key != "model"):
         raise ConflictError(
             f"{out}: its results are of {was['model']} (weights {was['sha256'][:12] or 'random'}), not of "
-            f"{model.model} ({sha256[:12] or 'random'}); give another --out, or measure anew with --redo"
+            f"{model.model} ({now['sha256'][:12] or 'random'}); give another --out, or measure anew with --redo"
         )
     return record
+
+
+def _identity(spec: ModelSpec) -> dict[str, Any]:
+    """Which model it is, wherever it lies: its weights, and its configuration or open_clip's names of it."""
+    found = resolve(spec)
+    folder = found.name.removeprefix("local-dir:")
+    told = read_config(folder) if folder != found.name else [found.name, found.tag]
+    config = fingerprint([told, spec.decoder, spec.precision, spec.seed])
+    return {"model": spec.model, "sha256": found.sha256, "config": config}
 
 
 def _same(out: str, task: Task, now: dict[str, Any], was: dict[str, Any] | None, there: bool) -> None:

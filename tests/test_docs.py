@@ -15,6 +15,7 @@ from mmfilter.plugs import Score
 from mmfilter.recipe import packaged
 from mmfilter.rules import TABLE as RULES
 from mmfilter.scores import TABLE as SCORES
+from mmfilter.tasks import TABLE as TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,6 +60,11 @@ def test_every_verb_has_a_page_that_names_its_options(verb: str) -> None:
 def test_methods_names_everything_that_is_registered(kind: str, names: Any) -> None:
     told = {cell.strip("`") for cell in first_cells(ROOT / "docs/methods.md")}
     assert not set(names) - told, f"docs/methods.md: its table lacks the {kind} {sorted(set(names) - told)}"
+
+
+def test_evaluate_names_every_task() -> None:
+    told = {cell.strip("`") for cell in first_cells(ROOT / "docs/evaluate.md")}
+    assert not set(TASKS) - told, f"docs/evaluate.md: its table lacks the task {sorted(set(TASKS) - told)}"
 
 
 def test_readme_names_verbs_and_recipes() -> None:

@@ -145,6 +145,14 @@ def test_fault_27_a_cut_file_is_refused(tmp_path, keep):
         Subset.read(str(path))
 
 
+def test_fault_27_a_header_that_is_no_python_is_refused(tmp_path):
+    """numpy's parser of headers raises more than it says."""
+    header = b"{'descr': '<u8', 'fortran_order': (".ljust(117) + b"\n"
+    (tmp_path / "s.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match="not a subset"):
+        Subset.read(str(tmp_path / "s.npy"))
+
+
 def test_fault_27_a_raw_file_of_another_size_is_refused(tmp_path):
     (tmp_path / "raw.bin").write_bytes(bytes(17))
     with pytest.raises(DataError, match="17 bytes"):

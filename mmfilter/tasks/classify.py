@@ -25,8 +25,7 @@ class SetTask(Task):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        found = open_set(self.root, self.split)
-        return tuple(found.paths)
+        return tuple(open_set(self.root, self.split).files)
 
     def lost(self, samples: int, failures: list[Failure]) -> list[Failure]:
         """`failures`, and one more for each sample that nothing is known of."""

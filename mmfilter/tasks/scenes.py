@@ -11,6 +11,9 @@ from ..synth import captions, heldout
 from ..synth.heldout import HeldOut
 from ..synth.words import COLOURS, COUNTS, NOUNS, RELATIONS, TEXTURES
 
+SCENES = "scenes"
+"""The name of all of them together."""
+
 Attribute = Literal["colour", "shape", "texture", "count"]
 Shift = Literal["", "noise", "blur", "jpeg", "brightness", "background"]
 
@@ -27,7 +30,7 @@ class _Scenes(Task):
     @classmethod
     def _named(cls, values: Any) -> Any:
         name = cls.title({**{k: f.default for k, f in cls.model_fields.items()}, **values})
-        return {"key": f"scenes/{name}", "dataset": f"Scenes: {name.replace('_', ' ')}", **values}
+        return {"key": f"{SCENES}/{name}", "dataset": f"Scenes: {name.replace('_', ' ')}", **values}
 
     @classmethod
     def title(cls, values: dict[str, Any]) -> str:
