@@ -1,13 +1,14 @@
 """`rank`: the same training on several subsets, evaluated alike; which of them trains the better model."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from mmfilter.errors import MMFilterError
 
 from . import options as o
+from . import rank_flags as r
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 
@@ -15,56 +16,59 @@ from .driver import ATTEMPTS, Crash, Setup, drive
 def add(app: typer.Typer) -> None:
     @app.command()
     def rank(
-        subsets: Annotated[list[str], typer.Argument(help="Subsets' .npy files.", metavar="SUBSETS")],
+        subsets: r.Subsets,
         pool: o.Pool,
-        out: Annotated[str, typer.Option("--out", help="Where trials are written.", metavar="OUT")] = "runs/rank",
-        scale: Annotated[str, typer.Option(help="micro, tiny, small, medium, large or xlarge.")] = "tiny",
-        seeds: Annotated[int, typer.Option(min=1, help="Trainings of each subset; two at least to compare.")] = 3,
-        tasks: Annotated[
-            list[str] | None,
-            typer.Option("--tasks", help="'scenes', a set, or a folder of sets. Repeatable.", metavar="FOLDER"),
-        ] = None,
-        samples: Annotated[int, typer.Option(min=0, help="Pairs seen in each training (0: the scale's).")] = 0,
-        lr_scale: Annotated[float, typer.Option(help="The learning rate, as a part of the scale's: proxy runs.")] = 1.0,
-        model: Annotated[str, typer.Option(help="Another model than the scale's.")] = "",
+        out: r.Out = "runs/rank",
+        scale: r.ScaleName = "tiny",
+        seeds: r.Seeds = 3,
+        tasks: r.Tasks = None,
+        samples: r.Samples = 0,
+        lr_scale: r.LrScale = 1.0,
+        model: r.Model = "",
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
-        threads: Annotated[int, typer.Option(min=1, help="CPU threads a training.")] = 1,
-        processes: Annotated[int, typer.Option(min=1, help="open_clip: one a GPU of a training, by torchrun.")] = 1,
-        loaders: Annotated[int, typer.Option(min=0, help="open_clip: loader workers of each process.")] = 4,
+        threads: r.Threads = 1,
+        processes: r.Processes = 1,
+        loaders: r.Loaders = 4,
         local: o.Local = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print each arm's command; write nothing.")] = False,
+        dry_run: r.DryRun = False,
         as_json: o.Json = False,
     ) -> None:
         """Train on each subset, on random ones of the same size and on all of the pool; evaluate; compare."""
-        from dataclasses import replace
+        from .leaderboard import show
+        from .outdir import absolute, only_driver
 
-        from mmfilter.scales import find_scale, scenes
-        from mmfilter.trials import Trials
-
-        from .outdir import absolute, only_driver, shard_paths
-
-        found = find_scale(scale, samples, lr_scale)
-        asked = Trials(
-            pool=shard_paths(pool),
-            out=absolute(out),
-            scale=replace(found, model=model or found.model),
-            tasks=chosen_tasks(tasks or ["scenes"], scenes(scale)),
-            seeds=tuple(range(seeds)),
-            threads=threads,
-            processes=processes,
-            workers=loaders,
-        )
+        asked = _asked(dict(locals()))
         paths = [absolute(path) for path in subsets]
         if dry_run:
             print("\n".join(plan(asked, paths)))
             return
         with only_driver(asked.out):
             run_trials(asked, paths, Width(address, workers, gpus, threads, None, local))
-        from .leaderboard import show
-
         print(show([asked.out], as_json))
+
+
+def _asked(given: dict[str, Any]) -> Any:
+    """The Trials that the flags ask for. Raises UsageError, DataError."""
+    from dataclasses import replace
+
+    from mmfilter.scales import find_scale, scenes
+    from mmfilter.trials import Trials
+
+    from .outdir import absolute, shard_paths
+
+    scale = find_scale(given["scale"], given["samples"], given["lr_scale"])
+    return Trials(
+        pool=shard_paths(given["pool"]),
+        out=absolute(given["out"]),
+        scale=replace(scale, model=given["model"] or scale.model),
+        tasks=chosen_tasks(given["tasks"] or ["scenes"], scenes(scale.name)),
+        seeds=tuple(range(given["seeds"])),
+        threads=given["threads"],
+        processes=given["processes"],
+        workers=given["loaders"],
+    )
 
 
 def chosen_tasks(roots: Sequence[str], samples: int) -> list[Any]:

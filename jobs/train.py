@@ -121,10 +121,11 @@ def _copy(subset: str, paths: list[str], folder: str, options: Any) -> Any:
 
 def _planned(given: dict[str, Any]) -> str:
     """What a dry run says."""
-    from mmfilter.engine_run import planned
     from mmfilter.train import worked_out
 
     if given["engine"] == "open_clip":
+        from mmfilter.engine_run import planned
+
         return planned(_options(given), _engine(given))
     options = worked_out(_options(given))
     return f"{options.samples // options.batch:,} steps of {options.batch:,} pairs, in this process: {options.out}"

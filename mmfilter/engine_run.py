@@ -58,6 +58,20 @@ class Prepared:
         """What starts it."""
         return [*engine.command(self.path, self.engine.processes), *(["--resume", "latest"] if self.resume else [])]
 
+    @property
+    def latest(self) -> str:
+        """The last checkpoint's path."""
+        return os.path.join(self.folder, "run", "checkpoints", engine.LATEST)
+
+    def complete(self) -> bool:
+        """Whether the last checkpoint is that of the last epoch: a training by one's own torchrun is only exported."""
+        import torch
+
+        if not os.path.exists(self.latest):
+            return False
+        kept = torch.load(self.latest, map_location="cpu", weights_only=True, mmap=True)
+        return bool(kept["epoch"] >= self.engine.epochs)
+
 
 def asked(options: TrainOptions, wide: Engine) -> tuple[TrainOptions, Engine]:
     """Both with what a schedule says filled in, checked. Raises UsageError, DataError."""
@@ -103,7 +117,8 @@ def train_with_open_clip(
     """
     begun = time.perf_counter()
     prepared = Prepared(options, wide, resume, copy)
-    _run(prepared, say)
+    if not prepared.complete():
+        _run(prepared, say)
     return _export(prepared, begun)
 
 
@@ -153,7 +168,7 @@ def _export(prepared: Prepared, begun: float) -> TrainReport:
     options = prepared.options
     cfg = json.loads(json.dumps(prepared.config["model_cfg"]))
     model = checkpoint.build_model(cfg)
-    checkpoint.load_weights(model, os.path.join(prepared.folder, "run", "checkpoints", engine.LATEST))
+    checkpoint.load_weights(model, prepared.latest)
     checkpoint.save(options.out, model, prepared.config)
     measured = held_out_auc(options.out, prepared.held) if prepared.held else None
     curve = loss_curve(prepared)

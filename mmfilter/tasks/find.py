@@ -15,7 +15,7 @@ BLIND = ("http", "https", "hf")  # nothing lists what lies beside each other the
 
 
 def find_tasks(roots: Sequence[str], split: str = "test", whole: bool = False) -> tuple[list[Task], dict[str, str]]:
-    """(tasks, key -> what to fetch) of sets at `roots`, each a set, a folder of sets, a registered task's name, or `scenes`.
+    """(tasks, key -> what to fetch) of sets at `roots`: a set, a folder of sets, a registered task's name, `scenes`.
 
     A folder that is named as DataComp's set is, is DataComp's task; with `whole` those of its 40 that are
     nowhere are told as missing. Others are named after their folder. Raises UsageError where a root holds
