@@ -255,6 +255,20 @@ def test_the_command_line_compares_budgets_and_a_proxy(mmfilter, tmp_path):
     assert code == 2 and "rank.json" in error
 
 
+class Doubles:
+    """What a worker calls: twice a task."""
+
+    def __call__(self, setup):
+        return lambda task: 2 * task
+
+
+def test_more_workers_than_cores_do_not_hang(ray_here):
+    from jobs.cluster import Width
+    from jobs.driver import drive
+
+    assert dict(drive(range(9), Doubles(), Width(workers=64, gpus=0))) == {n: 2 * n for n in range(9)}
+
+
 def test_a_subset_that_changed_is_refused(tmp_path):
     from mmfilter.trials import _record
 
