@@ -13,7 +13,7 @@ MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
     *("subset", "schedule", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
-    *("synth", "train", "evaluate", "probe", "advise", "demo"),
+    *("synth", "train", "evaluate", "probe", "rank", "leaderboard", "advise", "demo"),
 )
 
 app = typer.Typer(

@@ -8,7 +8,7 @@ attempts of a task that kills its worker (Ray would retry it for ever).
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -121,7 +121,10 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
     from .worker import Worker as Plain
 
     Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
-    shape = settle(width, len(tasks), ray.cluster_resources())
+    there = ray.cluster_resources()
+    shape = settle(width, len(tasks), there)
+    if width.address is None:  # an actor that this machine has no core for would never start
+        shape = replace(shape, workers=max(1, min(shape.workers, int(there.get("CPU", 1) // shape.cpus))))
     setup = Setup(shape.device, shape.threads, shape.batch_size)
     options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": -1, "max_concurrency": shape.overlap}
     actors = [Worker.options(**options).remote(make, setup) for _ in range(shape.workers)]

@@ -112,15 +112,19 @@ def info(path: str) -> dict[str, Any] | None:
         return None
 
 
-def listing(folder: str) -> list[tuple[str, bool]]:
-    """(path with its scheme, whether it is a folder) of what stands in `folder`, in order; nothing where it is not."""
+def entries(folder: str) -> list[dict[str, Any]]:
+    """fsspec's details of what stands in `folder`; nothing where it is not."""
     fs = filesystem(folder)
     try:
-        entries = retrying(lambda: fs.ls(folder, detail=True), folder)
+        return list(retrying(lambda: fs.ls(folder, detail=True), folder))
     except FileNotFoundError:
         return []
-    itself, root = fs._strip_protocol(folder).strip("/"), folder.rstrip("/")
-    named = [(entry["name"].strip("/"), entry["type"] == "directory") for entry in entries]
+
+
+def listing(folder: str) -> list[tuple[str, bool]]:
+    """(path with its scheme, whether it is a folder) of what stands in `folder`, in order; nothing where it is not."""
+    itself, root = filesystem(folder)._strip_protocol(folder).strip("/"), folder.rstrip("/")
+    named = [(entry["name"].strip("/"), entry["type"] == "directory") for entry in entries(folder)]
     return sorted((f"{root}/{posixpath.basename(name)}", is_dir) for name, is_dir in named if name != itself)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from . import storage
+from . import remote, storage
 from .errors import DataError, MMFilterError
 from .sidecar import read_commit, read_failures
 
@@ -124,9 +124,7 @@ def _listed(folder: str, ending: str) -> dict[str, float]:
     if not storage.is_remote(folder):
         rows = list(os.scandir(folder)) if os.path.isdir(folder) else []
         return {storage.stem(row.name): row.stat().st_mtime for row in rows if row.name.endswith(ending)}
-    fs = storage.filesystem(folder)
-    found = fs.ls(folder, detail=True) if fs.exists(folder) else []
-    return {storage.stem(row["name"]): _written(row) for row in found if row["name"].endswith(ending)}
+    return {storage.stem(row["name"]): _written(row) for row in remote.entries(folder) if row["name"].endswith(ending)}
 
 
 def _written(row: Mapping[str, Any]) -> float:

@@ -15,9 +15,9 @@ LIGHT = frozenset({"yellow", "white", "pink", "turquoise", "orange"})
 """Colours whose texture is drawn in black; that of the others is drawn in white."""
 
 
-def render(scene: Scene, rng: Random) -> Image.Image:
-    """An RGB image of width x height px."""
-    image = background(scene, rng)
+def render(scene: Scene, rng: Random, ground: Image.Image | None = None) -> Image.Image:
+    """An RGB image of width x height px, on another ground than the scene's where one is given."""
+    image = ground.copy() if ground else background(scene, rng)
     inks = [_jitter(COLOURS[group.colour][0], rng) for group in scene.groups]
     for number, x, y, side in scene.items:
         group = scene.groups[number]

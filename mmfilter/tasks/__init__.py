@@ -10,6 +10,9 @@ TABLE: dict[str, str] = {
     "multilabel": "mmfilter.tasks.classify:Multilabel",
     "pairs": "mmfilter.tasks.retrieve:Pairs",
     "retrieval": "mmfilter.tasks.retrieve:Retrieval",
+    "scene_choice": "mmfilter.tasks.scenes:SceneChoice",
+    "scene_classes": "mmfilter.tasks.scenes:SceneClasses",
+    "scene_retrieval": "mmfilter.tasks.scenes:SceneRetrieval",
     "winogavil": "mmfilter.tasks.winogavil:Winogavil",
 }
 

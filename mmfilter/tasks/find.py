@@ -8,13 +8,14 @@ from ..plugs import Task, build_plug
 from . import TASKS, build_task
 from .datacomp import Entry, by_folder, datacomp
 from .retrieve import MATCH
+from .scenes import SCENES, scene_tasks
 from .sets import is_set, open_set
 
 BLIND = ("http", "https", "hf")  # nothing lists what lies beside each other there: only known names are looked for
 
 
 def find_tasks(roots: Sequence[str], split: str = "test", whole: bool = False) -> tuple[list[Task], dict[str, str]]:
-    """(tasks, key -> what to fetch) of sets at `roots`, each a set, a folder of sets, or a registered task's name.
+    """(tasks, key -> what to fetch) of sets at `roots`: a set, a folder of sets, a registered task's name, `scenes`.
 
     A folder that is named as DataComp's set is, is DataComp's task; with `whole` those of its 40 that are
     nowhere are told as missing. Others are named after their folder. Raises UsageError where a root holds
@@ -23,7 +24,7 @@ def find_tasks(roots: Sequence[str], split: str = "test", whole: bool = False) -
     tasks: dict[str, Task] = {}
     for root in roots:
         if is_name(root):
-            found = [build_task(root, "--tasks")]
+            found = scene_tasks() if root == SCENES else [build_task(root, "--tasks")]
         else:
             found = [task for place in _places(root.rstrip("/"), split) for task in tasks_of(place, split)]
         if not found and not whole:
@@ -40,7 +41,7 @@ def find_tasks(roots: Sequence[str], split: str = "test", whole: bool = False) -
 
 def is_name(root: str) -> bool:
     """Whether it names a registered task, which needs no set, rather than a path."""
-    return "/" not in root and root in TASKS.table() and not storage.exists(root)
+    return "/" not in root and (root == SCENES or root in TASKS.table()) and not storage.exists(root)
 
 
 def _places(root: str, split: str) -> list[str]:

@@ -1,0 +1,242 @@
+"""The same training on each of several subsets, some seeds each, and what its model can do: trials to compare."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import pairs, storage
+from .errors import ConflictError, DataError, UsageError
+from .plugs import Task
+from .results import TaskResult
+from .samples import ReadOptions
+from .scales import Scale, engine_of, training
+from .shard_index import index_shard
+from .start import configuration, vocabulary
+from .subset import Subset, sample_share
+from .uids import DTYPE
+from .weights import ModelSpec
+
+RECORD = "rank.json"
+WHOLE = "no_filter"
+NEAR = 0.1
+"""A random subset stands beside every subset whose size is within this part of its own. The value is ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What is trained on. `path` is a subset's file, "" for the whole pool and for a random draw, which each seed
+    makes anew; `kept` its samples, repeats included; `beside` the random arm of its size.
+    """
+
+    name: str
+    path: str
+    kept: int
+    beside: str = ""
+    random: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """`pool` are shard paths, `out` an absolute folder; `processes` and `workers` are for open_clip's code."""
+
+    pool: list[str]
+    out: str
+    scale: Scale
+    tasks: Sequence[Task]
+    seeds: Sequence[int] = (0, 1, 2)
+    threads: int = 1
+    device: str = ""
+    processes: int = 1
+    workers: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training and its evaluation, in OUT/trials/ARM/seed-N; small, and it travels to a worker."""
+
+    of: Trials
+    arm: Arm
+    seed: int
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        return os.path.join(self.of.out, "trials", self.arm.name, f"seed-{self.seed}")
+
+
+def pool_uids(paths: Sequence[str]) -> np.ndarray:
+    """(n,) DTYPE, sorted, each once: every sample of the shards."""
+    found = [index_shard(path, ReadOptions(derive_uids=True)).uids for path in paths]
+    return Subset(np.concatenate(found) if found else np.empty(0, DTYPE)).unique().uids
+
+
+def arms(subsets: Sequence[str], uids: np.ndarray, near: float = NEAR) -> list[Arm]:
+    """No filter, the subsets, and beside each a random one of its size; of a size within `near` they share one.
+
+    `uids` (n,) DTYPE are the pool's. Raises UsageError for a name given twice, an empty subset, or one of another pool.
+    """
+    found = [Arm(WHOLE, "", len(uids))]
+    drawn: dict[str, int] = {}
+    for path in subsets:
+        name, subset = storage.stem(path), Subset.read(path)
+        if name in {arm.name for arm in found} or name.startswith("random-"):
+            raise UsageError(f"{path}: there is an arm called '{name}' already; rename the file")
+        strangers = len(subset) - int(np.isin(subset.uids, uids).sum())
+        if strangers or not len(subset):
+            raise UsageError(f"{path}: {strangers:,} of its {len(subset):,} uids are in the pool's shards not at all")
+        wanted = min(len(subset), len(uids))
+        beside = next((n for n, size in drawn.items() if abs(size - wanted) <= near * size), f"random-{wanted}")
+        drawn.setdefault(beside, wanted)
+        found.append(Arm(name, path, len(subset), beside))
+    return [found[0], *(Arm(name, "", size, random=True) for name, size in drawn.items()), *found[1:]]
+
+
+def draw(uids: np.ndarray, size: int, seed: int) -> Subset:
+    """`size` of the pool's uids (n,) at random, by a hash of uid and seed: how the pool is sharded is nothing to it."""
+    share = sample_share(uids, seed + 1_000_003)  # not the draw of the rule `random` of that seed
+    return Subset(uids[np.lexsort((uids["f1"], uids["f0"], share))[:size]])
+
+
+def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Trial]:
+    """Write what all trials share: the vocabulary, random draws, rank.json. Returns the trials, seed by seed.
+
+    Trials that are there are kept; arms and seeds can be added. Raises ConflictError where OUT's are others.
+    """
+    model = _model(trials)
+    record = {
+        "scale": asdict(trials.scale),
+        "pool": [[storage.stem(path), storage.size(path)] for path in trials.pool],
+        "samples": len(uids),
+        "tasks": {task.key: task.model_dump(mode="json") for task in trials.tasks},
+        "arms": [asdict(arm) for arm in chosen],
+        "seeds": list(trials.seeds),
+    }
+    _record(trials.out, record)
+    for arm in chosen:
+        for seed in trials.seeds if arm.random else ():
+            path = drawn_path(trials.out, arm, seed)
+            if not storage.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                draw(uids, arm.kept, seed).write(path)
+    return [Trial(trials, arm, seed, {"model": model}) for seed in trials.seeds for arm in chosen]
+
+
+def drawn_path(out: str, arm: Arm, seed: int) -> str:
+    return os.path.join(out, "subsets", f"{arm.name}-seed-{seed}.npy")
+
+
+def _record(out: str, now: dict[str, Any]) -> None:
+    path = os.path.join(out, RECORD)
+    now = json.loads(json.dumps(now))
+    if storage.exists(path):
+        was = json.loads(storage.read_bytes(path))
+        for name in ("scale", "pool", "tasks"):
+            if was[name] != now[name]:
+                raise ConflictError(f"{out}: its trials are of another {name}; give another --out")
+        older = {arm["name"]: arm for arm in was["arms"]}
+        for arm in now["arms"]:
+            if older.get(arm["name"], arm)["kept"] != arm["kept"]:
+                raise ConflictError(f"{out}: '{arm['name']}' has other samples now; rename it, or give another --out")
+        now["arms"] = list({**older, **{arm["name"]: arm for arm in now["arms"]}}.values())
+        now["seeds"] = sorted({*was["seeds"], *now["seeds"]})
+    storage.write_atomic(path, (json.dumps(now, indent=1) + "\n").encode())
+
+
+def read_record(out: str) -> dict[str, Any]:
+    """OUT's rank.json. Raises UsageError where there is none."""
+    path = os.path.join(out, RECORD)
+    if not storage.exists(path):
+        raise UsageError(f"{out}: no trials here (there is no {RECORD}); `mmfilter rank` makes them")
+    return json.loads(storage.read_bytes(path))
+
+
+def _model(trials: Trials) -> str:
+    """The scale's model; with a vocabulary learned from the whole pool, once, so that all arms read alike."""
+    if not trials.scale.vocabulary:
+        return trials.scale.model
+    folder = os.path.join(trials.out, "start")
+    path = os.path.join(folder, "model.json")
+    if not storage.exists(path):
+        os.makedirs(folder, exist_ok=True)
+        config, _ = configuration(trials.scale.model)
+        source = pairs.source(trials.pool, 8, True, None)
+        source.one_caption = True
+        vocabulary(trials.scale.vocabulary, folder, config["model_cfg"], source)
+        kwargs = config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
+        kwargs["bpe_path"] = os.path.join(folder, kwargs["bpe_path"])
+        storage.write_atomic(path, (json.dumps(config, indent=1) + "\n").encode())
+    return path
+
+
+def options_of(trial: Trial) -> Any:
+    """The TrainOptions of a trial."""
+    from dataclasses import replace
+
+    of, arm = trial.of, trial.arm
+    subset = drawn_path(of.out, arm, trial.seed) if arm.random else arm.path
+    asked = training(of.scale, list(of.pool), os.path.join(trial.folder, "model"), subset, trial.seed, of.device)
+    return replace(asked, model=trial.more.get("model", of.scale.model), threads=of.threads)
+
+
+def run_trial(trial: Trial, say: Callable[[dict[str, Any]], None] = lambda row: None) -> list[TaskResult]:
+    """Train unless that is done, run the tasks that are not done. Raises as training and evaluation do."""
+    from .evaluate import evaluate
+
+    of, asked = trial.of, options_of(trial)
+    if not _trained(asked):
+        _train(of, asked, say)
+    return evaluate(ModelSpec(model=asked.out), of.tasks, trial.folder, of.device or "cpu")
+
+
+def _trained(asked: Any) -> bool:
+    path = os.path.join(asked.out, "train.json")
+    if not storage.exists(path):
+        return False
+    was = json.loads(storage.read_bytes(path))["options"]
+    now = json.loads(json.dumps(asdict(asked)))
+    other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]
+    if other:
+        raise ConflictError(f"{path}: was trained with other {', '.join(other)}; give another --out")
+    return True
+
+
+def _train(of: Trials, asked: Any, say: Callable[[dict[str, Any]], None]) -> None:
+    if of.scale.engine == "own":
+        from .train import train
+
+        train(asked, say)
+        return
+    from .engine import FOLDER
+    from .engine_run import train_with_open_clip
+
+    begun = os.path.exists(os.path.join(asked.out, FOLDER, "job.json"))
+    train_with_open_clip(asked, engine_of(of.scale, of.processes, of.workers), resume=begun, say=say)
+
+
+def planned(trial: Trial) -> str:
+    """The command that a training would be, for a person."""
+    of, asked = trial.of, options_of(trial)
+    if of.scale.engine == "own":
+        return f"{of.scale.steps:,} steps of {of.scale.batch:,} pairs, in this process: {asked.out}"
+    from .engine_run import planned as command
+
+    return command(asked, engine_of(of.scale, of.processes, of.workers))
+
+
+def results(out: str, record: dict[str, Any]) -> dict[str, dict[int, dict[str, TaskResult]]]:
+    """Arm -> seed -> key -> result, of the trials that are done (all of rank.json's tasks). Raises DataError."""
+    from .results import read_results
+
+    found: dict[str, dict[int, dict[str, TaskResult]]] = {}
+    for arm in record["arms"]:
+        for seed in record["seeds"]:
+            have = read_results(os.path.join(out, "trials", arm["name"], f"seed-{seed}"))
+            if set(record["tasks"]) <= set(have):
+                found.setdefault(arm["name"], {})[seed] = have
+    if not found:
+        raise DataError(f"{out}: no trial is done yet; go on with `mmfilter rank`")
+    return found
