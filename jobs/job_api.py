@@ -6,9 +6,10 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,17 +105,32 @@ def start(client: Any, job: Job) -> tuple[str, bool]:
     with tempfile.TemporaryDirectory(prefix="mmfilter-") as folder:
         Path(folder, RECIPE).write_text(recipe_text(job.recipe), encoding="utf-8")
         try:
-            client.submit_job(
-                entrypoint=shlex.join(job.words),
-                submission_id=submission,
-                runtime_env={**job.runtime_env, "env_vars": env_vars, "working_dir": folder},
-                metadata={"out": job.out, "recipe": job.recipe.name},
+            _when_ready(
+                partial(
+                    client.submit_job,
+                    entrypoint=shlex.join(job.words),
+                    submission_id=submission,
+                    runtime_env={**job.runtime_env, "env_vars": env_vars, "working_dir": folder},
+                    metadata={"out": job.out, "recipe": job.recipe.name},
+                )
             )
         except RuntimeError:
             if any(info.submission_id == submission for info in client.list_jobs()):
                 return submission, False  # somebody else was quicker with the same
             raise
     return submission, True
+
+
+def _when_ready(submit: Callable[[], Any]) -> None:
+    """Submit, again while a head that has just started has no agent for it yet. Raises what the last of TRIES raises."""
+    for failures in range(1, TRIES + 1):
+        try:
+            submit()
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or failures == TRIES:
+                raise
+        time.sleep(PAUSE * 2**failures)
 
 
 def recipe_text(recipe: Any) -> str:

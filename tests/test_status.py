@@ -136,8 +136,13 @@ def test_the_drivers_note_while_it_works(tmp_path):
         beat.at("embed", "shards", 1, 3)
         beat.sent("pool/00000001.tar")
         beat.sent(("task", 3))
-        write_progress(out, beat.BEAT.record("running"))
-        note = json.loads(Path(out, "progress.json").read_text())
+        note = {"in_flight": {}}
+        for _ in range(100):  # the thread's own first note may come after ours
+            write_progress(out, beat.BEAT.record("running"))
+            note = json.loads(Path(out, "progress.json").read_text())
+            if note["in_flight"]:
+                break
+            time.sleep(0.05)
         assert list(note["in_flight"]) == ["00000001"] and note["pid"] == os.getpid() and note["of"] == 3
         beat.back("pool/00000001.tar")
         assert beat.BEAT.record("running")["in_flight"] == {} and beat.BEAT.record("running")["typical_s"] >= 0
