@@ -122,7 +122,7 @@ def start(client: Any, job: Job) -> tuple[str, bool]:
 
 
 def _when_ready(submit: Callable[[], Any]) -> None:
-    """Submit, again while a head that has just started has no agent for it yet. Raises what the last of TRIES raises."""
+    """Submit; again while a head that has just started has no agent for it. Raises what the last of TRIES raises."""
     for failures in range(1, TRIES + 1):
         try:
             submit()
