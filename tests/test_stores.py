@@ -142,7 +142,10 @@ def test_fault_45_an_answer_that_hangs_is_asked_again(store, monkeypatch):
     storage.write_atomic(f"{store.root}/x", b"here")
     monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
     store.weather.storm(0.5, "hang")
-    assert storage.read_bytes(f"{store.root}/x") == b"here"
+    for _ in range(20):  # of a few requests by chance none may hang
+        assert storage.read_bytes(f"{store.root}/x") == b"here"
+        if store.weather.seen["hang"]:
+            break
     assert store.weather.seen["hang"]
 
 
