@@ -169,6 +169,9 @@ def test_an_address_that_is_no_job_server():
 @pytest.fixture(scope="module")
 def head():
     pytest.importorskip("aiohttp", reason="Ray's job server wants ray[default]: pip install 'mmfilter[cluster]'")
+    import ray
+
+    ray.shutdown()  # the session's own: of several Rays on a machine a job may be sent to the wrong one
     with cluster() as running:
         yield running
 
