@@ -274,4 +274,4 @@ def test_recipes_keep_by_them(tmp_path, mmfilter):
 def test_a_packaged_recipe_that_lacks_a_file_stops_before_work(recipe, file, tmp_path, mmfilter):
     (tmp_path / "00000000.tar").write_bytes(bytes(10240))
     code, _, error = mmfilter("run", recipe, "--pool", tmp_path, "--out", tmp_path / "out", "--local", cwd=tmp_path)
-    assert code == 2 and f"{file}: is not there" in error and not (tmp_path / "out").exists()
+    assert code == 2 and file in error and not (tmp_path / "out").exists()
