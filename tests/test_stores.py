@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from jobs_util import recipe_text, results
 from store_util import served, store
 from tars import sample, tar, write_pool
 
-from jobs import lease as leases
 from jobs.cluster import Width
 from jobs.driver import Crash, guarded
-from jobs.outdir import count_attempt, forget_attempts, load_run, only_driver, read_attempts
+from jobs.outdir import count_attempt, forget_attempts, load_run, read_attempts
 from jobs.run import RunOptions, run_recipe
 from mmfilter import remote, storage
 from mmfilter.errors import ConflictError, MMFilterError, StoreError, UsageError
@@ -263,41 +261,3 @@ def test_attempts_and_runs_are_found_on_a_store(store):
     storage.write_atomic(f"{out}/run.json", b"{}")
     with pytest.raises(UsageError, match="did you mean 'mine'"):
         load_run(f"{store.root}/runs/mind")
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    for name, value in (("BEAT", 0.1), ("LEASE", 0.8), ("LOOK", 0.05)):
-        monkeypatch.setattr(leases, name, value)
-
-
-def test_fault_46_two_drivers_on_a_store(store, quick):
-    out = f"{store.root}/out"
-    with only_driver(out):
-        time.sleep(0.3)
-        with pytest.raises(ConflictError, match="another mmfilter is working"), only_driver(out):
-            pass
-        assert storage.exists(f"{out}/.lock")
-    assert not storage.exists(f"{out}/.lock")
-    with only_driver(out):
-        pass
-
-
-def test_a_dead_drivers_lease_runs_out(store, quick, monkeypatch):
-    out = f"{store.root}/out"
-    storage.write_atomic(f"{out}/.lock", b'{"owner": "killed"}')
-    started = time.monotonic()
-    with only_driver(out):
-        assert time.monotonic() - started >= leases.LEASE
-        assert b"killed" not in storage.read_bytes(f"{out}/.lock")
-    assert not storage.exists(f"{out}/.lock")
-
-
-def test_who_loses_the_lease_is_stopped(store, quick, monkeypatch):
-    out, signals = f"{store.root}/out", []
-    monkeypatch.setattr(leases.signal, "raise_signal", signals.append)
-    with only_driver(out):
-        storage.write_atomic(f"{out}/.lock", b'{"owner": "another"}')
-        time.sleep(0.4)
-    assert signals == [leases.signal.SIGTERM]
-    assert b"another" in storage.read_bytes(f"{out}/.lock")
