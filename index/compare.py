@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mmfilter.agreement import agreement
 from mmfilter.composition import compose, source_of
 from mmfilter.errors import UsageError, nearest
+from mmfilter.overlaps import overlaps
 from mmfilter.plugs import Run
 from mmfilter.subset import Subset, later_repeats
 
@@ -61,7 +61,7 @@ def compare(subsets: Mapping[str, Subset], pool: Pool, wanted: Wanted, run: Run)
         )
     weights = weigh(pool.uids, subsets)
     absent = {name: len(subset) - int(weights[name].sum()) for name, subset in subsets.items()}
-    found = {"absent": absent, "overlap": agreement(subsets), "composition": compose(source_of(pool.table), weights)}
+    found = {"absent": absent, "overlap": overlaps(subsets), "composition": compose(source_of(pool.table), weights)}
     model = chosen(pool, wanted)
     return {**found, "measures": measure(pool, weights, wanted, model, run) if model else None}
 

@@ -50,9 +50,9 @@ def compare_subsets(words: list[str], out: str | None, metadata: str | None, ask
     subsets = {name: Subset.read(path) for name, path in paths.items()}
     found: dict[str, Any] = {"subsets": paths, "pool": out, "sha256": {name: _digest(p) for name, p in paths.items()}}
     if not out:
-        from mmfilter.agreement import agreement
+        from mmfilter.overlaps import overlaps
 
-        return found | {"absent": None, "overlap": agreement(subsets), "composition": None, "measures": None}
+        return found | {"absent": None, "overlap": overlaps(subsets), "composition": None, "measures": None}
     from index.compare import Wanted
     from index.compare import compare as side_by_side
     from index.pool import Pool

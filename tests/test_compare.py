@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from report_util import RULES, Page, make_out, page_of, rows_of
 
 from jobs.compare import lines, named
-from mmfilter.agreement import agreement
 from mmfilter.composition import QUANTILES, compose, concepts, languages, sides, source_of, spread
 from mmfilter.errors import DataError, UsageError
+from mmfilter.overlaps import overlaps
 from mmfilter.report.comparison import comparison_page
 from mmfilter.subset import Subset
 from mmfilter.table import open_table
@@ -31,7 +31,7 @@ def subset(numbers: list[int]) -> Subset:
 
 @given(st.lists(st.lists(st.integers(0, 7), max_size=12), min_size=1, max_size=4))
 def test_overlap_is_that_of_counters(sets: list[list[int]]) -> None:
-    found = agreement({str(i): subset(numbers) for i, numbers in enumerate(sets)})
+    found = overlaps({str(i): subset(numbers) for i, numbers in enumerate(sets)})
     bags = [Counter(numbers) for numbers in sets]
     assert found["samples"] == [len(numbers) for numbers in sets] and found["different"] == [len(b) for b in bags]
     for i, a in enumerate(bags):

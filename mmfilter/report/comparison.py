@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from .. import storage
-from ..agreement import agreement
 from ..composition import compose, source_of
 from ..decisions import subset_names
 from ..errors import DataError
+from ..overlaps import overlaps
 from ..subset import Subset
 from .page import render
 from .pool import Pool
@@ -63,7 +63,7 @@ def others(pool: Pool) -> list[tuple[str, int, int, float | None, float | None, 
     mine, found = Subset.read(this), []
     for name, path in paths.items():
         if storage.exists(path):
-            both = agreement({"mine": mine, "other": Subset.read(path)})
+            both = overlaps({"mine": mine, "other": Subset.read(path)})
             inside = both["containment"]
             shared, jaccard = both["intersection"][0][1], both["jaccard"][0][1]
             found.append((name, both["samples"][1], shared, inside[0][1], inside[1][0], jaccard))

@@ -8,7 +8,7 @@ import numpy as np
 from .subset import Subset, runs
 
 
-def agreement(subsets: Mapping[str, Subset]) -> dict[str, Any]:
+def overlaps(subsets: Mapping[str, Subset]) -> dict[str, Any]:
     """names; samples and different uids of each; and (s, s) lists of rows: `intersection` |A & B|, `jaccard`
     |A & B| / |A | B| and `containment` |A & B| / |A|, A the row's and B the column's.
 
