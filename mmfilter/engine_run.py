@@ -13,7 +13,7 @@ from typing import Any
 
 from . import checkpoint, engine, pairs
 from .engine import Engine, Job
-from .errors import MMFilterError
+from .errors import MMFilterError, need
 from .hub import nothing_fetched
 from .schedule import load_schedule
 from .start import configuration, vocabulary
@@ -112,10 +112,11 @@ def train_with_open_clip(
     """`mmfilter.train.train`, by open_clip_train: on GPUs, on several of them, and resumable after each epoch.
 
     Writes the same model folder, and `open_clip/` in it with the job, the log and the checkpoints.
-    Trains on the `txt` of each sample. Raises UsageError, DataError, ConflictError when the folder
-    holds another training, MMFilterError with open_clip's last words when it fails.
+    Trains on the `txt` of each sample. Raises UsageError, DataError, MissingDependency, ConflictError when the
+    folder holds another training, MMFilterError with open_clip's last words when it fails.
     """
     begun = time.perf_counter()
+    need("pandas", "mmfilter[train]")  # open_clip_train imports it: now, and not after the shards are copied
     prepared = Prepared(options, wide, resume, copy)
     if not prepared.complete():
         _run(prepared, say)

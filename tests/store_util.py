@@ -111,8 +111,11 @@ def served():
     """A store for the module. Skips where moto or s3fs is not installed."""
     pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 's3fs'")
     pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server,s3]'")
+    import s3fs
+
     from mmfilter import remote
 
+    s3fs.S3FileSystem.clear_instance_cache()  # the store of the module before is gone, and its address with it
     here, patch = Store(), pytest.MonkeyPatch()
     for name, value in here.env.items():
         patch.setenv(name, value)
