@@ -122,7 +122,9 @@ def served():
     patch.setattr(remote, "BOTO", {"retries": {"mode": "standard", "total_max_attempts": 1}})
     patch.setattr(remote, "FIRST_WAIT", 0.005)
     patch.setattr(remote, "MAX_WAIT", 0.02)
-    remote.filesystem(here.root).mkdir(here.root)
+    fs = remote.filesystem(here.root)
+    if not fs.exists(here.root):  # moto's buckets are the process's
+        fs.mkdir(here.root)
     yield here
     patch.undo()
     here.server.shutdown()
