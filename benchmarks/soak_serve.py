@@ -5,7 +5,8 @@
 
 Each of `--connections` clients draws one request after the other, seeded: searches by text, uid, picture and vector,
 with filters, thumbnails, previews of rules, samples, histograms, clip-retrieval's endpoints, and one in ten that is
-damaged. A line a minute; the verdict compares the last third of the minutes with the third before it.
+damaged. A line a minute, or every ten seconds where there are few minutes; the verdict compares the last third of them
+with the third before it.
 """
 
 import argparse
@@ -28,9 +29,10 @@ WORDS = ["red", "blue", "green", "circle", "square", "striped", "above", "two", 
 class Client(threading.Thread):
     """Sends what it draws until `until`, counting answers by status and kind."""
 
-    def __init__(self, address: str, seed: int, until: float, uids: list[str]) -> None:
+    def __init__(self, address: str, seed: int, until: float, uids: list[str], only: list[str]) -> None:
         super().__init__(daemon=True)
         self.address, self.random, self.until, self.uids = address, random.Random(seed), until, uids
+        self.only = only
         self.answers: Counter[tuple[str, int]] = Counter()
         self.picture = b""
 
@@ -76,8 +78,8 @@ class Client(threading.Thread):
         if self.picture:
             picture = base64.b64encode(self.picture).decode()
             drawn.append(("search image", "/api/search", {"image": picture, "k": k}))
-        kind, path, body = r.choice(drawn)
-        if r.random() < 0.1:
+        kind, path, body = r.choice([one for one in drawn if one[0] in self.only] or drawn)
+        if r.random() < 0.1 and not self.only:
             junk = r.randbytes(r.randint(0, 4096))
             return "damaged", path + r.choice(["", "/..", "%00", "?k=-1"]), body and r.choice([junk, [body], {"k": 0}])
         return kind, path, body
@@ -94,12 +96,12 @@ def held(pid: int) -> dict[str, float]:
 def watch(address: str, pid: int, asked: argparse.Namespace, uids: list[str]) -> None:
     began = time.time()
     until = began + asked.minutes * 60
-    clients = [Client(address, seed, until, uids) for seed in range(asked.connections)]
+    clients = [Client(address, seed, until, uids, asked.only) for seed in range(asked.connections)]
     for client in clients:
         client.start()
     lines, answers = [], Counter[tuple[str, int]]()
     while time.time() < until:
-        time.sleep(min(60, max(until - time.time(), 0.1)))
+        time.sleep(min(60 if asked.minutes > 5 else 10, max(until - time.time(), 0.1)))
         answers = sum((client.answers for client in clients), Counter())
         lines.append({"minute": round((time.time() - began) / 60, 1), **held(pid), "answers": answers.total()})
         print(json.dumps(lines[-1]), flush=True)
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("out")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--only", nargs="*", default=[], metavar="KIND", help="these kinds alone, none damaged")
     asked = parser.parse_args()
     from mmfilter.table import open_table
 
