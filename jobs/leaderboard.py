@@ -54,6 +54,8 @@ def lines(board: Any) -> list[str]:
             f"{row.name:<22} {row.fraction:>8.1%}  {_level(row.score):<21}  {_apart(row.gain):<24}  {_apart(row.lead)}"
             + ("" if row.seeds > 1 else "  (one seed: nothing is compared)")
         )
+    for group in board.rows[0].groups:
+        said.append(f"  {group}: " + ", ".join(f"{row.name} {_level(row.groups[group])}" for row in board.rows))
     said += [f"  unfinished: {name} lacks {count} seeds" for name, count in board.unfinished.items()]
     return [*said, *(f"  {a} is better than {', '.join(b)}" for a, b in beaten(board).items())]
 

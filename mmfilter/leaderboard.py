@@ -9,6 +9,7 @@ import numpy as np
 
 from .bootstrap import Seeds, interval, kendall, points, sample_draws, totals
 from .errors import UsageError
+from .tasks.datacomp import groups
 from .trials import WHOLE, read_record, results
 
 
@@ -26,7 +27,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm: `score` is the mean over tasks, `gain` its lead over no filter and `lead` over random of its size."""
+    """An arm: `score` is the mean over tasks, `gain` its lead over no filter and `lead` over random of its size.
+
+    `groups` are DataComp's, as far as all of a group's tasks were measured.
+    """
 
     name: str
     kept: int
@@ -36,6 +40,7 @@ class Row:
     seeds: int
     score: Figure
     tasks: dict[str, Figure]
+    groups: dict[str, Figure]
     gain: Figure | None = None
     lead: Figure | None = None
 
@@ -67,7 +72,8 @@ class Board:
 def _plain(row: Row) -> dict[str, Any]:
     figures = {name: figure.plain() if figure else None for name, figure in _leads(row).items()}
     named = {name: getattr(row, name) for name in ("name", "kept", "fraction", "random", "beside", "seeds")}
-    return {**named, **figures, "tasks": {key: figure.plain() for key, figure in row.tasks.items()}}
+    parts = {"groups": row.groups, "tasks": row.tasks}
+    return {**named, **figures, **{part: {k: f.plain() for k, f in found.items()} for part, found in parts.items()}}
 
 
 def _leads(row: Row) -> dict[str, Figure | None]:
@@ -124,10 +130,11 @@ class Contest:
     def score(self, name: str) -> Figure:
         return _figure(float(points(self.done[name], self.keys).mean()), self.total(name))
 
-    def task(self, name: str, column: int) -> Figure:
-        """An arm's figure on one task."""
-        value = float(points(self.done[name], self.keys)[:, column].mean())
-        return _figure(value, totals(self.drawn[name][:, :, column : column + 1]))
+    def part(self, name: str, keys: Sequence[str]) -> Figure:
+        """An arm's mean over some of the tasks."""
+        columns = [self.keys.index(key) for key in keys]
+        value = float(points(self.done[name], self.keys)[:, columns].mean())
+        return _figure(value, totals(self.drawn[name][:, :, columns]))
 
     def difference(self, a: str, b: str) -> Figure | None:
         """a's score less b's, over the seeds that both have, seed by seed; None with fewer than two of them."""
@@ -154,7 +161,8 @@ def _row(arm: dict[str, Any], contest: Contest, pool: int) -> Row:
         beside,
         len(contest.done[name]),
         contest.score(name),
-        {key: contest.task(name, column) for column, key in enumerate(contest.keys)},
+        {key: contest.part(name, [key]) for key in contest.keys},
+        {group: contest.part(name, keys) for group, keys in groups().items() if set(keys) <= set(contest.keys)},
         contest.difference(name, WHOLE) if name != WHOLE and WHOLE in contest.done else None,
         contest.difference(name, beside) if beside in contest.done else None,
     )

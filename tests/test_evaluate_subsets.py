@@ -1,5 +1,6 @@
 """Subsets compared by what their models can do: arms, trials that resume, intervals, the leaderboard."""
 
+import html
 import json
 import os
 from itertools import combinations
@@ -14,6 +15,7 @@ from mmfilter.leaderboard import Contest, agreement, board
 from mmfilter.results import TaskResult, write_results
 from mmfilter.subset import Subset
 from mmfilter.synth import SynthOptions, generate
+from mmfilter.tasks.datacomp import groups
 from mmfilter.trials import arms, draw, pool_uids
 from mmfilter.uids import DTYPE
 
@@ -233,6 +235,19 @@ def test_the_board_orders_compares_and_tells_what_is_unfinished(tmp_path):
     proxy = made(np.random.default_rng(4), {"no_filter": 0.2, "good": 0.4, "same": 0.38, "random-50": 0.25}, n=400)
     tau = agreement(board(write_trials(tmp_path / "proxy", proxy, ["a", "b"], 100, 1e-4)), full)
     assert tau.low <= tau.value <= tau.high and tau.value > 0.6
+
+
+def test_datacomps_groups_stand_on_the_board_where_they_are_whole(mmfilter, tmp_path):
+    keys = [*groups()["Retrieval"], groups()["VTAB"][0]]
+    found = made(np.random.default_rng(7), {"no_filter": 0.3, "good": 0.6}, keys=keys)
+    (good,) = [row for row in board(write_trials(tmp_path, found, keys)).rows if row.name == "good"]
+    assert list(good.groups) == ["Retrieval"]
+    figure = good.groups["Retrieval"]
+    assert figure.value == pytest.approx(np.mean([found["good"][s][k].main for s in range(3) for k in keys[:3]]))
+    assert figure.low < figure.value < figure.high
+    code, said, error = mmfilter("leaderboard", tmp_path)
+    assert code == 0 and f"Retrieval: good {figure.value:.3f} (" in said, error
+    assert "DataComp's groups" in html.unescape((tmp_path / "leaderboard.html").read_text())
 
 
 def test_the_command_line_compares_budgets_and_a_proxy(mmfilter, tmp_path):

@@ -88,12 +88,19 @@ def by_folder() -> dict[str, Entry]:
     return found
 
 
+@cache
+def groups() -> dict[str, tuple[str, ...]]:
+    """Group -> keys of its tasks; Average: the 38 that count."""
+    keys = {entry.name: key for key, entry in datacomp().items()}
+    named = {group: tuple(keys[name] for name in names) for group, names in GROUPS.items()}
+    return {**named, "Average": tuple(key for key, entry in datacomp().items() if entry.main)}
+
+
 def aggregate(results: Mapping[str, TaskResult]) -> dict[str, float]:
     """ImageNet, ImageNet dist. shifts, VTAB, Retrieval: means of main metrics; Average: over the 38 that count.
 
-    `results` by key; only names of the list count. NaN where one of a group's tasks has no result: a mean
+    `results` by key; only keys of the list count. NaN where one of a group's tasks has no result: a mean
     over what happens to be there would have another meaning under the same name.
     """
-    main = {result.dataset: result.main for result in results.values() if result.key in datacomp()}
-    groups = {**GROUPS, "Average": tuple(entry.name for entry in datacomp().values() if entry.main)}
-    return {name: float(np.mean([main.get(task, np.nan) for task in tasks])) for name, tasks in groups.items()}
+    main = {result.key: result.main for result in results.values()}
+    return {name: float(np.mean([main.get(key, np.nan) for key in keys])) for name, keys in groups().items()}
