@@ -45,11 +45,12 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("MMFILTER_DATA", "../shared/data"))
     parser.add_argument("--out", default="runs/real")
     parser.add_argument("--keep", type=float, default=0.5)
+    parser.add_argument("--fp32", action="store_true", help="train without bfloat16")
     args = parser.parse_args()
     out, model = os.path.abspath(args.out), os.path.abspath(f"{args.out}-dfn/model")
     if not os.path.isdir(model):
         os.makedirs(os.path.dirname(model), exist_ok=True)
-        fit(args.data, os.path.dirname(model), arguments_of([]))
+        fit(args.data, os.path.dirname(model), arguments_of(["--fp32"] if args.fp32 else []))
     labels = os.path.join(args.data, "pool_labels.parquet")
     by_score = recipe("dfn", model, {"fraction": {"score": "clip_dfn_similarity_score", "keep": args.keep}})
     result = run_recipe(by_score, shard_paths([f"{args.data}/pool"]), RunOptions(out, "dfn", Width(), labels=labels))

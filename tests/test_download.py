@@ -8,9 +8,11 @@ import tarfile
 import threading
 import time
 import zlib
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from store_util import served, store
 from tars import jpeg, uid
 from url_util import write_list
 
@@ -23,8 +25,10 @@ from mmfilter.errors import ConflictError, MissingDependency
 from mmfilter.samples import Sample, read_samples
 from mmfilter.url_lists import Columns
 
+__all__ = ["served", "store"]  # fixtures
+
 LOCAL = Width(local=True)
-QUICK = Fetching(timeout=1, retries=0, threads=16, max_bytes=1 << 20, allow_private=True)
+QUICK = Fetching(timeout=2, retries=0, threads=16, max_bytes=1 << 20, allow_private=True)
 
 
 def bomb():
@@ -66,7 +70,7 @@ class Answers(BaseHTTPRequestHandler):
         self._send(jpeg()) if self.server.flaky > 1 else self._send(b"busy", 503)
 
     def _slow(self):
-        time.sleep(3)
+        time.sleep(6)
         self._send(jpeg())
 
     def _redirect(self):
@@ -160,7 +164,7 @@ def test_every_kind_of_answer_and_only_failures_are_asked_again(web, fetching, t
     same = download_lists(asked, LOCAL)
     assert not web.asked and same["ok"] == 3 and same["shards_done_before"] == 3
 
-    again = download_lists(Asked(*[*asked.__dict__.values()][:5], retry_failed=True), LOCAL)
+    again = download_lists(replace(asked, retry_failed=True), LOCAL)
     assert again["tried_again"] == 15 and again["ok"] == 4 and again["failed"] == 14 and again["shards"] == 6
     assert not [path for path in web.asked if path.startswith("/good") and path != "/good"]
     assert set(found(tmp_path / "out")) == {uid(kinds.index(k)) for k in ("good", "redirect", "good-2", "flaky")}
@@ -178,6 +182,22 @@ def test_an_interrupted_download_goes_on_with_what_is_not_done(web, fetching, tm
     assert sorted(web.asked) == [f"/good-{i}" for i in (3, 4, 5)]
     with pytest.raises(ConflictError, match="its shard_size were 3 and are 4"):
         download_lists(Asked((path,), str(tmp_path / "out"), Columns(), 4, QUICK), LOCAL)
+
+
+def test_to_an_object_store_and_again_what_failed(web, fetching, store, tmp_path):
+    kinds = ("good", "good-2", "flaky", "good-3")
+    path = write_list(tmp_path / "list.parquet", [f"{web.url}/{kind}" for kind in kinds])
+    asked = Asked((path,), f"{store.root}/shards", Columns(), 2, QUICK)
+    web.asked.clear()
+    web.flaky = 0
+    store.weather.storm(0.1, "busy", "lost", "slow")
+    first = download_lists(asked, LOCAL)
+    again = download_lists(replace(asked, retry_failed=True), LOCAL)
+    store.weather.calm()
+    assert (first["ok"], first["failed"], again["ok"], again["failed"]) == (3, 1, 4, 0)
+    assert set(found(f"{store.root}/shards")) == {uid(n) for n in range(4)}
+    assert again["shards"] == len(storage.expand(f"{store.root}/shards")) == 3
+    assert not [f for f in again["inspect"]["findings"] if f["severity"] == "error"]
 
 
 def test_private_addresses_are_not_asked(web, fetching, tmp_path):
