@@ -13,9 +13,9 @@ import pyarrow as pa
 from . import storage
 from .columns import StoredBatch, add_columns
 from .embed import Embedder, bad_rows
-from .feed import Clock, Fed, FeedPlan, feed
+from .feed import Clock, Fed, FeedPlan, Source, feed
 from .plugs import Score
-from .samples import Failure, Sample
+from .samples import Failure
 from .sidecar import (
     BASE,
     Stored,
@@ -28,7 +28,7 @@ from .sidecar import (
     write_stored,
 )
 from .versions import versions
-from .work import Work, looks, needs_pass, pending, reads_pixels, select_parts
+from .work import PIXELS, Work, looks, needs_pass, pending, reads_pixels, select_parts
 
 
 @dataclass
@@ -44,11 +44,11 @@ class ShardReport:
     did: list[str] = field(default_factory=list)
 
 
-def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> ShardReport:
+def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder], source: Source = feed) -> ShardReport:
     """Do what `work` asks of the shard at `path` and is not done yet, then commit.
 
-    `embedders` holds the models that are still wanted (`work.embedders_of`). Raises ConflictError when
-    the shard's files were made from something else.
+    `embedders` holds the models that are still wanted (`work.embedders_of`); `source` reads and decodes.
+    Raises ConflictError when the shard's files were made from something else.
     """
     stem = storage.stem(path)
     commit = read_commit(work.out, stem)
@@ -64,7 +64,7 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
     if commit is not None and not needs_pass(wanted):
         add_columns(stem, wanted, clock)
         return replace(_report(stem, commit, todo), seconds=clock.seconds)
-    done = _Pass(path, wanted, embedders, clock).run()
+    done = _Pass(path, wanted, embedders, clock).run(source)
     before: Mapping[str, Any] = commit or {"parts": {}}
     if commit is not None:
         started = time.perf_counter()
@@ -125,12 +125,16 @@ class _Pass:
         self.stored = Stored(pa.table({}))
         self.flying: list[tuple[str, Callable[[], np.ndarray]]] = []  # queued on a device, not waited for yet
 
-    def run(self) -> "_Pass":
+    def run(self, source: Source) -> "_Pass":
         pixel_scores = [score for score in self.work.scores if reads_pixels(score)]
-        for fed in feed(self.path, self._feed_plan(pixel_scores), self.failures, self.clock):
-            self._gather(fed)
+        for fed in source(self.path, self._feed_plan(pixel_scores), self.failures, self.clock):
+            for name, values in fed.rows.items():
+                self.rows[name] += values
+            self.notes.update(fed.notes)
             self._embed_images(fed)
-            self._score_pixels(fed, pixel_scores)
+            for name, scored in fed.scored.items():
+                self.parts.setdefault(name, []).append(scored)
+            self._look({**fed.rows, **fed.pixels}, pixel_scores)
         self._land()
         self._embed_texts()
         arrays = self._joined_arrays()
@@ -141,15 +145,17 @@ class _Pass:
         return self
 
     def _feed_plan(self, pixel_scores: list[Score]) -> FeedPlan:
+        """Scores of the pixels are counted where these are; only what a `look` wants comes here."""
         work = self.work
-        needs = frozenset().union(*(score.needs for score in pixel_scores)) if pixel_scores else frozenset()
+        plain = tuple(score for score in pixel_scores if not looks(score))
+        image = any("image" in score.needs for score in pixel_scores)
         return FeedPlan(
             read=work.read,
-            pixels=bool(self.embedders) or "image" in needs,
-            keep_images="image" in needs,
-            keep_bytes="bytes" in needs,
-            draft_side=self._draft_side("image" in needs),
-            prepare={e.prepare_key: e.prepare for e in self.embedders.values()},
+            pixels=bool(self.embedders) or image,
+            scores=plain,
+            kept=PIXELS.intersection(need for score in filter(looks, pixel_scores) for need in score.needs),
+            prepare={e.prepare_key: e.preparation for e in self.embedders.values()},
+            draft_side=self._draft_side(image),
             batch_size=work.batch_size,
             threads=work.threads,
         )
@@ -158,23 +164,6 @@ class _Pass:
         """The largest model's input side when every model takes the fast decoder and no score looks on."""
         fast = all(e.spec.decoder == "fast" for e in self.embedders.values())
         return max((max(e.image_size) for e in self.embedders.values()), default=0) if fast and not exact else 0
-
-    def _gather(self, fed: Fed) -> None:
-        rows = self.rows
-        for opened in fed.opened:
-            sample = opened.sample
-            rows["uid"].append(sample.uid)
-            rows["url"].append(sample.url)
-            rows["text"].append(sample.text)
-            rows["original_width"].append(opened.width)
-            rows["original_height"].append(opened.height)
-            rows["face_bboxes"].append(_boxes(sample))
-            rows["sha256"].append(opened.sha256)
-            rows["key"].append(sample.key)
-            rows["offset"].append(sample.offset)
-            rows["size"].append(sample.size)
-            self.notes.update(sample.notes)
-            self.notes["sha256_mismatch"] += sample.meta.get("sha256", opened.sha256) != opened.sha256
 
     def _embed_images(self, fed: Fed) -> None:
         """Queue this batch on the device, then wait for the one before it: the device goes from one to the next."""
@@ -189,16 +178,20 @@ class _Pass:
             self.parts.setdefault(f"{name}_img", []).append(wait())
         self.flying = []
 
-    def _score_pixels(self, fed: Fed, scores: list[Score]) -> None:
-        started = time.perf_counter()
-        first = len(self.rows["uid"]) - len(fed.opened)
-        batch = {**self.given, **{name: values[first:] for name, values in self.rows.items()}}
-        batch["image"] = [opened.image for opened in fed.opened]
-        batch["bytes"] = [opened.sample.image for opened in fed.opened]
+    def _no_rows(self, scores: list[Score]) -> None:
+        """Arrays of no rows, which have the scores' own types."""
+        batch: dict[str, list[Any]] = {**self.rows, "image": [], "bytes": []}
         for score in scores:
-            for name, values in (score.look if looks(score) else score)(batch).items():
+            if not looks(score):
+                self.parts.update({name: [values] for name, values in score(batch).items()})
+        self._look(batch, scores)
+
+    def _look(self, batch: Mapping[str, Any], scores: list[Score]) -> None:
+        started = time.perf_counter()
+        for score in filter(looks, scores):
+            for name, values in score.look({**self.given, **batch}).items():
                 self.parts.setdefault(name, []).append(values)
-                self.looked.update([name] if looks(score) else [])
+                self.looked.add(name)
         self.clock.add("score", started)
 
     def _embed_texts(self) -> None:
@@ -219,7 +212,7 @@ class _Pass:
     def _joined(self, pixel_scores: list[Score]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """(columns of the scores of pixels, what others kept of them), each over the whole shard."""
         if not self.rows["uid"]:
-            self._score_pixels(Fed([], {}), pixel_scores)
+            self._no_rows(pixel_scores)
         columns = [column for score in pixel_scores if not looks(score) for column in score.columns]
         scores, looked = (
             {name: np.concatenate(self.parts[name]) for name in names} for names in (columns, self.looked)
@@ -251,15 +244,3 @@ class _Pass:
                 for column, values in score(batch).items():
                     self.stored.table = self.stored.table.append_column(column, pa.array(values))
         self.clock.add("score", started)
-
-
-def _boxes(sample: Sample) -> list[list[float]]:
-    """face_bboxes as it came, when it is a list of [x0, y0, x1, y1]."""
-    boxes = sample.meta.get("face_bboxes")
-    if not isinstance(boxes, list):
-        return []
-    return [
-        [float(v) for v in box]
-        for box in boxes
-        if isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
-    ]
