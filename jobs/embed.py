@@ -16,10 +16,10 @@ from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, pending, plan_work
+from mmfilter.work import Work, embedders_of, looks, pending, plan_work
 
 from . import options as o
-from .cluster import Width
+from .cluster import Width, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, forget_attempts, read_attempts
 from .progress import Progress
@@ -42,7 +42,12 @@ class MakeEmbedder:
 
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
-        return lambda path: process_shard(path, work, embedders)
+        if not setup.decoder_cpus:
+            return lambda path: process_shard(path, work, embedders)
+        from .decoder import Lanes
+
+        lanes = Lanes(setup.own, setup.decoder_cpus)
+        return lambda path: process_shard(path, work, embedders, lanes.source)
 
 
 @dataclass
@@ -73,6 +78,7 @@ def add(app: typer.Typer) -> None:
         gpus: o.Gpus = None,
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
+        decoders: o.Decoders = None,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         as_json: o.Json = False,
@@ -83,11 +89,10 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, only_driver, save_run, shard_paths
 
         loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        width = o.with_decoders(o.width(address, workers, gpus, threads, batch_size, local), decoders)
         with only_driver(folder):
             save_run(folder, pool=paths, recipe=loaded.source)
-            counts = embed_pool(
-                loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed
-            )
+            counts = embed_pool(loaded, paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
@@ -119,7 +124,7 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
-    _drive(list(todo), MakeEmbedder(work, models), width, counts)
+    _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
     for path in paths:
         stem = storage.stem(path)
         if stem not in counts.aside:
@@ -127,6 +132,16 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
             assert commit is not None
             counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
     return counts
+
+
+def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Width:
+    """The width with its decoders: none where no model waits for them, nor by default for a score that would have
+    them send whole pictures.
+    """
+    if not models:
+        return replace(width, decoders=0)
+    whole = any(looks(score) for score in work.scores)
+    return replace(width, decoders=width.decoders or 0) if whole else with_decoders(width)
 
 
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:

@@ -39,6 +39,12 @@ class Clock:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + now - started
         return now
 
+    def add_all(self, seconds: Mapping[str, float]) -> None:
+        """Add another clock's seconds."""
+        with self._lock:
+            for stage, much in seconds.items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + much
+
 
 @dataclass(frozen=True)
 class FeedPlan:
