@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import typer
@@ -21,7 +22,7 @@ from mmfilter.work import Work, embedders_of, looks, pending, plan_work
 from . import options as o
 from .cluster import Width, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
-from .outdir import count_attempt, forget_attempts, read_attempts
+from .outdir import count_attempt, each, forget_attempts, read_attempts
 from .progress import Progress
 
 
@@ -105,9 +106,18 @@ def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, s
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
-    """Path -> parts still to do, for the shards that lack any. Raises ConflictError."""
-    todo = {path: pending(work, read_commit(work.out, storage.stem(path)), path) for path in paths}
-    return {path: parts for path, parts in todo.items() if parts}
+    """Path -> parts still to do, for the shards that lack any. Raises ConflictError.
+
+    The commits' folder is listed once; a shard that is not in it costs nothing more.
+    """
+    made = {name.removesuffix(".json") for name in storage.names(storage.join(work.out, "metadata"))}
+
+    def lacks(path: str) -> list[str]:
+        stem = storage.stem(path)
+        return pending(work, read_commit(work.out, stem) if stem in made else None, path)
+
+    found = zip(paths, each(lacks, paths, storage.is_remote(work.out)), strict=True)
+    return {path: parts for path, parts in found if parts}
 
 
 def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: bool = False) -> PoolCounts:
@@ -125,12 +135,10 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
         todo = find_todo(paths, work)
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
     _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
-    for path in paths:
-        stem = storage.stem(path)
-        if stem not in counts.aside:
-            commit = read_commit(out, stem)
-            assert commit is not None
-            counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
+    stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
+    for stem, commit in zip(stems, each(partial(read_commit, out), stems, storage.is_remote(out)), strict=True):
+        assert commit is not None
+        counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
     return counts
 
 
@@ -148,7 +156,8 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
     out = make.work.out
     if not paths:
         return
-    left = [path for path in paths if not _given_up(path, out, counts)]
+    tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
+    left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
         while left:
             again: list[str] = []
@@ -156,12 +165,14 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
                 stem = storage.stem(path)
                 if isinstance(result, Crash):
                     count_attempt(out, stem, result.error)
+                    tried.add(stem)
                     if not _given_up(path, out, counts):
                         again.append(path)
                         continue
                     progress.advance()
                 else:
-                    forget_attempts(out, stem)
+                    if stem in tried:
+                        forget_attempts(out, stem)
                     progress.advance(result.read, sum(result.failed.values()))
             left = sorted(again)
 
