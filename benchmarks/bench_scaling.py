@@ -5,7 +5,8 @@
 
 Nodes are raylets on this machine, each with a GPU that it merely claims. The model is a stand-in that sleeps
 for its device time and the decoder, where it is to be the bottleneck, one that sleeps for an image's: sleeping
-takes no core, so what is measured is the job's own machinery, from the tar to the commit. `--driver` drives empty work, and looks for what is to do among as many commits.
+takes no core, so what is measured is the job's own machinery, from the tar to the commit. `--driver`
+drives empty work, and looks for what is to do among as many commits.
 """
 
 import argparse

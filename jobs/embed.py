@@ -1,6 +1,7 @@
 """`embed`: read the pool once; embeddings and scores for every shard, committed shard by shard."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,17 @@ import typer
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.expected import expected_failures
+from mmfilter.feed import Source, feed
+from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
-from mmfilter.shard import ShardReport, process_shard
+from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
 from mmfilter.work import Work, embedders_of, looks, pending, plan_work
 
 from . import options as o
-from .cluster import Width, with_decoders
+from .cluster import Width, machines, settle, start_ray, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, each, forget_attempts, read_attempts
 from .progress import Progress
@@ -33,7 +36,7 @@ class MakeEmbedder:
     work: Work
     models: Mapping[str, ModelSpec]
 
-    def __call__(self, setup: Setup) -> Callable[[str], ShardReport]:
+    def __call__(self, setup: Setup) -> Callable[[str | Piece], ShardReport | None]:
         if self.models:
             import torch
 
@@ -43,12 +46,17 @@ class MakeEmbedder:
 
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
-        if not setup.decoder_cpus:
-            return lambda path: process_shard(path, work, embedders)
-        from .decoder import Lanes
+        source: Source = feed
+        if setup.decoder_cpus:
+            from .decoder import Lanes
 
-        lanes = Lanes(setup.own, setup.decoder_cpus)
-        return lambda path: process_shard(path, work, embedders, lanes.source)
+            source = Lanes(setup.own, setup.decoder_cpus).source
+
+        def do(task: str | Piece) -> ShardReport | None:
+            one: Any = process_piece if isinstance(task, Piece) else process_shard
+            return one(task, work, embedders, source)
+
+        return do
 
 
 @dataclass
@@ -159,10 +167,15 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
     tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
     left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
+        tasks: list[str | Piece] = _cut(left, make, width)
         while left:
             again: list[str] = []
-            for path, result in drive(left, make, width):
+            unjoined = {task.path for task in tasks if isinstance(task, Piece)}
+            for task, result in drive(tasks, make, width):
+                path = task if isinstance(task, str) else task.path
                 stem = storage.stem(path)
+                if isinstance(task, Piece) and (path not in unjoined or not isinstance(result, ShardReport)):
+                    continue  # a piece that crashed is no attempt: its shard is done whole next
                 if isinstance(result, Crash):
                     count_attempt(out, stem, result.error)
                     tried.add(stem)
@@ -173,8 +186,25 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
                 else:
                     if stem in tried:
                         forget_attempts(out, stem)
+                    unjoined.discard(path)
                     progress.advance(result.read, sum(result.failed.values()))
-            left = sorted(again)
+            left = sorted([*again, *unjoined])
+            tasks = [*left]
+    sweep(out)
+
+
+def _cut(paths: list[str], make: MakeEmbedder, width: Width) -> list[str | Piece]:
+    """The shards; in pieces, two for each worker, where there are fewer of them than workers."""
+    if width.local or not make.models:
+        return [*paths]
+    workers = settle(width, sys.maxsize, machines(start_ray(width.address))).workers
+    if len(paths) >= workers:
+        return [*paths]
+    pieces = {path: cut(path, -(-2 * workers // len(paths))) for path in paths}
+    tasks: list[str | Piece] = []
+    for path in paths:
+        tasks += pieces[path] or [path]
+    return tasks
 
 
 def _given_up(path: str, out: str, counts: PoolCounts) -> bool:

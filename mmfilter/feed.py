@@ -24,6 +24,12 @@ from .samples import Failure, ReadOptions, Sample, read_samples
 
 T = TypeVar("T")
 
+UNIT = 4096
+"""Samples after which a shard's batches begin anew, so that it can be cut there and done by several workers
+with the same bytes. Large, as captions share a batch with those of their length within a unit alone; small,
+so that a usual shard of 10,000 is worth cutting.
+"""
+
 
 class Clock:
     """Seconds by stage, added up over threads."""
@@ -55,6 +61,7 @@ class FeedPlan:
     has no size. `scores` are called with each batch and its pixels; what of the pixels is wanted
     afterwards is in `kept` (image, bytes). `draft_side` > 0 lets large JPEGs be decoded at a fraction
     of their size (the option `decoder: fast`): it is the side in px that the largest model takes.
+    Units before `first` and from `until` on are left to others.
     """
 
     read: ReadOptions
@@ -65,6 +72,8 @@ class FeedPlan:
     draft_side: int = 0
     batch_size: int = 64
     threads: int = 1
+    first: int = 0
+    until: int | None = None
 
     @cached_property
     def wanted(self) -> frozenset[str]:
@@ -86,7 +95,7 @@ class Opened:
 
 @dataclass
 class Fed:
-    """A batch of n samples: base columns as lists of n, uint8 (n, H, W, 3) by preparation, and what the
+    """A batch of n samples of a unit: base columns as lists of n, uint8 (n, H, W, 3) by preparation, and what the
     plan's scores came to, (n,) by column. `pixels` are the lists that the plan keeps: image, bytes.
     """
 
@@ -95,6 +104,7 @@ class Fed:
     scored: dict[str, np.ndarray]
     pixels: dict[str, list[Any]]
     notes: Counter[str]
+    unit: int = 0
 
 
 Source = Callable[[str, FeedPlan, list[Failure], Clock], Iterator[Fed]]
@@ -104,46 +114,63 @@ Source = Callable[[str, FeedPlan, list[Failure], Clock], Iterator[Fed]]
 def feed(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Fed]:
     """Batches of a shard's well samples, in the tar's order; what cannot be read goes to `failures`.
 
-    Batches depend on the shard and `batch_size` alone, never on timing or on the number of threads.
+    Batches depend on the shard and `batch_size` alone, never on timing, on the number of threads, or on
+    which units are asked for.
     """
     return ahead(_batches(path, plan, failures, clock))
 
 
 def _batches(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Fed]:
     batch: list[Opened] = []
-    for opened in _opened(path, plan, failures, clock):
-        batch.append(opened)
-        if len(batch) == plan.batch_size:
-            yield _fed(batch, plan, clock)
+    at = plan.first
+    for unit, opened in _opened(path, plan, failures, clock):
+        if batch and (unit != at or len(batch) == plan.batch_size):
+            yield _fed(batch, at, plan, clock)
             batch = []
+        batch.append(opened)
+        at = unit
     if batch:
-        yield _fed(batch, plan, clock)
+        yield _fed(batch, at, plan, clock)
 
 
-def _opened(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Opened]:
-    """Samples in order, decoded by a pool that works up to two batches ahead."""
-    pending: deque[Future[Opened | Failure]] = deque()
+def _opened(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[tuple[int, Opened]]:
+    """(unit, sample) in order, decoded by a pool that works up to two batches ahead."""
+    pending: deque[tuple[int, Future[Opened | Failure]]] = deque()
     window = 2 * plan.batch_size
     with ThreadPoolExecutor(plan.threads, "decode") as pool:
-        samples = read_samples(path, plan.read)
+        items = _read(path, plan, clock)
         more = True
         while more or pending:
             while more and len(pending) < window:
-                started = time.perf_counter()
-                item = next(samples, None)
-                clock.add("read", started)
-                if item is None:
+                found = next(items, None)
+                if found is None:
                     more = False
-                elif isinstance(item, Failure):
-                    failures.append(item)
+                elif isinstance(found[1], Failure):
+                    failures.append(found[1])
                 else:
-                    pending.append(pool.submit(_open, item, plan, clock))
+                    pending.append((found[0], pool.submit(_open, found[1], plan, clock)))
             if pending:
-                result = pending.popleft().result()
+                unit, future = pending.popleft()
+                result = future.result()
                 if isinstance(result, Failure):
                     failures.append(result)
                 else:
-                    yield result
+                    yield unit, result
+
+
+def _read(path: str, plan: FeedPlan, clock: Clock) -> Iterator[tuple[int, Sample | Failure]]:
+    """(unit, item) of the plan's units. The tar is read from its start: what a key or uid repeats may stand there."""
+    samples, well = read_samples(path, plan.read), 0
+    while True:
+        started = time.perf_counter()
+        item = next(samples, None)
+        clock.add("read", started)
+        unit = well // UNIT
+        if item is None or (plan.until is not None and unit >= plan.until):
+            return
+        well += isinstance(item, Sample)
+        if unit >= plan.first:
+            yield unit, item
 
 
 def _open(sample: Sample, plan: FeedPlan, clock: Clock) -> Opened | Failure:
@@ -185,7 +212,7 @@ def stated_size(meta: Mapping[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def _fed(batch: list[Opened], plan: FeedPlan, clock: Clock) -> Fed:
+def _fed(batch: list[Opened], unit: int, plan: FeedPlan, clock: Clock) -> Fed:
     """The batch as columns, scored while its pixels are at hand."""
     arrays = {key: np.stack([opened.arrays.pop(key) for opened in batch]) for key in plan.prepare}
     samples = [opened.sample for opened in batch]
@@ -210,7 +237,7 @@ def _fed(batch: list[Opened], plan: FeedPlan, clock: Clock) -> Fed:
     started = time.perf_counter()
     scored = {name: values for score in plan.scores for name, values in score({**rows, **pixels}).items()}
     clock.add("score", started)
-    return Fed(rows, arrays, scored, {name: pixels[name] for name in plan.kept}, notes)
+    return Fed(rows, arrays, scored, {name: pixels[name] for name in plan.kept}, notes, unit)
 
 
 def _boxes(sample: Sample) -> list[list[float]]:
