@@ -24,10 +24,11 @@ from .samples import Failure, ReadOptions, Sample, read_samples
 
 T = TypeVar("T")
 
-UNIT = 4096
+UNIT = 8192
 """Samples after which a shard's batches begin anew, so that it can be cut there and done by several workers
-with the same bytes. Large, as captions share a batch with those of their length within a unit alone; small,
-so that a usual shard of 10,000 is worth cutting.
+with the same bytes. Captions share a batch with those of their length within a unit alone: of 10,000 drawn
+from 5,151 of the web's, the text tower (a tenth of the work) computes 2 % more tokens with a batch of 64, and
+9 % with 256, than one sort of the shard would have it; with half the unit 5 and 20 %.
 """
 
 

@@ -83,7 +83,7 @@ def test_a_piece_of_another_batch_size_is_not_joined(shard, tmp_path, recipe, em
 
 def test_a_shard_is_cut_where_workers_would_stand_idle(shard, tmp_path, recipe, ray_here, monkeypatch):
     """In this process, so that its small units hold; a piece that crashes costs its shard no attempt."""
-    asked = Counter()
+    asked, crash = Counter(), []
 
     def drive(tasks, make, width):
         asked.update(type(task).__name__ for task in tasks)
@@ -92,8 +92,9 @@ def test_a_shard_is_cut_where_workers_would_stand_idle(shard, tmp_path, recipe, 
 
     monkeypatch.setattr("jobs.embed.drive", drive)
     embed_pool(recipe, [shard], str(tmp_path / "whole"), Width(local=True))
-    for name, crash, want in (("cut", False, {"Piece": 4}), ("crashed", True, {"Piece": 4, "str": 1})):
+    for name, want in (("cut", {"Piece": 4}), ("crashed", {"Piece": 4, "str": 1})):
         asked.clear()
+        crash += ["yes"] if name == "crashed" else []
         counts = embed_pool(recipe, [shard], str(tmp_path / name), Width(workers=2, gpus=0))
         assert asked == want and (counts.ok, counts.read) == (WELL, WELL + BROKEN)
         assert results(tmp_path / name) == results(tmp_path / "whole")
