@@ -7,18 +7,22 @@ import secrets
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter.errors import MMFilterError
 
+DECODER_CPUS = 4
+"""Cores of a decoder that feeds a GPU: reading a tar is one thread's work, some 20,000 samples/s of it."""
+
 
 @dataclass(frozen=True)
 class Width:
-    """How wide a job runs. None means: as wide as the machines allow.
+    """How wide a job is. None means: as wide as the machines allow.
 
     `local` runs everything in this process, without Ray. `workers` are CPU workers; with GPUs there
-    is one worker a GPU. `threads` decode ahead of each worker's model.
+    is one worker a GPU. `threads` decode ahead of each worker's model. `decoders` read and decode
+    shards for the workers on cores of their own, for verbs that decode.
     """
 
     address: str | None = None
@@ -27,26 +31,34 @@ class Width:
     threads: int | None = None
     batch_size: int | None = None
     local: bool = False
+    decoders: int | None = None
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A width settled against what there is: `workers` actors, each with `cpus` and `gpus`."""
+    """A width settled against what there is: `workers` actors, each with `cpus` and `gpus`.
+
+    `own` are the shards in flight that a worker decodes itself: on a GPU two, so that one reads while
+    the other's last batch runs. `fed` are those that decoders of `decoder_cpus` feed it besides.
+    """
 
     workers: int
     cpus: float
     gpus: int
     threads: int
     batch_size: int
+    own: int = 1
+    fed: int = 0
+    decoder_cpus: int = 0
 
     @property
     def device(self) -> str:
         return "cuda" if self.gpus else "cpu"
 
     @property
-    def overlap(self) -> int:
-        """Shards in flight a worker: on a GPU two, so that one reads while the other's last batch runs."""
-        return 2 if self.gpus else 1
+    def lanes(self) -> int:
+        """Shards in flight a worker."""
+        return self.own + self.fed
 
 
 def start_ray(address: str | None) -> Any:
@@ -91,19 +103,63 @@ def _ask_for_a_token() -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
-def settle(width: Width, tasks: int, resources: dict[str, float] | None = None) -> Shape:
-    """The shape for `tasks` tasks on a cluster's `resources` (None: this process alone)."""
-    if resources is None:
-        cpus, gpus = float(os.cpu_count() or 1), 0 if width.gpus == 0 else _local_gpus()
+def machines(ray: Any) -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def settle(width: Width, tasks: int, nodes: list[dict[str, float]] | None = None) -> Shape:
+    """The shape for `tasks` tasks on a cluster's `nodes` (None: this process alone)."""
+    if nodes is None:
+        here = {"CPU": float(os.cpu_count() or 1), "GPU": 0.0 if width.gpus == 0 else float(_local_gpus())}
+        gpus = int(here["GPU"] if width.gpus is None else min(width.gpus, here["GPU"]))
+        nodes = [here]
     else:
-        cpus, gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
-    gpus = gpus if width.gpus is None else min(width.gpus, gpus) if resources is None else width.gpus
+        there = int(sum(node.get("GPU", 0) for node in nodes))
+        gpus = there if width.gpus is None else width.gpus
     if gpus:
-        workers = max(1, min(gpus, tasks))
-        share = max(1.0, cpus // gpus)
-        return Shape(workers, share, 1, width.threads or int(share), width.batch_size or 256)
-    workers = max(1, min(width.workers or int(cpus), tasks))
-    return Shape(workers, 1, 0, width.threads or 1, width.batch_size or 64)
+        workers, share = max(1, min(gpus, tasks)), _share(nodes, width.threads or 1)
+        shape = Shape(workers, share, 1, width.threads or share, width.batch_size or 256, own=2)
+    else:
+        cpus = int(sum(node.get("CPU", 0) for node in nodes)) - (width.decoders or 0)
+        workers = cpus if width.workers is None else width.workers
+        if width.address is None and not width.local:  # a worker that this machine has no core for would never start
+            workers = min(workers, cpus)
+        shape = Shape(max(1, min(workers, tasks)), 1, 0, width.threads or 1, width.batch_size or 64)
+    each = max(1, -(-tasks // shape.workers))  # more shards at a time would leave another worker without
+    own = min(shape.own, each)
+    fed = min(-(-(width.decoders or 0) // shape.workers), each - own)
+    return replace(shape, own=own, fed=fed, decoder_cpus=_decoder_cpus(nodes) if fed else 0)
+
+
+def _share(nodes: list[dict[str, float]], unknown: int) -> int:
+    """Cores for each GPU, so that each node has room for a worker a GPU; `unknown` where no node is there yet."""
+    shares = [int(node.get("CPU", 0) // node["GPU"]) for node in nodes if node.get("GPU", 0)]
+    return max(1, min(shares, default=unknown))
+
+
+def _decoder_cpus(nodes: list[dict[str, float]]) -> int:
+    """`DECODER_CPUS` or as many as a node without a GPU has; where there is none with a GPU, a worker's one."""
+    if not any(node.get("GPU", 0) for node in nodes):
+        return 1
+    return max(1, min([DECODER_CPUS, *(int(node["CPU"]) for node in nodes if _only_cpus(node))]))
+
+
+def _only_cpus(node: dict[str, float]) -> bool:
+    return node.get("CPU", 0) >= 1 and not node.get("GPU", 0)
+
+
+def with_decoders(width: Width) -> Width:
+    """`width` with as many decoders as there is room for on nodes without a GPU, beside workers that have one.
+
+    None where nothing has a GPU: there a core is as well off with a worker.
+    """
+    if width.local or width.decoders is not None or width.gpus == 0:
+        return replace(width, decoders=width.decoders or 0)
+    nodes = machines(start_ray(width.address))
+    each = _decoder_cpus(nodes)
+    room = sum(int(node["CPU"] // each) for node in nodes if _only_cpus(node))
+    return replace(width, decoders=room if any(node.get("GPU", 0) for node in nodes) else 0)
 
 
 def _local_gpus() -> int:

@@ -8,19 +8,21 @@ attempts of a task that kills its worker (Ray would retry it for ever).
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from mmfilter.errors import MMFilterError, StoreError
 
 from . import beat
-from .cluster import Width, settle, start_ray
+from .cluster import Width, machines, settle, start_ray
+from .crew import Crew, Lane
 
 Make = Callable[["Setup"], Callable[[Any], Any]]
 """Called once in each worker; returns the function that does one task."""
 
 ATTEMPTS = 3
+POLL = 1.0  # seconds between looks for workers that have become ready
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Setup:
     device: str
     threads: int
     batch_size: int
+    own: int = 1  # shards at a time that it decodes itself, where decoders do others for it
+    decoder_cpus: int = 0  # cores of each of those decoders; 0: there are none
 
 
 @dataclass(frozen=True)
@@ -98,21 +102,6 @@ def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
             pool.shutdown(cancel_futures=True)
 
 
-def _wait_ready(ray: Any, actors: list[Any]) -> None:
-    """Wait until every worker has loaded what it needs. Raises MMFilterError with the reason of one that cannot."""
-    from ray.exceptions import RayError
-
-    try:
-        refused = [error for error in ray.get([actor.ready.remote() for actor in actors]) if error is not None]
-    except RayError as error:
-        why = [line for line in str(error).splitlines() if line.strip()]
-        raise MMFilterError(
-            f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)"
-        ) from error
-    if refused:
-        raise refused[0]
-
-
 def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
     ray = start_ray(width.address)
     from ray.exceptions import RayActorError
@@ -121,28 +110,32 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
     from .worker import Worker as Plain
 
     Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
-    there = ray.cluster_resources()
-    shape = settle(width, len(tasks), there)
-    if width.address is None:  # an actor that this machine has no core for would never start
-        shape = replace(shape, workers=max(1, min(shape.workers, int(there.get("CPU", 1) // shape.cpus))))
-    setup = Setup(shape.device, shape.threads, shape.batch_size)
-    options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_restarts": -1, "max_concurrency": shape.overlap}
-    actors = [Worker.options(**options).remote(make, setup) for _ in range(shape.workers)]
-    _wait_ready(ray, actors)
-    pool = ActorPool(actors * shape.overlap)
+    shape = settle(width, len(tasks), machines(ray))
+    setup = Setup(shape.device, shape.threads, shape.batch_size, shape.own, shape.decoder_cpus)
+    crew = Crew(ray, Worker, make, setup, shape)
+    pool: Any = ActorPool([])  # of lanes: an actor can have several tasks
     back: set[int] = set()
     flying: dict[str, list[int]] = {}  # actor id -> tasks sent to it and not yet back
 
-    def send(actor: Any, number: int) -> Any:
-        flying.setdefault(actor._actor_id.hex(), []).append(number)
+    def send(lane: Lane, number: int) -> Any:
+        flying.setdefault(lane.actor._actor_id.hex(), []).append(number)
         beat.sent(tasks[number])
-        return actor.run.remote(number, tasks[number])
+        return lane.actor.run.remote(number, tasks[number])
 
-    for number in range(len(tasks)):
-        pool.submit(send, number)
-    while pool.has_next():
+    waiting = iter(range(len(tasks)))  # a task is sent when a worker is free: what is in flight hangs on them alone
+    unsent = next(waiting, None)
+    while unsent is not None or pool.has_next():
+        for lane in crew.ready(0 if pool.has_next() else POLL):
+            pool.push(lane)
+        while unsent is not None and pool.has_free():
+            pool.submit(send, unsent)
+            unsent = next(waiting, None)
+        if not pool.has_next():
+            continue
         try:
-            actor_id, number, result = pool.get_next_unordered()
+            actor_id, number, result = pool.get_next_unordered(POLL if crew.loading else None)
+        except TimeoutError:
+            continue  # to look for workers that have become ready
         except RayActorError as error:
             for number in flying.pop(error.actor_id or "", []):
                 back.add(number)
@@ -156,5 +149,4 @@ def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[An
         raise MMFilterError(
             f"no worker is left and {len(tasks) - len(back)} tasks are not done; the same command goes on from here"
         )
-    for actor in actors:
-        ray.kill(actor)
+    crew.stop()

@@ -1,9 +1,11 @@
 """`embed`: read the pool once; embeddings and scores for every shard, committed shard by shard."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import typer
@@ -11,17 +13,19 @@ import typer
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.expected import expected_failures
+from mmfilter.feed import Source, feed
+from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
-from mmfilter.shard import ShardReport, process_shard
+from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, pending, plan_work
+from mmfilter.work import Work, embedders_of, looks, pending, plan_work
 
 from . import options as o
-from .cluster import Width
+from .cluster import Width, machines, settle, start_ray, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
-from .outdir import count_attempt, forget_attempts, read_attempts
+from .outdir import count_attempt, each, forget_attempts, read_attempts
 from .progress import Progress
 
 
@@ -32,7 +36,7 @@ class MakeEmbedder:
     work: Work
     models: Mapping[str, ModelSpec]
 
-    def __call__(self, setup: Setup) -> Callable[[str], ShardReport]:
+    def __call__(self, setup: Setup) -> Callable[[str | Piece], ShardReport | None]:
         if self.models:
             import torch
 
@@ -42,7 +46,17 @@ class MakeEmbedder:
 
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
-        return lambda path: process_shard(path, work, embedders)
+        source: Source = feed
+        if setup.decoder_cpus:
+            from .decoder import Lanes
+
+            source = Lanes(setup.own, setup.decoder_cpus).source
+
+        def do(task: str | Piece) -> ShardReport | None:
+            one: Any = process_piece if isinstance(task, Piece) else process_shard
+            return one(task, work, embedders, source)
+
+        return do
 
 
 @dataclass
@@ -73,6 +87,7 @@ def add(app: typer.Typer) -> None:
         gpus: o.Gpus = None,
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
+        decoders: o.Decoders = None,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         as_json: o.Json = False,
@@ -83,11 +98,10 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, only_driver, save_run, shard_paths
 
         loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        width = o.with_decoders(o.width(address, workers, gpus, threads, batch_size, local), decoders)
         with only_driver(folder):
             save_run(folder, pool=paths, recipe=loaded.source)
-            counts = embed_pool(
-                loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed
-            )
+            counts = embed_pool(loaded, paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
@@ -100,9 +114,18 @@ def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, s
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
-    """Path -> parts still to do, for the shards that lack any. Raises ConflictError."""
-    todo = {path: pending(work, read_commit(work.out, storage.stem(path)), path) for path in paths}
-    return {path: parts for path, parts in todo.items() if parts}
+    """Path -> parts still to do, for the shards that lack any. Raises ConflictError.
+
+    The commits' folder is listed once; a shard that is not in it costs nothing more.
+    """
+    made = {name.removesuffix(".json") for name in storage.names(storage.join(work.out, "metadata"))}
+
+    def lacks(path: str) -> list[str]:
+        stem = storage.stem(path)
+        return pending(work, read_commit(work.out, stem) if stem in made else None, path)
+
+    found = zip(paths, each(lacks, paths, storage.is_remote(work.out)), strict=True)
+    return {path: parts for path, parts in found if parts}
 
 
 def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: bool = False) -> PoolCounts:
@@ -119,36 +142,69 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
-    _drive(list(todo), MakeEmbedder(work, models), width, counts)
-    for path in paths:
-        stem = storage.stem(path)
-        if stem not in counts.aside:
-            commit = read_commit(out, stem)
-            assert commit is not None
-            counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
+    _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
+    stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
+    for stem, commit in zip(stems, each(partial(read_commit, out), stems, storage.is_remote(out)), strict=True):
+        assert commit is not None
+        counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
     return counts
+
+
+def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Width:
+    """The width with its decoders: none where no model waits for them, nor by default for a score that would have
+    them send whole pictures.
+    """
+    if not models:
+        return replace(width, decoders=0)
+    whole = any(looks(score) for score in work.scores)
+    return replace(width, decoders=width.decoders or 0) if whole else with_decoders(width)
 
 
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
     out = make.work.out
     if not paths:
         return
-    left = [path for path in paths if not _given_up(path, out, counts)]
+    tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
+    left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
+        tasks: list[str | Piece] = _cut(left, make, width)
         while left:
             again: list[str] = []
-            for path, result in drive(left, make, width):
+            unjoined = {task.path for task in tasks if isinstance(task, Piece)}
+            for task, result in drive(tasks, make, width):
+                path = task if isinstance(task, str) else task.path
                 stem = storage.stem(path)
+                if isinstance(task, Piece) and (path not in unjoined or not isinstance(result, ShardReport)):
+                    continue  # a piece that crashed is no attempt: its shard is done whole next
                 if isinstance(result, Crash):
                     count_attempt(out, stem, result.error)
+                    tried.add(stem)
                     if not _given_up(path, out, counts):
                         again.append(path)
                         continue
                     progress.advance()
                 else:
-                    forget_attempts(out, stem)
+                    if stem in tried:
+                        forget_attempts(out, stem)
+                    unjoined.discard(path)
                     progress.advance(result.read, sum(result.failed.values()))
-            left = sorted(again)
+            left = sorted([*again, *unjoined])
+            tasks = [*left]
+    sweep(out)
+
+
+def _cut(paths: list[str], make: MakeEmbedder, width: Width) -> list[str | Piece]:
+    """The shards; in pieces, two for each worker, where there are fewer of them than workers."""
+    if width.local or not make.models:
+        return [*paths]
+    workers = settle(width, sys.maxsize, machines(start_ray(width.address))).workers
+    if len(paths) >= workers:
+        return [*paths]
+    pieces = {path: cut(path, -(-2 * workers // len(paths))) for path in paths}
+    tasks: list[str | Piece] = []
+    for path in paths:
+        tasks += pieces[path] or [path]
+    return tasks
 
 
 def _given_up(path: str, out: str, counts: PoolCounts) -> bool:

@@ -1,8 +1,11 @@
 """Flags that verbs share: where (pool, out, address) and how wide; never what (that is the recipe)."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
+
+from mmfilter.errors import UsageError
 
 from .cluster import Width
 
@@ -27,13 +30,29 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="CPU worke
 Gpus = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs to use, a worker each (default: all).")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Decoding threads a worker.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step (CPU 64, GPU 256).")]
+Decoders = Annotated[
+    int | None,
+    typer.Option("--decoders", min=0, help="Decoders on cores of their own (default: on nodes without GPU)."),
+]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose input or models changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def width(
-    address: str | None, workers: int | None, gpus: int | None, threads: int | None, batch_size: int | None, local: bool
+    address: str | None,
+    workers: int | None,
+    gpus: int | None,
+    threads: int | None,
+    batch_size: int | None,
+    local: bool,
 ) -> Width:
     """The flags as one value."""
     return Width(address, workers, gpus, threads, batch_size, local)
+
+
+def with_decoders(width: Width, decoders: int | None) -> Width:
+    """The width of a verb that decodes. Raises UsageError where there is nothing for a decoder to be on."""
+    if decoders and width.local:
+        raise UsageError("--decoders: they are Ray's tasks; leave out --local")
+    return replace(width, decoders=decoders)

@@ -3,14 +3,19 @@
 import glob
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, UsageError, nearest
 
 from .beat import beating
+
+T = TypeVar("T")
+R = TypeVar("R")
+READERS, CHUNK = 32, 1024
 
 
 def absolute(path: str) -> str:
@@ -62,6 +67,16 @@ def _sweep(out: str) -> None:
             os.unlink(path)
         except FileNotFoundError:
             pass
+
+
+def each(call: Callable[[T], R], items: list[T], remote: bool) -> Iterator[R]:
+    """`call` of each item, in their order; on an object store, where each is a wait, `READERS` at a time."""
+    if not remote:
+        yield from map(call, items)
+        return
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(items), CHUNK):  # all at once would be a future for each of a million
+            yield from pool.map(call, items[start : start + CHUNK])
 
 
 def attempts_path(out: str, stem: str) -> str:

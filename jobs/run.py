@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +37,7 @@ def add(app: typer.Typer) -> None:
         gpus: o.Gpus = None,
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
+        decoders: o.Decoders = None,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
@@ -56,7 +57,7 @@ def add(app: typer.Typer) -> None:
 
         loaded = load_recipe(recipe)
         check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
-        width = o.width(address, workers, gpus, threads, batch_size, local)
+        width = o.with_decoders(o.width(address, workers, gpus, threads, batch_size, local), decoders)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)
         if dry_run:
@@ -81,7 +82,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .select import select_subset
 
     started = time.monotonic()
-    out, seconds = asked.out, {}
+    out, seconds, plain = asked.out, {}, replace(asked.width, decoders=None)
     with only_driver(out):
         save_run(out, pool=paths, recipe=recipe.source)
         counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
@@ -90,7 +91,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
         result: dict[str, Any] = {"out": out, "embed": summary(counts)}
         if recipe.pool_scores:
             step = time.monotonic()
-            result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, asked.width, redo=asked.redo)
+            result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
             seconds["pool_scores"] = time.monotonic() - step
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
@@ -102,7 +103,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
                 step = time.monotonic()
                 to = storage.join(out, "shards", asked.name)
                 result["reshard"] = reshard_subset(
-                    selection["path"], paths, to, asked.width, Request(None, recipe.read, True)
+                    selection["path"], paths, to, plain, Request(None, recipe.read, True)
                 )
                 seconds["reshard"] = time.monotonic() - step
             save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})

@@ -7,28 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from . import storage
-from .columns import StoredBatch, add_columns
-from .embed import Embedder, bad_rows
-from .feed import Clock, Fed, FeedPlan, feed
-from .plugs import Score
-from .samples import Failure, Sample
-from .sidecar import (
-    BASE,
-    Stored,
-    merge,
-    merge_failures,
-    read_commit,
-    read_failures,
-    read_stored,
-    write_commit,
-    write_stored,
-)
+from .columns import add_columns
+from .embed import Embedder
+from .feed import Clock, Source, feed
+from .gather import Pass
+from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings, write_piece
+from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import Work, looks, needs_pass, pending, reads_pixels, select_parts
+from .work import Work, needs_pass, pending, select_parts
 
 
 @dataclass
@@ -44,12 +31,47 @@ class ShardReport:
     did: list[str] = field(default_factory=list)
 
 
-def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> ShardReport:
+def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder], source: Source = feed) -> ShardReport:
     """Do what `work` asks of the shard at `path` and is not done yet, then commit.
 
-    `embedders` holds the models that are still wanted (`work.embedders_of`). Raises ConflictError when
-    the shard's files were made from something else.
+    `embedders` holds the models that are still wanted (`work.embedders_of`); `source` reads and decodes.
+    Raises ConflictError when the shard's files were made from something else.
     """
+    return _process(path, work, embedders, lambda done: done.read(source))
+
+
+def process_piece(
+    piece: Piece, work: Work, embedders: Mapping[str, Embedder], source: Source = feed
+) -> ShardReport | None:
+    """Read a piece of a shard and lay it by; when all of them are there, do what `process_shard` does.
+
+    None where others are not there yet. Two that are done at once both join them, into the same bytes.
+    """
+    stem = storage.stem(piece.path)
+    commit = read_commit(work.out, stem)
+    todo = pending(work, commit, piece.path)
+    if commit is not None and not todo:
+        return _report(stem, commit, [])
+    done = Pass(piece.path, select_parts(work, todo), embedders, Clock())
+    made = made_from(done.work, done.identity, done.embedders)
+    if not is_there(work.out, piece, made):
+        done.read(source, piece.first, piece.until)
+        write_piece(work.out, piece, made, done.got, done.clock)
+    others = siblings(piece)
+    if not all(is_there(work.out, other, made) for other in others):
+        return None
+    try:
+        report = _process(
+            piece.path, work, embedders, lambda whole: whole.join(read_piece(work.out, other) for other in others)
+        )
+    except FileNotFoundError:
+        return None  # somebody else has joined them, and taken them away
+    for other in others:
+        storage.remove(piece_path(work.out, other))
+    return report
+
+
+def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: Callable[[Pass], None]) -> ShardReport:
     stem = storage.stem(path)
     commit = read_commit(work.out, stem)
     todo = pending(work, commit, path)
@@ -64,12 +86,14 @@ def process_shard(path: str, work: Work, embedders: Mapping[str, Embedder]) -> S
     if commit is not None and not needs_pass(wanted):
         add_columns(stem, wanted, clock)
         return replace(_report(stem, commit, todo), seconds=clock.seconds)
-    done = _Pass(path, wanted, embedders, clock).run()
+    done = Pass(path, wanted, embedders, clock)
+    gather(done)
+    done.finish()
     before: Mapping[str, Any] = commit or {"parts": {}}
     if commit is not None:
         started = time.perf_counter()
         done.stored = merge(read_stored(work.out, stem), done.stored)
-        done.failures = merge_failures(read_failures(work.out, stem), done.failures)
+        done.got.failures = merge_failures(read_failures(work.out, stem), done.got.failures)
         clock.add("write", started)
     done.score_rest()
     commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
@@ -85,19 +109,19 @@ def _report(stem: str, commit: Mapping[str, Any], did: list[str]) -> ShardReport
     return ShardReport(stem, counts["read"], counts["ok"], counts["failed"], seconds, size, did)
 
 
-def _commit(path: str, parts: dict[str, Any], done: "_Pass", clock: Clock) -> dict[str, Any]:
+def _commit(path: str, parts: dict[str, Any], done: Pass, clock: Clock) -> dict[str, Any]:
     """Write the shard's files and return the commit, which the caller writes last."""
     stem = storage.stem(path)
     started = time.perf_counter()
-    write_stored(done.work.out, stem, done.stored, done.failures)
+    write_stored(done.work.out, stem, done.stored, done.got.failures)
     clock.add("write", started)
-    failed = Counter(failure.status for failure in done.failures)
+    failed = Counter(failure.status for failure in done.got.failures)
     return {
         "shard": stem,
         "path": path,
         "input": done.identity,
         "counts": {
-            "read": done.stored.table.num_rows + len(done.failures),
+            "read": done.stored.table.num_rows + len(done.got.failures),
             "ok": done.stored.table.num_rows,
             "failed": dict(sorted(failed.items())),
         },
@@ -105,161 +129,5 @@ def _commit(path: str, parts: dict[str, Any], done: "_Pass", clock: Clock) -> di
         "parts": parts,
         "models": {name: embedder.info() for name, embedder in done.embedders.items()},
         "versions": versions(),
-        "notes": {note: n for note, n in sorted(done.notes.items()) if n},
+        "notes": {note: n for note, n in sorted(done.got.notes.items()) if n},
     }
-
-
-class _Pass:
-    """One reading of a tar: rows, embeddings and scores gathered column by column."""
-
-    def __init__(self, path: str, work: Work, embedders: Mapping[str, Embedder], clock: Clock) -> None:
-        self.path, self.work, self.clock = path, work, clock
-        self.embedders = {name: embedders[name] for name in work.models}
-        self.given = {"threads": work.threads, **{f"embedder:{name}": e for name, e in embedders.items()}}
-        self.identity = storage.identity_or_none(path)
-        self.failures: list[Failure] = []
-        self.notes: Counter[str] = Counter()
-        self.rows: dict[str, list[Any]] = {name: [] for name in BASE}
-        self.parts: dict[str, list[np.ndarray]] = {}
-        self.looked: set[str] = set()  # which of `parts` are not columns
-        self.stored = Stored(pa.table({}))
-        self.flying: list[tuple[str, Callable[[], np.ndarray]]] = []  # queued on a device, not waited for yet
-
-    def run(self) -> "_Pass":
-        pixel_scores = [score for score in self.work.scores if reads_pixels(score)]
-        for fed in feed(self.path, self._feed_plan(pixel_scores), self.failures, self.clock):
-            self._gather(fed)
-            self._embed_images(fed)
-            self._score_pixels(fed, pixel_scores)
-        self._land()
-        self._embed_texts()
-        arrays = self._joined_arrays()
-        scores, looked = self._joined(pixel_scores)
-        table = pa.table({name: pa.array(self.rows[name], type=kind) for name, kind in BASE.items()})
-        self.stored = Stored(table, arrays, looked)
-        self._set_aside_bad(scores)
-        return self
-
-    def _feed_plan(self, pixel_scores: list[Score]) -> FeedPlan:
-        work = self.work
-        needs = frozenset().union(*(score.needs for score in pixel_scores)) if pixel_scores else frozenset()
-        return FeedPlan(
-            read=work.read,
-            pixels=bool(self.embedders) or "image" in needs,
-            keep_images="image" in needs,
-            keep_bytes="bytes" in needs,
-            draft_side=self._draft_side("image" in needs),
-            prepare={e.prepare_key: e.prepare for e in self.embedders.values()},
-            batch_size=work.batch_size,
-            threads=work.threads,
-        )
-
-    def _draft_side(self, exact: bool) -> int:
-        """The largest model's input side when every model takes the fast decoder and no score looks on."""
-        fast = all(e.spec.decoder == "fast" for e in self.embedders.values())
-        return max((max(e.image_size) for e in self.embedders.values()), default=0) if fast and not exact else 0
-
-    def _gather(self, fed: Fed) -> None:
-        rows = self.rows
-        for opened in fed.opened:
-            sample = opened.sample
-            rows["uid"].append(sample.uid)
-            rows["url"].append(sample.url)
-            rows["text"].append(sample.text)
-            rows["original_width"].append(opened.width)
-            rows["original_height"].append(opened.height)
-            rows["face_bboxes"].append(_boxes(sample))
-            rows["sha256"].append(opened.sha256)
-            rows["key"].append(sample.key)
-            rows["offset"].append(sample.offset)
-            rows["size"].append(sample.size)
-            self.notes.update(sample.notes)
-            self.notes["sha256_mismatch"] += sample.meta.get("sha256", opened.sha256) != opened.sha256
-
-    def _embed_images(self, fed: Fed) -> None:
-        """Queue this batch on the device, then wait for the one before it: the device goes from one to the next."""
-        started = time.perf_counter()
-        queued = [(name, e.submit(fed.arrays[e.prepare_key])) for name, e in self.embedders.items()]
-        self._land()
-        self.flying = queued
-        self.clock.add("embed_images", started)
-
-    def _land(self) -> None:
-        for name, wait in self.flying:
-            self.parts.setdefault(f"{name}_img", []).append(wait())
-        self.flying = []
-
-    def _score_pixels(self, fed: Fed, scores: list[Score]) -> None:
-        started = time.perf_counter()
-        first = len(self.rows["uid"]) - len(fed.opened)
-        batch = {**self.given, **{name: values[first:] for name, values in self.rows.items()}}
-        batch["image"] = [opened.image for opened in fed.opened]
-        batch["bytes"] = [opened.sample.image for opened in fed.opened]
-        for score in scores:
-            for name, values in (score.look if looks(score) else score)(batch).items():
-                self.parts.setdefault(name, []).append(values)
-                self.looked.update([name] if looks(score) else [])
-        self.clock.add("score", started)
-
-    def _embed_texts(self) -> None:
-        """All of the shard's texts at once, so that those of a length share a batch."""
-        started = time.perf_counter()
-        for name, embedder in self.embedders.items():
-            self.parts[f"{name}_txt"] = [embedder.texts(self.rows["text"])]
-        self.clock.add("embed_texts", started)
-
-    def _joined_arrays(self) -> dict[str, np.ndarray]:
-        arrays = {}
-        for name, embedder in self.embedders.items():
-            empty = np.empty((0, embedder.dim), np.float16)
-            for side in ("img", "txt"):
-                arrays[f"{name}_{side}"] = np.concatenate([*self.parts.get(f"{name}_{side}", []), empty])
-        return arrays
-
-    def _joined(self, pixel_scores: list[Score]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """(columns of the scores of pixels, what others kept of them), each over the whole shard."""
-        if not self.rows["uid"]:
-            self._score_pixels(Fed([], {}), pixel_scores)
-        columns = [column for score in pixel_scores if not looks(score) for column in score.columns]
-        scores, looked = (
-            {name: np.concatenate(self.parts[name]) for name in names} for names in (columns, self.looked)
-        )
-        return scores, looked
-
-    def _set_aside_bad(self, scores: dict[str, np.ndarray]) -> None:
-        """Rows whose embedding is not a finite unit vector become failures; NaN reaches no file."""
-        arrays = self.stored.arrays
-        bad = np.zeros(self.stored.table.num_rows, bool)
-        for array in arrays.values():
-            bad |= bad_rows(array)
-        for row in np.flatnonzero(bad):
-            which = ", ".join(name for name, array in arrays.items() if bad_rows(array[row : row + 1])[0])
-            message = f"the embedding {which} is not finite or has no length"
-            self.failures.append(Failure(self.rows["key"][row], self.rows["uid"][row], "embedding_not_finite", message))
-        good = np.flatnonzero(~bad)
-        if bad.any():
-            self.stored = self.stored.take(good)
-        for column, values in scores.items():
-            self.stored.table = self.stored.table.append_column(column, pa.array(values[good]))
-
-    def score_rest(self) -> None:
-        """The scores that need no pixels, or no more, over the shard's rows as they will be stored."""
-        started = time.perf_counter()
-        batch = StoredBatch(self.stored, self.work.out, storage.stem(self.path))
-        for score in self.work.scores:
-            if not reads_pixels(score) or looks(score):
-                for column, values in score(batch).items():
-                    self.stored.table = self.stored.table.append_column(column, pa.array(values))
-        self.clock.add("score", started)
-
-
-def _boxes(sample: Sample) -> list[list[float]]:
-    """face_bboxes as it came, when it is a list of [x0, y0, x1, y1]."""
-    boxes = sample.meta.get("face_bboxes")
-    if not isinstance(boxes, list):
-        return []
-    return [
-        [float(v) for v in box]
-        for box in boxes
-        if isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
-    ]

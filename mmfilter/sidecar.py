@@ -69,11 +69,11 @@ def columns_path(out: str, column: str, stem: str) -> str:
 def read_commit(out: str, stem: str) -> dict[str, Any] | None:
     """The commit of a shard, or None when it has none. Raises DataError on one that is damaged."""
     path = metadata_path(out, stem, "json")
-    if not storage.exists(path):
-        return None
     try:
         commit: dict[str, Any] = json.loads(storage.read_bytes(path))
         commit["parts"], commit["counts"]["failed"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged commit ({error}); delete it and run again to redo this shard") from error
     return commit
