@@ -19,6 +19,7 @@ class Width:
 
     `local` runs everything in this process, without Ray. `workers` are CPU workers; with GPUs there
     is one worker a GPU. `threads` decode ahead of each worker's model.
+    `patience` is after how many seconds a worker that does not come back with its task is killed; 0: never.
     """
 
     address: str | None = None
@@ -27,6 +28,7 @@ class Width:
     threads: int | None = None
     batch_size: int | None = None
     local: bool = False
+    patience: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def add(app: typer.Typer) -> None:
         gpus: o.Gpus = None,
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
+        patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         as_json: o.Json = False,
@@ -83,11 +84,10 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, only_driver, save_run, shard_paths
 
         loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        width = replace(o.width(address, workers, gpus, threads, batch_size, local), patience=patience)
         with only_driver(folder):
             save_run(folder, pool=paths, recipe=loaded.source)
-            counts = embed_pool(
-                loaded, paths, folder, o.width(address, workers, gpus, threads, batch_size, local), redo_changed
-            )
+            counts = embed_pool(loaded, paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)

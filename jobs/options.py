@@ -27,6 +27,9 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="CPU worke
 Gpus = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs to use, a worker each (default: all).")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Decoding threads a worker.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step (CPU 64, GPU 256).")]
+Patience = Annotated[
+    float, typer.Option("--patience", min=0, help="Seconds after which a worker that hangs is killed; 0: never.")
+]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose input or models changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

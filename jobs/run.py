@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +37,7 @@ def add(app: typer.Typer) -> None:
         gpus: o.Gpus = None,
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
+        patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
@@ -56,7 +57,7 @@ def add(app: typer.Typer) -> None:
 
         loaded = load_recipe(recipe)
         check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
-        width = o.width(address, workers, gpus, threads, batch_size, local)
+        width = replace(o.width(address, workers, gpus, threads, batch_size, local), patience=patience)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)
         if dry_run:
