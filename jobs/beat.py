@@ -1,9 +1,10 @@
 """OUT/progress.json: what the command at work on OUT is doing, written every few seconds for `mmfilter status`.
 
 It is one small file, so a run on an object store can be watched too, and a driver that was killed shows
-by the file's age. Nothing is decided by it.
+by the file's age. The file decides nothing; what shards usually take also tells which worker hangs.
 """
 
+import math
 import os
 import socket
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.status import EVERY, write_progress
 
+HUNG, UNKNOWN = 10.0, 24.0  # a task hangs after so many typical times; so many patiences, where none is known
+
 
 class Beat:
     """State of this process's command. Its methods are quick, and may be called from any thread."""
@@ -26,7 +29,7 @@ class Beat:
         self.started = time.time()
         self.stage: dict[str, Any] = {}
         self.flying: dict[str, float] = {}  # shard -> when it was sent to its worker
-        self.lasted: deque[float] = deque(maxlen=256)  # seconds of the last shards that came back
+        self.lasted: deque[float] = deque(maxlen=256)  # seconds of the last shards that came back well
         self.lock = threading.Lock()
 
     def at(self, stage: str, unit: str, done: int, total: int) -> None:
@@ -40,13 +43,23 @@ class Beat:
             with self.lock:
                 self.flying[storage.stem(task)] = time.time()
 
-    def back(self, task: Any) -> None:
+    def back(self, task: Any, well: bool = True) -> None:
         """It came back, well or not."""
         if isinstance(task, str):
             with self.lock:
                 since = self.flying.pop(storage.stem(task), None)
-                if since is not None:
+                if since is not None and well:
                     self.lasted.append(time.time() - since)
+
+    def overdue(self, patience: float) -> float:
+        """Seconds after which a task is taken for hung: `patience`, but ten times what shards take, or `UNKNOWN` times
+        `patience` while none has come back; 0: never.
+        """
+        with self.lock:
+            typical = median(self.lasted) if self.lasted else None
+        if not patience:
+            return math.inf
+        return UNKNOWN * patience if typical is None else max(patience, HUNG * typical)
 
     def record(self, state: str) -> dict[str, Any]:
         """What progress.json holds."""
@@ -100,5 +113,9 @@ def sent(task: Any) -> None:
     BEAT.sent(task)
 
 
-def back(task: Any) -> None:
-    BEAT.back(task)
+def back(task: Any, well: bool = True) -> None:
+    BEAT.back(task, well)
+
+
+def overdue(patience: float) -> float:
+    return BEAT.overdue(patience)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import typer
 
-from mmfilter.errors import INTERRUPTED, MMFilterError
+from mmfilter.errors import FAILED, INTERRUPTED, NO_ROOM, MMFilterError, cannot_write
 
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
@@ -70,6 +70,11 @@ def main() -> None:
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        raise SystemExit(FAILED) from None
     except Stopped as stopped:
         print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
         raise SystemExit(stopped.code) from None

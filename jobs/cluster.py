@@ -22,7 +22,8 @@ class Width:
 
     `local` runs everything in this process, without Ray. `workers` are CPU workers; with GPUs there
     is one worker a GPU. `threads` decode ahead of each worker's model. `decoders` read and decode
-    shards for the workers on cores of their own, for verbs that decode.
+    shards for the workers on cores of their own, for verbs that decode. `patience` is after how many
+    seconds a worker that does not come back with its task is killed; 0: never.
     """
 
     address: str | None = None
@@ -32,6 +33,7 @@ class Width:
     batch_size: int | None = None
     local: bool = False
     decoders: int | None = None
+    patience: float = 0.0
 
 
 @dataclass(frozen=True)

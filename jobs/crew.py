@@ -1,70 +1,225 @@
-"""The actors of a job: all are asked for at once, and each gets tasks from when it is ready."""
+"""Workers on Ray: started, given tasks, watched, and replaced when they die.
 
+The loop is `ray.wait`. `ray.util.ActorPool` does not do here: it cannot say whose task it was that failed, and
+it loses an actor with each death. Nor does Ray restart the actors: what is sent to one that restarts fails at once,
+so that a single death would count against many shards, and its memory of what it was made with goes with a node.
+A worker that is gone is replaced by a new one, which gets its first task when it is ready, on whatever node has room.
+
+Only task descriptors go out and small reports come back, so the object store stays empty and the driver's
+memory flat.
+"""
+
+import socket
 import sys
 import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmfilter.errors import MMFilterError
 
-from .cluster import Shape
+from . import beat
+from .cluster import Shape, Width, machines, settle
+from .driver import ATTEMPTS, Crash, Make, Setup
 
-SAY = 60.0  # seconds after which a job without any worker says what it waits for
+TICK = 2.0  # seconds between two looks at what brings no news of itself
+HEAD = 45.0  # seconds that the head may be silent; after 60 Ray ends the process without a word of ours
+LOSSES = 10  # nodes that may be lost under one task before it is held against the task
+SAY = 60.0  # seconds without a worker, after which it is said what is waited for
+GO_ON = "The same command goes on from here"
 
 
-class Lane:
-    """One of the shards that a worker has in flight: ActorPool wants each of an actor's turns to be a thing."""
+@dataclass(eq=False)
+class Hand:
+    """One worker: its actor, the node it is on, and the tasks it has (number -> when it was sent)."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    actor: Any
+    node: str = ""
+    ready: bool = False
+    alone: bool = False  # it has a task that is suspected, and gets no other beside it
+    flying: dict[int, float] = field(default_factory=dict)
 
 
 class Crew:
-    """`shape.workers` actors of `Worker`. Those that find no room wait for it, and an autoscaler makes it."""
+    """The workers of a job, and its tasks by number: waiting, suspected (to be done alone), or flying."""
 
-    def __init__(self, ray: Any, Worker: Any, make: Any, setup: Any, shape: Shape) -> None:
-        self.ray, self.shape, self.began = ray, shape, time.monotonic()
-        self.actors = [self._actor(Worker).remote(make, setup) for _ in range(shape.workers)]
-        self.loading = {actor.ready.remote(): actor for actor in self.actors}
-
-    def _actor(self, Worker: Any) -> Any:
+    def __init__(self, ray: Any, tasks: Sequence[Any], make: Make, width: Width) -> None:
+        self.ray, self.tasks, self.width = ray, tasks, width
+        self.shape = self._shape()
         shape = self.shape
-        return Worker.options(num_cpus=shape.cpus, num_gpus=shape.gpus, max_restarts=-1, max_concurrency=shape.lanes)
+        self.setup = Setup(shape.device, shape.threads, shape.batch_size, shape.own, shape.decoder_cpus)
+        self.make = ray.put(make)  # once, and not once a worker: it may hold a whole subset
+        self.wanted = self.shape.workers
+        self.hands: list[Hand] = []
+        self.calls: dict[Any, tuple[Hand, int | None]] = {}  # Ray's reference -> whose; None: whether it is ready
+        self.queue, self.suspects = deque(range(len(tasks))), deque[int]()
+        self.left = len(tasks)
+        self.lost: Counter[int] = Counter()
+        self.failed_starts = 0
+        self.looked = self.heard = self.staffed = time.monotonic()
+        self.said = False
 
-    def ready(self, wait: float = 0.0) -> list[Lane]:
-        """The lanes of actors that have loaded what they need since the last call; looks for `wait` seconds.
+    def _shape(self) -> Shape:
+        return settle(self.width, len(self.tasks), machines(self.ray))
 
-        Raises MMFilterError with the reason of one that cannot.
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """(number, result or Crash) as they finish, each task once.
+
+        Raises MMFilterError when workers cannot start, when none has been there for `width.patience`, or the head is
+        lost.
         """
-        if not self.loading:
-            return []
-        references = list(self.loading)
-        done, _ = self.ray.wait(references, num_returns=1 if wait else len(references), timeout=wait)
-        if len(self.loading) == len(self.actors) and not done:
-            self._say()
-        return [Lane(actor) for actor in map(self._checked, done) for _ in range(self.shape.lanes)]
+        try:
+            while self.left:
+                self._recruit()
+                self._hand_out()
+                for number, result in [*self._hear(), *self._look()]:
+                    self.left -= 1
+                    yield number, result
+        finally:
+            for hand in self.hands:
+                self.ray.kill(hand.actor)
 
-    def _checked(self, reference: Any) -> Any:
+    def _recruit(self) -> None:
+        from .worker import Worker as Plain
+
+        Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
+        shape = self.shape
+        options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_concurrency": shape.lanes}
+        for _ in range(min(self.wanted, self.left) - len(self.hands)):
+            hand = Hand(Worker.options(**options, max_restarts=0).remote(self.make, self.setup))
+            self.hands.append(hand)
+            self.calls[hand.actor.ready.remote()] = hand, None
+
+    def _hand_out(self) -> None:
+        """Tasks to the workers that are ready. More than one at a time only while there are enough for all."""
+        for depth in range(self.shape.lanes):
+            for hand in self.hands:
+                if not hand.ready or hand.alone or len(hand.flying) > depth:
+                    continue
+                if self.queue and (not depth or len(self.queue) >= len(self.hands)):
+                    self._send(hand, self.queue.popleft())
+                elif self.suspects and not hand.flying:
+                    hand.alone = True
+                    self._send(hand, self.suspects.popleft())
+
+    def _send(self, hand: Hand, number: int) -> None:
+        hand.flying[number] = time.monotonic()
+        beat.sent(self.tasks[number])
+        self.calls[hand.actor.run.remote(self.tasks[number])] = hand, number
+
+    def _hear(self) -> Iterator[tuple[int, Any]]:
+        """What comes back next, if anything does within a tick."""
         from ray.exceptions import RayError
 
-        actor = self.loading.pop(reference)
-        try:
-            refusal = self.ray.get(reference)
-        except RayError as error:
+        done, _ = self.ray.wait(list(self.calls), num_returns=1, timeout=TICK)
+        for reference in done:
+            hand, number = self.calls.pop(reference)
+            try:
+                answer = self.ray.get(reference)
+            except RayError as error:
+                if hand in self.hands:
+                    yield from self._bury(hand, error)
+                continue
+            if hand not in self.hands:  # it is given up, and its tasks are elsewhere
+                continue
+            if number is None:
+                self._welcome(hand, *answer)
+            else:
+                del hand.flying[number]
+                hand.alone = False
+                yield number, answer
+
+    def _welcome(self, hand: Hand, refusal: MMFilterError | None, node: str) -> None:
+        if refusal is not None:
+            raise refusal
+        hand.ready, hand.node = True, node
+        self.failed_starts = 0
+
+    def _dismiss(self, hand: Hand) -> None:
+        self.hands.remove(hand)
+        self.ray.kill(hand.actor)  # it may be alive, and only out of reach
+
+    def _bury(self, hand: Hand, error: Exception) -> Iterator[tuple[int, Crash]]:
+        """A worker died. What a node's end takes with it is begun again and not counted. Of several tasks at once
+        nobody knows whose fault it was: each is done again, alone."""
+        self._dismiss(hand)
+        with_node = self._lost_with_node(hand, error)
+        if not hand.ready and not with_node:
+            self._failed_start(error)
+        for number in hand.flying:
+            if with_node:
+                self.lost[number] += 1
+                if self.lost[number] % LOSSES:
+                    self.queue.append(number)
+                else:
+                    yield number, Crash(f"its worker's node was lost, {LOSSES} times")
+            elif len(hand.flying) > 1:
+                self.suspects.append(number)
+            else:
+                yield number, Crash(f"its worker died ({type(error).__name__})")
+
+    def _lost_with_node(self, hand: Hand, error: Exception) -> bool:
+        from ray.exceptions import ActorUnavailableError, NodeDiedError
+
+        if isinstance(error, (ActorUnavailableError, NodeDiedError)):
+            return True
+        if not hand.node:  # before it could say where it was
+            return "node has died" in str(error)
+        return hand.node not in {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+
+    def _failed_start(self, error: Exception) -> None:
+        """Tried again, since a killed one says nothing of the next; but not where making it raised an error."""
+        self.failed_starts += 1
+        if self.failed_starts >= ATTEMPTS or getattr(error, "actor_init_failed", False):
             why = [line for line in str(error).splitlines() if line.strip()]
             raise MMFilterError(
                 f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)"
             ) from error
-        if refusal is not None:
-            raise refusal
-        return actor
 
-    def _say(self) -> None:
-        if time.monotonic() - self.began > SAY:
-            self.began = float("inf")  # once
-            room = f"{self.shape.cpus:g} CPUs" + (f" and {self.shape.gpus} GPU" if self.shape.gpus else "")
-            print(f"mmfilter: no worker has started yet; each waits for a machine with {room} free", file=sys.stderr)
+    def _look(self) -> Iterator[tuple[int, Crash]]:
+        """Once a tick: is the head there, does a worker hang, have nodes come, is anybody at work at all?"""
+        now = time.monotonic()
+        if now - self.looked < TICK:
+            return
+        self.looked = now
+        if not head_answers(self.ray.get_runtime_context().gcs_address):
+            if now - self.heard > HEAD:
+                raise MMFilterError(f"the head of the Ray cluster is lost: no answer for {HEAD:.0f} s. {GO_ON}")
+            return
+        self.heard = now
+        if self.width.address is not None:
+            self.wanted = max(self.wanted, self._shape().workers)
+        if any(hand.ready for hand in self.hands):
+            self.staffed = now
+        self._say_who_is_missing(now - self.staffed)
+        yield from self._give_up_the_hung(now)
 
-    def stop(self) -> None:
-        """Let go of them all, also of those that never found room."""
-        for actor in self.actors:
-            self.ray.kill(actor)
+    def _say_who_is_missing(self, seconds: float) -> None:
+        room = f"{self.shape.cpus:g} CPUs" + (f" and {self.shape.gpus} GPU" if self.shape.gpus else "")
+        if self.width.patience and seconds > self.width.patience:
+            raise MMFilterError(f"no worker has started for {seconds:.0f} s; each needs {room}. {GO_ON}")
+        if seconds > SAY and not self.said:
+            self.said = True
+            print(f"mmfilter: no worker is there; each waits for a machine with {room} free", file=sys.stderr)
+
+    def _give_up_the_hung(self, now: float) -> Iterator[tuple[int, Crash]]:
+        """The worker of a task that is overdue is killed; tasks that it had beside it begin again, uncounted."""
+        limit = beat.overdue(self.width.patience)
+        for hand in list(self.hands):
+            late = {number for number, since in hand.flying.items() if now - since > limit}
+            if late:
+                self._dismiss(hand)
+                self.queue.extend(number for number in hand.flying if number not in late)
+                for number in late:
+                    yield number, Crash(f"its worker hung: nothing came back for {limit:.0f} s (--patience)")
+
+
+def head_answers(address: str) -> bool:
+    """Whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=TICK).close()
+    except OSError:
+        return False
+    return True

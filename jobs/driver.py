@@ -1,9 +1,4 @@
-"""Drive tasks over workers: in this process, or over Ray actors with `ray.util.ActorPool`.
-
-ActorPool is Ray's own loop over actors: only task descriptors go out and small reports come back, so
-the object store stays empty and the driver's memory flat. What it lacks is ours: the count of
-attempts of a task that kills its worker (Ray would retry it for ever).
-"""
+"""Drive tasks over workers: in this process, or over Ray actors (`jobs.crew`)."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mmfilter.errors import MMFilterError, StoreError
+from mmfilter.errors import NO_ROOM, MMFilterError, StoreError, cannot_write
 
 from . import beat
-from .cluster import Width, machines, settle, start_ray
-from .crew import Crew, Lane
+from .cluster import Width, settle, start_ray
 
 Make = Callable[["Setup"], Callable[[Any], Any]]
 """Called once in each worker; returns the function that does one task."""
 
 ATTEMPTS = 3
-POLL = 1.0  # seconds between looks for workers that have become ready
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,8 @@ def guarded(call: Callable[[Any], Any], task: Any) -> Any:
             return Refusal(error)
         return Crash(str(error))  # it may be this object alone, and another time it may answer
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return Refusal(cannot_write(error.filename or "a temporary file (TMPDIR)", error))
         return Crash(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
 
 
@@ -69,7 +64,7 @@ def drive(tasks: Sequence[Any], make: Make, width: Width, threads: bool = False)
     """
     local = _in_threads if threads else _in_process
     for task, result in (local if width.local else _on_ray)(tasks, make, width):
-        beat.back(task)
+        beat.back(task, well=not isinstance(result, Crash | Refusal))
         if isinstance(result, Refusal):
             raise result.error
         yield task, result
@@ -104,49 +99,7 @@ def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
 
 def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
     ray = start_ray(width.address)
-    from ray.exceptions import RayActorError
-    from ray.util import ActorPool
+    from .crew import Crew
 
-    from .worker import Worker as Plain
-
-    Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
-    shape = settle(width, len(tasks), machines(ray))
-    setup = Setup(shape.device, shape.threads, shape.batch_size, shape.own, shape.decoder_cpus)
-    crew = Crew(ray, Worker, make, setup, shape)
-    pool: Any = ActorPool([])  # of lanes: an actor can have several tasks
-    back: set[int] = set()
-    flying: dict[str, list[int]] = {}  # actor id -> tasks sent to it and not yet back
-
-    def send(lane: Lane, number: int) -> Any:
-        flying.setdefault(lane.actor._actor_id.hex(), []).append(number)
-        beat.sent(tasks[number])
-        return lane.actor.run.remote(number, tasks[number])
-
-    waiting = iter(range(len(tasks)))  # a task is sent when a worker is free: what is in flight hangs on them alone
-    unsent = next(waiting, None)
-    while unsent is not None or pool.has_next():
-        for lane in crew.ready(0 if pool.has_next() else POLL):
-            pool.push(lane)
-        while unsent is not None and pool.has_free():
-            pool.submit(send, unsent)
-            unsent = next(waiting, None)
-        if not pool.has_next():
-            continue
-        try:
-            actor_id, number, result = pool.get_next_unordered(POLL if crew.loading else None)
-        except TimeoutError:
-            continue  # to look for workers that have become ready
-        except RayActorError as error:
-            for number in flying.pop(error.actor_id or "", []):
-                back.add(number)
-                yield tasks[number], Crash(f"its worker died ({type(error).__name__})")
-            continue
-        if number not in back:  # else its worker died right after it, and it is counted already
-            flying[actor_id].remove(number)
-            back.add(number)
-            yield tasks[number], result
-    if len(back) < len(tasks):
-        raise MMFilterError(
-            f"no worker is left and {len(tasks) - len(back)} tasks are not done; the same command goes on from here"
-        )
-    crew.stop()
+    for number, result in Crew(ray, tasks, make, width).results():
+        yield tasks[number], result

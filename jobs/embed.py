@@ -88,6 +88,7 @@ def add(app: typer.Typer) -> None:
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
         decoders: o.Decoders = None,
+        patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         as_json: o.Json = False,
@@ -98,7 +99,7 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, only_driver, save_run, shard_paths
 
         loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
-        width = o.with_decoders(o.width(address, workers, gpus, threads, batch_size, local), decoders)
+        width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
             save_run(folder, pool=paths, recipe=loaded.source)
             counts = embed_pool(loaded, paths, folder, width, redo_changed)

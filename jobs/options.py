@@ -1,6 +1,5 @@
 """Flags that verbs share: where (pool, out, address) and how wide; never what (that is the recipe)."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -34,6 +33,9 @@ Decoders = Annotated[
     int | None,
     typer.Option("--decoders", min=0, help="Decoders on cores of their own (default: on nodes without GPU)."),
 ]
+Patience = Annotated[
+    float, typer.Option("--patience", min=0, help="Seconds after which a worker that hangs is killed; 0: never.")
+]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose input or models changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -46,13 +48,10 @@ def width(
     threads: int | None,
     batch_size: int | None,
     local: bool,
+    decoders: int | None = None,
+    patience: float = 0.0,
 ) -> Width:
-    """The flags as one value."""
-    return Width(address, workers, gpus, threads, batch_size, local)
-
-
-def with_decoders(width: Width, decoders: int | None) -> Width:
-    """The width of a verb that decodes. Raises UsageError where there is nothing for a decoder to be on."""
-    if decoders and width.local:
+    """The flags as one value. Raises UsageError where there is nothing for a decoder to be on."""
+    if decoders and local:
         raise UsageError("--decoders: they are Ray's tasks; leave out --local")
-    return replace(width, decoders=decoders)
+    return Width(address, workers, gpus, threads, batch_size, local, decoders, patience)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, UsageError, nearest
+from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
 
 from .beat import beating
 
@@ -47,8 +47,7 @@ def only_driver(out: str) -> Iterator[None]:
         return
     import fcntl
 
-    os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, ".lock"), "w") as lock:
+    with _lock_file(out) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -58,6 +57,14 @@ def only_driver(out: str) -> Iterator[None]:
         _sweep(out)
         with beating(out):
             yield
+
+
+def _lock_file(out: str) -> IO[str]:
+    try:
+        os.makedirs(out, exist_ok=True)
+        return open(os.path.join(out, ".lock"), "w")
+    except OSError as error:
+        raise cannot_write(out, error) from error
 
 
 def _sweep(out: str) -> None:

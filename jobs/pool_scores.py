@@ -33,7 +33,7 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
 
     Raises MMFilterError when a task fails three times.
     """
-    width = width if on_gpu else replace(width, gpus=0)
+    width = replace(width, gpus=width.gpus if on_gpu else 0, patience=0)  # of tasks that are no shards nothing is known
 
     def run(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
         results: list[Any] = [None] * len(tasks)

@@ -38,6 +38,7 @@ def add(app: typer.Typer) -> None:
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
         decoders: o.Decoders = None,
+        patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
@@ -57,7 +58,7 @@ def add(app: typer.Typer) -> None:
 
         loaded = load_recipe(recipe)
         check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
-        width = o.with_decoders(o.width(address, workers, gpus, threads, batch_size, local), decoders)
+        width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
         paths = shard_paths(pool)
         if dry_run:

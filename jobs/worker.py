@@ -22,13 +22,13 @@ class Worker:
         except MMFilterError as error:
             self.refusal = error
 
-    def ready(self) -> MMFilterError | None:
-        """Answers once the worker has loaded everything: why it could not, or None."""
-        return self.refusal
+    def ready(self) -> tuple[MMFilterError | None, str]:
+        """Answers once the worker has loaded everything: (why it could not, or None; the node it is on)."""
+        return self.refusal, ray.get_runtime_context().get_node_id()
 
-    def run(self, number: int, task: Any) -> tuple[str | None, int, Any]:
-        """(this actor's id, the task's number, its result): the driver keeps books by them."""
+    def run(self, task: Any) -> Any:
+        """The task's result, or a Refusal or Crash in its place."""
         started = time.perf_counter()
         result = guarded(self.call, task)
         metrics.count(result, time.perf_counter() - started)
-        return ray.get_runtime_context().get_actor_id(), number, result
+        return result

@@ -1,11 +1,13 @@
 """Errors that say what failed, where, and what to do next; the CLI prints them without a traceback."""
 
 import difflib
+import errno
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
 OK, FAILED, USAGE, SET_ASIDE, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # the disk's fault, and no shard's
 
 
 class MMFilterError(Exception):
@@ -34,6 +36,11 @@ class StoreError(MMFilterError):
 
 class MissingDependency(MMFilterError):
     """An optional package is not installed; the message is the pip command that mends it."""
+
+
+def cannot_write(path: str, error: OSError) -> MMFilterError:
+    """What is raised in place of an OSError met while writing `path`."""
+    return MMFilterError(f"{path}: cannot be written ({error.strerror or error}). The same command goes on from here")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

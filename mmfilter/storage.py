@@ -8,11 +8,11 @@ import os
 import posixpath
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import MMFilterError, UsageError
+from .errors import UsageError, cannot_write
 
 
 def is_remote(path: str) -> bool:
@@ -131,6 +131,15 @@ def read_bytes(path: str) -> bytes:
 
 
 @contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """An OSError in the block is an MMFilterError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
 def open_atomic(path: str) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name and rename it when the block ends well.
 
@@ -139,22 +148,18 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
     An object store has no rename: the temporary file is a local one, and is sent when it is whole.
     """
     if is_remote(path):
-        try:
-            with remote.upload(path) as stream:
-                yield stream
-        except OSError as error:
-            raise MMFilterError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with _writing(path), remote.upload(path) as stream:
+            yield stream
         return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise MMFilterError(f"{path}: cannot be written ({error.strerror or error})") from error
+        with _writing(path):
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            with open(temporary, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
@@ -186,7 +191,5 @@ def remove(path: str) -> None:
     if is_remote(path):
         remote.remove(path)
         return
-    try:
+    with _writing(path), suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
