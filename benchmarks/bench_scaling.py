@@ -1,7 +1,7 @@
 """How the main job scales: simulated nodes, decoders, and a driver with very many shards.
 
     python benchmarks/bench_scaling.py [--shards 96] [--per-shard 200] [--table nodes]
-    python benchmarks/bench_scaling.py --driver 100000
+    python benchmarks/bench_scaling.py --driver 100000 [--lanes 1000]
 
 Nodes are raylets on this machine, each with a GPU that it merely claims. The model is a stand-in that sleeps
 for its device time and the decoder, where it is to be the bottleneck, one that sleeps for an image's: sleeping
@@ -163,18 +163,21 @@ class Nothing:
         return lambda path: 0
 
 
-def driver(n: int) -> None:
-    """Empty work over n shards, then n commits looked through."""
+def driver(n: int, lanes: int) -> None:
+    """Empty work over n shards, `lanes` at a time by one worker; then n commits looked through."""
     from jobs.embed import find_todo
 
     paths = [f"/pool/{i:08d}.tar" for i in range(n)]
-    started = time.perf_counter()
-    print("| shards back | minutes | shards/s | driver's memory, MB |\n|---|---|---|---|")
+    print(f"{lanes} shards in flight\n")
+    print("| shards back | minutes | shards/s | driver's ms of a core, a shard | driver's memory, MB |")
+    print("|---|---|---|---|---|")
     marks = {max(1, n * part // 100) for part in (1, 10, 50, 100)}
-    for seen, _ in enumerate(drive(paths, Nothing(), Width(workers=2, gpus=0)), 1):
+    for seen, _ in enumerate(drive(paths, Nothing(), Width(workers=1, gpus=0, decoders=lanes - 1)), 1):
+        if seen == 1:
+            started, used = time.perf_counter(), time.process_time()
         if seen in marks:
-            took = time.perf_counter() - started
-            print(f"| {seen:,} | {took / 60:.2f} | {seen / took:,.0f} | {memory():.0f} |", flush=True)
+            took, each = time.perf_counter() - started, (time.process_time() - used) / seen * 1000
+            print(f"| {seen:,} | {took / 60:.2f} | {seen / took:,.0f} | {each:.2f} | {memory():.0f} |", flush=True)
     with tempfile.TemporaryDirectory() as out:
         recipe = parse_recipe(json.dumps({"name": "t", "embed": {"m": {"model": "demo"}}}), "t")
         work = plan_work(recipe, out, {"m": "none"})
@@ -196,10 +199,11 @@ def main() -> None:
     parser.add_argument("--device", type=float, default=200, help="samples/s of a GPU")
     parser.add_argument("--decode", type=float, default=75, help="images/s of a core, where that is the bottleneck")
     parser.add_argument("--driver", type=int, default=0, metavar="SHARDS", help="drive so many empty shards instead")
+    parser.add_argument("--lanes", type=int, default=2, help="shards in flight, of the empty ones")
     parser.add_argument("--table", choices=["nodes", "decoders"], help="one of the two")
     args = parser.parse_args()
     if args.driver:
-        driver(args.driver)
+        driver(args.driver, args.lanes)
         return
     with tempfile.TemporaryDirectory() as root:
         paths = pool(f"{root}/pool", args.shards, args.per_shard)

@@ -1,4 +1,4 @@
-"""The Ray actor: holds what is costly to load and does one task at a time."""
+"""The Ray actor: holds what is costly to load and does as many tasks at a time as it has lanes."""
 
 import time
 from typing import Any

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -35,6 +36,18 @@ class Pixels:
             Path(self.marker).touch()
             os._exit(9)
         return image.convert("RGB").resize((8, 8))
+
+
+class Counting:
+    """Adds a byte to a file for each image."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __call__(self, image):
+        with open(self.path, "ab") as stream:
+            stream.write(b".")
+        return Pixels()(image)
 
 
 class Refusing:
@@ -88,8 +101,11 @@ def test_a_stream_that_is_left_sets_its_decoder_free(tmp_path, ray_here):
 
     (path,) = write_pool(tmp_path, 1, 60)
     for _ in range(int(ray_here.cluster_resources()["CPU"]) + 1):
-        stream = far_feed(1, path, plan(Pixels(), 2), [], Clock())
+        stream = far_feed(1, path, plan(Counting(tmp_path / "seen"), 2), [], Clock())
         assert len(next(stream).rows["uid"]) == 2
+        time.sleep(0.3)
+        assert (tmp_path / "seen").stat().st_size < 40, "it waits for its reader"
+        (tmp_path / "seen").unlink()
         stream.close()
     assert sum(len(fed.rows["uid"]) for fed in far_feed(1, path, plan(Pixels(), 16), [], Clock())) == 60
 
