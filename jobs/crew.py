@@ -66,8 +66,7 @@ class Crew:
     def results(self) -> Iterator[tuple[int, Any]]:
         """(number, result or Crash) as they finish, each task once.
 
-        Raises MMFilterError when workers cannot start, when none has been there for `width.patience`, or the head is
-        lost.
+        Raises MMFilterError when a worker cannot load what it needs, or the head is lost.
         """
         try:
             while self.left:
@@ -197,8 +196,6 @@ class Crew:
 
     def _say_who_is_missing(self, seconds: float) -> None:
         room = f"{self.shape.cpus:g} CPUs" + (f" and {self.shape.gpus} GPU" if self.shape.gpus else "")
-        if self.width.patience and seconds > self.width.patience:
-            raise MMFilterError(f"no worker has started for {seconds:.0f} s; each needs {room}. {GO_ON}")
         if seconds > SAY and not self.said:
             self.said = True
             print(f"mmfilter: no worker is there; each waits for a machine with {room} free", file=sys.stderr)

@@ -12,8 +12,9 @@ from .errors import DataError
 from .faces import Boxes, blur_faces
 from .images import DecodeError, ImageLimits
 from .reshard_plan import OutputShard, Source
-from .tar import BLOCK, END, ZERO
+from .tar import END, ZERO
 from .tar_headers import headers
+from .tar_source import BLOCK
 from .uids import format_uids
 
 WINDOW = 1 << 20  # bytes read at once

@@ -13,7 +13,8 @@ from .errors import DataError
 from .faces import Boxes
 from .shard_index import MEMBER, ShardIndex
 from .subset import Subset
-from .tar import BLOCK, END, header
+from .tar import END, header
+from .tar_source import BLOCK
 from .uids import DTYPE
 
 NAMED = 5  # uids named in an error

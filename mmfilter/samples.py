@@ -119,6 +119,7 @@ class _Reader:
         self.again: dict[str, int] = {}
         self.gaps: list[Gap] = []
         self.incomplete = 0
+        self.known = False  # whether the files beside the tar tell what was in it
 
     def take(self, entry: Member | Gap) -> Iterator[Sample | Failure]:
         if isinstance(entry, Gap):
@@ -181,13 +182,14 @@ class _Reader:
             )
         lost = self._lost()
         yield from lost
-        if self.gaps and not lost and not self.incomplete:
+        if self.gaps and not lost and not self.incomplete and not self.known:
             for gap in self.gaps:  # nothing else tells of these bytes
                 yield Failure("", "", gap.status, gap.error)
 
     def _lost(self) -> list[Failure]:
         why = "; ".join(gap.error for gap in self.gaps[:3]) or "the tar holds no member of it"
         keys = expected_keys(self.path)
+        self.known = keys is not None
         seen = {key.rsplit("/", 1)[-1] for key in self.finished}
         if isinstance(keys, dict) and (not seen or seen & keys.keys()):
             return [Failure(key, uid, "lost", why) for key, uid in keys.items() if key not in seen]

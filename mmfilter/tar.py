@@ -4,17 +4,16 @@ Nothing is ever extracted, links are never followed, and no header is believed b
 are there. Layout: POSIX.1-1988 (ustar), POSIX.1-2001 (PAX records), and GNU's long names.
 """
 
-import io
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
-BLOCK = 512
+from .tar_source import BLOCK, Source, checked
+
 ZERO = bytes(BLOCK)
 END = bytes(2 * BLOCK)
 MAX_MEMBER = 1 << 30  # bytes; a larger member is passed over with its size stated and its data unread
 MAX_RECORDS = 1 << 20  # bytes of PAX records or of a long name
-CHUNK = 1 << 20
 KINDS = {0: "file", 48: "file", 55: "file", 49: "link", 50: "link", 53: "dir"}  # type flags \0 0 7 1 2 5
 
 
@@ -53,10 +52,12 @@ def members(stream: BinaryIO, want: Callable[[str], bool] = lambda name: True) -
 
 class _Parser:
     def __init__(self, stream: BinaryIO, want: Callable[[str], bool]) -> None:
-        self.source = _Source(stream)
+        self.source = Source(stream)
         self.want = want
         self.zeros = 0  # zero blocks since the last entry
         self.entries = 0
+        self.tail = 0  # where the last entry's data starts
+        self.reread = 0  # bytes
         self.first: int | None = None  # where the PAX or long-name block of the coming entry starts
         self.long_name: str | None = None
         self.long_size: int | None = None
@@ -72,7 +73,7 @@ class _Parser:
             if block == ZERO:
                 self.zeros += 1
                 continue
-            size = _checked(block)
+            size = checked(block)
             if size is None:
                 yield self._resync(at, block)
                 continue
@@ -97,7 +98,7 @@ class _Parser:
         size = size if kind == "file" else 0
         self.long_name = self.long_size = self.first = None
         padded = -(-size // BLOCK) * BLOCK
-        offset = self.source.at
+        offset = self.tail = self.source.at
         if self.source.left is not None and size > self.source.left:
             return self._overlong(at, name, size)
         data = b""
@@ -131,18 +132,33 @@ class _Parser:
 
     def _resync(self, at: int, block: bytes) -> Gap:
         """Skip to the next header. `block` is what stood where a header should have been."""
+        self._look_back(at, block)
         found = self.source.find_header()
-        skipped = self.source.at - at
+        skipped = max(self.source.at - at, 0)
         self.first = self.long_name = self.long_size = None
         if not found and self.entries == 0:
             what = "it is gzip-compressed; unpack it first" if block[:2] == b"\x1f\x8b" else "no tar header in it"
             return Gap(at, skipped, "not_a_tar", f"not a tar: {what}")
         if not found and self.zeros >= 2:
             return Gap(at, skipped, "trailing_garbage", f"{skipped} bytes after the end marks are no tar")
+        if self.source.at < at:
+            why = f"no header at byte {at}: bytes are missing before it, and byte {self.source.at} is one"
+            return Gap(self.source.at, 0, "corrupt_header", why)
         where = f"until byte {self.source.at}" if found else "to the end"
         return Gap(
             at, skipped, "corrupt_header", f"the header at byte {at} is damaged; {skipped} bytes were skipped {where}"
         )
+
+    def _look_back(self, at: int, block: bytes) -> None:
+        """To where a header can be: where bytes are missing, the entry before has taken the next one's for its data.
+
+        No more is read twice than the tar is long, whatever its headers claim; a stream that cannot go back goes on.
+        """
+        self.reread += at - self.tail
+        if self.source.end is not None and self.reread <= self.source.end:
+            self.source.back(self.tail)
+        else:
+            self.source.push(block[1:])
 
     def _overlong(self, at: int, name: str, size: int) -> Gap:
         """An entry that claims more bytes than there are: cut short, or its header lies."""
@@ -162,93 +178,6 @@ class _Parser:
             yield Gap(at, rest, "trailing_garbage", f"{rest} bytes after the end marks are no tar")
         elif not self.zeros:
             yield Gap(at, 0, "no_end", "the file has no end mark; it may have been cut between two members")
-
-
-class _Source:
-    """A stream with a position, what is left of it (None: unknown), and bytes pushed back."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream: BinaryIO = stream
-        self.at = 0
-        self.end: int | None = None
-        self.pushed = b""
-        if stream.seekable():
-            start = stream.tell()
-            self.end = stream.seek(0, io.SEEK_END) - start
-            stream.seek(start)
-
-    @property
-    def left(self) -> int | None:
-        return None if self.end is None else self.end - self.at
-
-    def read(self, n: int) -> bytes:
-        """Up to n bytes; fewer only at the end."""
-        if not self.pushed:
-            data = self.stream.read(n)
-            if len(data) < n:
-                data = self._rest(data, n)
-        else:
-            data, self.pushed = self.pushed[:n], self.pushed[n:]
-            if len(data) < n:
-                data = self._rest(data, n)
-        self.at += len(data)
-        return data
-
-    def _rest(self, data: bytes, n: int) -> bytes:
-        parts, have = [data], len(data)
-        while have < n:  # in pieces: what a header claims is not allocated before it is there
-            part = self.stream.read(min(n - have, CHUNK))
-            if not part:
-                break
-            parts.append(part)
-            have += len(part)
-        return b"".join(parts)
-
-    def push(self, data: bytes) -> None:
-        """Give back what was read last."""
-        self.pushed = data + self.pushed
-        self.at -= len(data)
-
-    def skip(self, n: int) -> None:
-        if self.end is not None and not self.pushed:
-            n = min(n, self.end - self.at)
-            if n > 0:
-                self.stream.seek(n, io.SEEK_CUR)
-                self.at += n
-            return
-        while n > 0 and (part := self.read(min(n, CHUNK))):
-            n -= len(part)
-
-    def find_header(self) -> bool:
-        """Move to the next bytes that are a header by magic and checksum; to the end when there are none."""
-        window = b""
-        while True:
-            part = self.read(CHUNK)
-            window += part
-            at = window.find(b"ustar")
-            while at >= 0:
-                start = at - 257
-                if start >= 0 and len(window) >= start + BLOCK and _checked(window[start : start + BLOCK]) is not None:
-                    self.push(window[start:])
-                    return True
-                at = window.find(b"ustar", at + 1)
-            if not part:
-                return False
-            window = window[-(2 * BLOCK) :]  # enough for a header that straddles two chunks
-
-
-def _checked(block: bytes) -> int | None:
-    """The size a header states, or None when the block is no sound header."""
-    try:
-        stated = int(block[148:156].strip(b" \0") or b"x", 8)
-        # Adler-32's low half is the bytes' sum modulo 65521, plus 1: a tenth of sum()'s time
-        if ((zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 256 - stated) % 65521:
-            return None
-        if block[124] & 0x80:  # GNU's base-256, for 8 GiB and more
-            return int.from_bytes(block[125:136], "big") if block[124] == 0x80 else None
-        return int(block[124:136].strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
 
 
 def _name(block: bytes) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .tar import BLOCK, header
+from .tar import header
+from .tar_source import BLOCK
 
 AT_ONCE = 2048
 NAME, SIZE, SUM = slice(0, 100), slice(124, 135), slice(148, 154)  # where a block holds them (POSIX.1-1988)

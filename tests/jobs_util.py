@@ -1,12 +1,16 @@
 """Recipes over a tiny model, a score that kills its worker, and fingerprints of an output folder."""
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 
+from mmfilter import shard
 from mmfilter.plugs import Score
 
 RESULTS = {".parquet", ".npz", ".npy", ".tar"}
@@ -37,6 +41,20 @@ def leftovers(out):
     return sorted(str(p) for p in Path(out).rglob("*.tmp"))
 
 
+def descendants(pid):
+    """Process -> its command line (words end with NUL), of everything that `pid` started."""
+    parents, found, young = {}, {}, [pid]
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it may have ended
+            parents.setdefault(int(stat.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(stat.parent.name))
+    while young:
+        young = [child for one in young for child in parents.get(one, [])]
+        for child in young:
+            with contextlib.suppress(OSError):
+                found[child] = Path(f"/proc/{child}/cmdline").read_text()
+    return found
+
+
 class Killer(Score):
     """Ends its process when it meets a sample whose text says so."""
 
@@ -52,3 +70,65 @@ class Killer(Score):
         if any("kill the worker" in text for text in batch["text"]):
             os._exit(9)
         return {"alive": np.ones(len(batch["text"]), np.int32)}
+
+
+class Blow(Score):
+    """Once for each word in `marks`' folder: what a sample's text says happens to its worker ("blow: WORD")."""
+
+    marks: str
+
+    @property
+    def columns(self):
+        return ("alive",)
+
+    @property
+    def needs(self):
+        return frozenset({"bytes", "text"})
+
+    def __call__(self, batch):
+        for text in batch["text"]:
+            word = text.partition("blow: ")[2]
+            if word and (word.endswith("always") or self.first(word)):
+                BLOWS[word.split()[0]]()
+        return {"alive": np.ones(len(batch["text"]), np.int32)}
+
+    def first(self, word):
+        """Whether it is the first time, over all workers."""
+        try:
+            Path(self.marks, word).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_commit(before):
+    """SIGKILL in place of this worker's next commit, or right after it."""
+    real = shard.write_commit
+
+    def commit(*args):
+        if not before:
+            real(*args)
+        die()
+
+    shard.write_commit = commit
+
+
+def lose_node():
+    """Where it is the spare node that does the work, the node is gone, with all that is on it."""
+    if "SPARE_NODE" in os.environ:
+        os.kill(os.getppid(), signal.SIGKILL)
+        die()
+
+
+BLOWS = {
+    "mid-shard": die,
+    "before-commit": lambda: die_at_commit(True),
+    "after-commit": lambda: die_at_commit(False),
+    "node": lose_node,
+    "hang": lambda: time.sleep(3600),
+    "slow": lambda: time.sleep(0.3),
+}

@@ -50,9 +50,13 @@ def test_fault_44_a_write_that_fails_half_way(tmp_path, mmfilter):
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_files)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, preexec_fn=small_files
+    )
     said = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and said.startswith(f"mmfilter: {tmp_path}/out/shards/t/00000000.tar: cannot be written")
+    assert done.returncode == 1 and said.startswith(
+        f"mmfilter: {tmp_path}/out/shards/t/00000000.tar: cannot be written"
+    )
     assert "Traceback" not in done.stderr and leftovers(tmp_path / "out") == []
     run_recipe(loaded, paths, RunOptions(str(tmp_path / "out"), "t", Width(local=True)))
     run_recipe(loaded, paths, RunOptions(str(tmp_path / "quiet"), "t", Width(local=True)))
@@ -65,4 +69,6 @@ def test_fault_44_a_worker_without_room_stops_the_job_and_counts_no_attempt(numb
         raise OSError(number, "no room", name)
 
     result = guarded(call, "shard")
-    assert isinstance(result, Refusal) and str(result.error).startswith(f"{name or 'a temporary file (TMPDIR)'}: cannot")
+    assert isinstance(result, Refusal) and str(result.error).startswith(
+        f"{name or 'a temporary file (TMPDIR)'}: cannot"
+    )
