@@ -142,9 +142,8 @@ def test_a_worker_with_a_decoder_gives_the_bytes_of_one_process(tmp_path, tiny_m
     assert counts.ok == 45 and results(tmp_path / "a") == results(tmp_path / "b")
 
 
-def test_decoders_want_ray():
-    from jobs.options import with_decoders
-
-    with pytest.raises(UsageError, match="--decoders"):
-        with_decoders(Width(local=True), 2)
-    assert with_decoders(Width(), 2).decoders == 2 and with_decoders(Width(local=True), None).decoders is None
+def test_decoders_want_ray(tmp_path, mmfilter):
+    write_pool(tmp_path / "pool", 1, 1)
+    words = ("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "out")
+    code, _, said = mmfilter(*words, "--local", "--decoders", 2)
+    assert code == 2 and "--decoders" in said and "--local" in said and not (tmp_path / "out").exists()
