@@ -15,7 +15,7 @@ from tars import jpeg, sample, samples, tar, write_pool
 from jobs.cluster import Width
 from jobs.embed import embed_pool
 from mmfilter.embed import load
-from mmfilter.errors import StoreError, UsageError
+from mmfilter.errors import StoreError
 from mmfilter.feed import Clock, FeedPlan, feed
 from mmfilter.preprocess import Preparation
 from mmfilter.recipe import parse_recipe
