@@ -1,6 +1,6 @@
 """How the main job scales: simulated nodes, decoders, and a driver with very many shards.
 
-    python benchmarks/bench_scaling.py [--shards 96] [--per-shard 200] [--table nodes]
+    python benchmarks/bench_scaling.py [--shards 40] [--per-shard 200] [--table nodes]
     python benchmarks/bench_scaling.py --driver 100000 [--lanes 1000]
 
 Nodes are raylets on this machine, each with a GPU that it merely claims. The model is a stand-in that sleeps
@@ -194,10 +194,10 @@ def driver(n: int, lanes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=int, default=96)
+    parser.add_argument("--shards", type=int, default=40)
     parser.add_argument("--per-shard", type=int, default=200)
-    parser.add_argument("--device", type=float, default=200, help="samples/s of a GPU")
-    parser.add_argument("--decode", type=float, default=75, help="images/s of a core, where that is the bottleneck")
+    parser.add_argument("--device", type=float, default=60, help="samples/s of a GPU")
+    parser.add_argument("--decode", type=float, default=25, help="images/s of a core, where that is the bottleneck")
     parser.add_argument("--driver", type=int, default=0, metavar="SHARDS", help="drive so many empty shards instead")
     parser.add_argument("--lanes", type=int, default=2, help="shards in flight, of the empty ones")
     parser.add_argument("--table", choices=["nodes", "decoders"], help="one of the two")

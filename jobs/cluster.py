@@ -41,7 +41,8 @@ class Shape:
     """A width settled against what there is: `workers` actors, each with `cpus` and `gpus`.
 
     `own` are the shards in flight that a worker decodes itself: on a GPU two, so that one reads while
-    the other's last batch runs. `fed` are those that decoders of `decoder_cpus` feed it besides.
+    the other's last batch runs. `fed` are those that decoders of `decoder_cpus` feed it besides:
+    one more than there are decoders, which waits for the first core that is free while others are written.
     """
 
     workers: int
@@ -130,7 +131,7 @@ def settle(width: Width, tasks: int, nodes: list[dict[str, float]] | None = None
         shape = Shape(max(1, min(workers, tasks)), 1, 0, width.threads or 1, width.batch_size or 64)
     each = max(1, -(-tasks // shape.workers))  # more shards at a time would leave another worker without
     own = min(shape.own, each)
-    fed = min(-(-(width.decoders or 0) // shape.workers), each - own)
+    fed = min(-(-width.decoders // shape.workers) + 1 if width.decoders else 0, each - own)
     return replace(shape, own=own, fed=fed, decoder_cpus=_decoder_cpus(nodes) if fed else 0)
 
 

@@ -19,7 +19,7 @@ from mmfilter.records import Failure
 
 AHEAD = 2  # batches; of 256 images of 224 px one is 39 MB
 RETRIES = 3  # of a stream whose machine or process died; then the shard's attempt has failed
-PATIENCE = 60.0  # seconds in which a decoder must have begun
+PATIENCE = 300.0  # seconds in which a decoder must have begun: one more shard is asked for than there are decoders
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ def test_a_core_a_worker_without_gpus():
 
 def test_decoders_are_lanes_beside_a_workers_own():
     shape = settle(Width(address="auto", decoders=6), 1000, [GPUS, GPUS, CPUS])
-    assert (shape.workers, shape.own, shape.fed, shape.lanes, shape.decoder_cpus) == (4, 2, 2, 4, 4)
+    assert (shape.workers, shape.own, shape.fed, shape.lanes, shape.decoder_cpus) == (4, 2, 3, 5, 4)
     few = settle(Width(address="auto", decoders=6), 9, [GPUS, GPUS, CPUS])
     assert (few.own, few.fed) == (2, 1), "no worker has more shards at a time than leaves another without"
     one = settle(Width(decoders=1), 1000, [{"CPU": 2.0}])
-    assert (one.workers, one.own, one.fed, one.decoder_cpus) == (1, 1, 1, 1), "the decoder has the other core"
+    assert (one.workers, one.own, one.fed, one.decoder_cpus) == (1, 1, 2, 1), "the decoder has the other core"
     assert settle(Width(address="auto", decoders=4), 1000, [GPUS, {"CPU": 2.0}]).decoder_cpus == 2
 
 
