@@ -142,7 +142,7 @@ def prepare(asked: argparse.Namespace) -> dict[str, str]:
     words = os.path.join(asked.folder, "entries.json")
     entries(asked.out, words)
     target = os.path.abspath(target)
-    found = {"target": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
+    found = {"targets/images": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
     return {**found, "wordnet": asked.wordnet} if asked.wordnet else found
 
 
