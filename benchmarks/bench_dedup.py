@@ -74,18 +74,22 @@ def plain(rows: np.ndarray, eps: float) -> np.ndarray:
 
 class Peak:
     """The largest sum of the proportional set sizes of this process and its Ray workers: `gib`; without what is mapped
-    from files, which the kernel takes back where memory is short: `own`.
+    from files, which the kernel takes back where memory is short: `own`. And their processor seconds: `cpu`.
     """
 
     def __enter__(self) -> "Peak":
         self.gib, self.own, self.on = 0.0, 0.0, True
+        self.first = {pid: _ticks(pid) for pid in _ours()}
+        self.last = dict(self.first)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
     def _watch(self) -> None:
         while self.on:
-            sizes = [_pss(pid) for pid in _ours()]
+            ours = _ours()
+            self.last |= {pid: ticks for pid in ours if (ticks := _ticks(pid))}
+            sizes = [_pss(pid) for pid in ours]
             self.gib = max(self.gib, sum(size for size, _ in sizes) / 2**20)
             self.own = max(self.own, sum(size - mapped for size, mapped in sizes) / 2**20)
             time.sleep(0.5)
@@ -93,6 +97,7 @@ class Peak:
     def __exit__(self, *_: Any) -> None:
         self.on = False
         self.thread.join()
+        self.cpu = sum(ticks - self.first.get(pid, 0) for pid, ticks in self.last.items()) / os.sysconf("SC_CLK_TCK")
 
 
 def _ours() -> list[int]:
@@ -113,6 +118,16 @@ def _ours() -> list[int]:
             above = parent[above]
         found += [pid] if above == os.getpid() else []
     return found
+
+
+def _ticks(pid: int) -> int:
+    """Of the processor that it has had so far; 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _pss(pid: int) -> tuple[int, int]:

@@ -5,9 +5,9 @@
 
 The pool is `bench_dedup.py`'s generated rows with captions and their embeddings, 20 GB on disk for 10 million x 512.
 Each score is computed through the door that `mmfilter score` goes through, columns written, in a process of its own.
-Memory is the largest sum of the proportional set sizes of that process and its Ray workers; "own" is without what is
-mapped from files, which the kernel takes back where memory is short. --only takes names of the table below or a
-recipe's own words.
+"Of a core" are processor seconds: on a busy machine the clock tells little. Memory is the largest sum of the
+proportional set sizes of that process and its Ray workers; "own" is without what is mapped from files, which the
+kernel takes back where memory is short. --only takes names of the table below or a recipe's own words.
 """
 
 import argparse
@@ -80,7 +80,16 @@ def work(folder: str, node: dict[str, Any], workers: int) -> None:
             seconds = time.perf_counter() - started
     finally:
         shutil.rmtree(out, ignore_errors=True)
-    print(json.dumps({"seconds": round(seconds, 1), "peak": round(peak.gib, 2), "own": round(peak.own, 2)}))
+    print(
+        json.dumps(
+            {
+                "seconds": round(seconds, 1),
+                "cpu": round(peak.cpu),
+                "peak": round(peak.gib, 2),
+                "own": round(peak.own, 2),
+            }
+        )
+    )
 
 
 def main() -> None:
@@ -98,16 +107,16 @@ def main() -> None:
     prepare(folder, asked.rows, asked.dim)
     stored = asked.rows * asked.dim * 2 / 2**30
     print(f"{asked.rows:,} x {asked.dim}, {stored:.1f} GiB a side in fp16; {asked.workers} workers\n", flush=True)
-    print("| score | seconds | peak GiB | of it own |\n|---|---|---|---|", flush=True)
+    print("| score | seconds | of a core | peak GiB | of it own |\n|---|---|---|---|---|", flush=True)
     for name in asked.only or SCORES:
         node = SCORES.get(name) or yaml.safe_load(name)
         command = [sys.executable, __file__, *sys.argv[1:], "--work", json.dumps(node)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1:]} | | |", flush=True)
+            print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1:]} | | | |", flush=True)
             continue
         found = json.loads(done.stdout.splitlines()[-1])
-        print(f"| {name} | {found['seconds']} | {found['peak']} | {found['own']} |", flush=True)
+        print(f"| {name} | {' | '.join(str(value) for value in found.values())} |", flush=True)
 
 
 if __name__ == "__main__":
