@@ -2,10 +2,10 @@
 
     python benchmarks/bench_rules.py --rows 128000000
 
-The table is made up in memory: uids, clusters (sqrt n of them, unequal), scores; it holds what `select` reads of
-the files for the rule and nothing else. Then the rule is fitted to it and asked for its mask, 200,000 rows at a time,
-as `select` does. Each rule has a process of its own; the peak is that of the process, the table in it. Reading the files,
-which `bench_select.py` measures, is not in the seconds.
+The table is made up in memory: uids, clusters (sqrt n of them, unequal), scores; it holds what `select` reads of the
+files for the rule and nothing else. Then the rule is fitted to it and asked for its mask, 200,000 rows at a time, as
+`select` does. Each rule has a process of its own; the peak is that of the process, the table in it. Reading the
+files, which `bench_select.py` measures, is not in the seconds.
 """
 
 import argparse
@@ -68,9 +68,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.work:
         return work(asked.work, asked.rows)
-    print(
-        f"{asked.rows:,} rows\n\n| rule | seconds | of a core | table GiB | peak GiB | kept |\n|---|---|---|---|---|---|"
-    )
+    print(f"{asked.rows:,} rows\n\n| rule | seconds | of a core | table GiB | peak GiB | kept |", flush=True)
+    print("|---" * 6 + "|", flush=True)
     for name in asked.only or RULES:
         command = [sys.executable, __file__, "--rows", str(asked.rows), "--work", name]
         done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
