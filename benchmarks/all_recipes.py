@@ -4,10 +4,12 @@
     python benchmarks/all_recipes.py --folder /tmp/real --pool ../shared/data/pool \
         --labels ../shared/data/pool_labels.parquet --target ../shared/data/tasks/cifar10/test --model MODEL
 
-No pretrained weights are at hand here, so each recipe's models are `--model`; its rules and scores are as published but
-for what is scaled to a pool of some thousands: clusters (one for 40 samples at most), MetaCLIP's entries (the words of
-the pool's own captions that stand three times), image_based's centroids (100, trained on the pool). Labels choose
-nothing. "AP kind": average precision of the column that the recipe cuts at, true pairs against that kind.
+No pretrained weights are at hand here, so each recipe's models are `--model`; its rules and scores are as published
+but for what is scaled to a pool of some thousands: clusters (one for 40 samples at most), MetaCLIP's entries (the
+words of the pool's own captions that stand three times), image_based's centroids (100, trained on the pool). LAION's
+head is for ViT-L/14's 768 numbers: in its place stands a linear head by least squares on 500 other generated scenes,
+of their colourfulness (Hasler and Susstrunk 2003) scaled to the mean 5 and the deviation 1. Labels choose nothing.
+"AP kind": average precision of the column that the recipe cuts at, true pairs against that kind.
 """
 
 import argparse
@@ -20,14 +22,17 @@ import numpy as np
 import polars as pl
 import yaml
 
+from index.vectors import open_vectors
 from jobs.cluster import Width
 from jobs.demo import quality
 from jobs.outdir import shard_paths
 from jobs.run import RunOptions, run_recipe
 from mmfilter.errors import MMFilterError
+from mmfilter.pairs import Source
 from mmfilter.recipe import load_recipe, packaged, parse_recipe
 from mmfilter.synth import SynthOptions, generate
 from mmfilter.table import open_table
+from mmfilter.uids import format_uids
 
 MODELS = ("b32", "l14", "dfn", "demo")
 
@@ -39,8 +44,9 @@ def scaled(node: Any, paths: dict[str, str], most: int) -> Any:
     if not isinstance(node, dict):
         return node
     found = {key: scaled(value, paths, most) for key, value in node.items()}
-    for key in {"path", "entries"} & set(found):
+    for key in {"path", "entries", "file"} & set(found):
         found[key] = paths[found[key]]
+    found.pop("sha256", None)
     if "synset" in found:
         found["synset"] = {"wordnet": paths["wordnet"]} if "wordnet" in paths else {}
     if "centroids" in found:
@@ -93,6 +99,28 @@ def entries(out: str, path: str) -> None:
         json.dump(sorted(word for word, n in counts.items() if n > 2), file, ensure_ascii=False)
 
 
+def head(scenes: str, model: str, folder: str) -> str:
+    """A linear head of the scenes' colourfulness over the model's embeddings, as .npz; its path."""
+    out, paths = os.path.join(folder, "scenes"), shard_paths([scenes])
+    recipe = parse_recipe(yaml.safe_dump({"name": "scenes", "embed": {"demo": {"model": model}}}), "scenes")
+    run_recipe(recipe, paths, RunOptions(out, "all", Width(workers=1, gpus=0, local=True)))
+    vectors = open_vectors(out, "demo")
+    told = {pair.uid: colourfulness(pair.pixels) for pair in Source(paths, 64)}
+    x = np.concatenate([vectors.take(np.arange(len(vectors))), np.ones((len(vectors), 1))], axis=1)
+    y = np.array([told[uid] for uid in format_uids(vectors.all_uids())])
+    weights = np.linalg.lstsq(x, 5 + (y - y.mean()) / y.std(), rcond=None)[0].astype(np.float32)
+    path = os.path.join(folder, "colourfulness.npz")
+    np.savez(path, **{"0.weight": weights[None, :-1], "0.bias": weights[-1:]})
+    return path
+
+
+def colourfulness(pixels: np.ndarray) -> float:
+    """Hasler and Susstrunk 2003, of (h, w, 3)."""
+    r, g, b = pixels.reshape(-1, 3).T.astype(float)
+    sides = np.stack([r - g, (r + g) / 2 - b])
+    return float(np.linalg.norm(sides.std(axis=1)) + 0.3 * np.linalg.norm(sides.mean(axis=1)))
+
+
 def one(name: str, asked: argparse.Namespace, paths: dict[str, str], labels: pl.DataFrame) -> dict[str, Any]:
     source = dict(load_recipe(name).source)
     most = max(labels.height // 40, 4)
@@ -120,16 +148,14 @@ def one(name: str, asked: argparse.Namespace, paths: dict[str, str], labels: pl.
 def prepare(asked: argparse.Namespace) -> dict[str, str]:
     """Embed the pool by each short name once, so that a recipe's seconds are its own; paths that recipes ask for."""
     os.makedirs(asked.folder, exist_ok=True)
-    target = asked.target
     if not asked.pool:
         asked.pool = os.path.join(asked.folder, "pool")
         asked.labels = f"{asked.pool}/labels/labels.parquet"
         if not os.path.isdir(asked.pool):
             generate(asked.pool, SynthOptions(samples=asked.samples, size=208, workers=asked.workers))
-    if not target:
-        target = os.path.join(asked.folder, "target")
-        if not os.path.isdir(target):
-            generate(target, SynthOptions(samples=500, seed=99, noise=False))
+    scenes = os.path.join(asked.folder, "target")
+    if not os.path.isdir(scenes):
+        generate(scenes, SynthOptions(samples=500, seed=99, noise=False))
     asked.out = os.path.join(asked.folder, "out")
     source = {
         "name": "embeddings",
@@ -141,8 +167,9 @@ def prepare(asked: argparse.Namespace) -> dict[str, str]:
     run_recipe(recipe, shard_paths([asked.pool]), RunOptions(asked.out, "all", Width(workers=asked.workers)))
     words = os.path.join(asked.folder, "entries.json")
     entries(asked.out, words)
-    target = os.path.abspath(target)
-    found = {"target": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
+    target = os.path.abspath(asked.target or scenes)
+    found = {"targets/images": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
+    found["sa_0_4_vit_l_14_linear.pth"] = head(scenes, asked.model, asked.folder)
     return {**found, "wordnet": asked.wordnet} if asked.wordnet else found
 
 

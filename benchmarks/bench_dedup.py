@@ -22,13 +22,14 @@ from index.pool import Pool
 from jobs.cluster import Width
 from jobs.pool_scores import mapper
 
-EPS, SHARD = 0.05, 10_000
+EPS, SHARD, WORDS = 0.05, 10_000, 200_000
 
 
-def generate(folder: str, rows: int, dim: int, decay: float, seed: int = 0) -> None:
+def generate(folder: str, rows: int, dim: int, decay: float, seed: int = 0, texts: bool = False) -> None:
     """Shards of fp16 unit rows around rows / 500 centres, whose noise falls off over the axes as i ** -decay.
 
-    15 % are near copies of another row of the shard (cosine 0.95 to 1), 2 % the same to the bit.
+    15 % are near copies of another row of the shard (cosine 0.95 to 1), 2 % the same to the bit. With `texts` also
+    captions of 5 to 15 of 200,000 words, rarer and rarer, and their embeddings: the image's and noise (cosine 0.8).
     """
     os.makedirs(folder, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -46,9 +47,23 @@ def generate(folder: str, rows: int, dim: int, decay: float, seed: int = 0) -> N
         noise = rng.standard_normal((len(copies), dim), np.float32) * scale
         x[copies] = x[rng.integers(0, n, len(copies))] + much * noise
         x = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ turn
-        uids = [bytes(row).hex() for row in rng.integers(0, 256, (n, 16), dtype=np.uint8)]
-        pq.write_table(pa.table({"uid": uids}), f"{folder}/{shard:08d}.parquet")
-        np.savez(f"{folder}/{shard:08d}.npz", b32_img=x.astype(np.float16))
+        columns = {"uid": [bytes(row).hex() for row in rng.integers(0, 256, (n, 16), dtype=np.uint8)]}
+        sides = {"b32_img": x.astype(np.float16)}
+        if texts:
+            more = np.random.default_rng([seed, shard])
+            columns["text"] = captions(more, n)
+            y = x + np.float32(0.75 / np.sqrt(dim)) * more.standard_normal((n, dim), np.float32)
+            sides["b32_txt"] = (y / np.linalg.norm(y, axis=1, keepdims=True)).astype(np.float16)
+        pq.write_table(pa.table(columns), f"{folder}/{shard:08d}.parquet")
+        np.savez(f"{folder}/{shard:08d}.npz", **sides)
+
+
+def captions(rng: np.random.Generator, n: int) -> list[str]:
+    """n captions of 5 to 15 words, word i about as often as 1 / i."""
+    lengths = rng.integers(5, 16, n)
+    words = [f"w{int(i):x}" for i in WORDS ** rng.random(int(lengths.sum()))]
+    ends = np.cumsum(lengths).tolist()
+    return [" ".join(words[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def plain(rows: np.ndarray, eps: float) -> np.ndarray:
@@ -58,41 +73,71 @@ def plain(rows: np.ndarray, eps: float) -> np.ndarray:
 
 
 class Peak:
-    """The largest sum of the proportional set sizes of this process and its Ray workers, in GiB."""
+    """The largest sum of the proportional set sizes of this process and its Ray workers: `gib`; without what is mapped
+    from files, which the kernel takes back where memory is short: `own`. And their processor seconds: `cpu`.
+    """
 
     def __enter__(self) -> "Peak":
-        self.gib, self.on = 0.0, True
+        self.gib, self.own, self.on = 0.0, 0.0, True
+        self.first = {pid: _ticks(pid) for pid in _ours()}
+        self.last = dict(self.first)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
         return self
 
     def _watch(self) -> None:
         while self.on:
-            self.gib = max(self.gib, sum(_pss(pid) for pid in _ours()) / 2**20)
+            ours = _ours()
+            self.last |= {pid: ticks for pid in ours if (ticks := _ticks(pid))}
+            sizes = [_pss(pid) for pid in ours]
+            self.gib = max(self.gib, sum(size for size, _ in sizes) / 2**20)
+            self.own = max(self.own, sum(size - mapped for size, mapped in sizes) / 2**20)
             time.sleep(0.5)
 
     def __exit__(self, *_: Any) -> None:
         self.on = False
         self.thread.join()
+        self.cpu = sum(ticks - self.first.get(pid, 0) for pid, ticks in self.last.items()) / os.sysconf("SC_CLK_TCK")
 
 
 def _ours() -> list[int]:
-    found = [os.getpid()]
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    """This process and the Ray workers that descend from it: others' may run beside it."""
+    parent, workers = {}, []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                parent[pid] = int(file.read().rpartition(b")")[2].split()[1])
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                found += [int(pid)] if file.read().startswith(b"ray::Worker") else []
+                workers += [pid] if file.read().startswith(b"ray::Worker") else []
         except OSError:
             pass
+    found = [os.getpid()]
+    for pid in workers:
+        above = pid
+        while above in parent and above != os.getpid():
+            above = parent[above]
+        found += [pid] if above == os.getpid() else []
     return found
 
 
-def _pss(pid: int) -> int:
+def _ticks(pid: int) -> int:
+    """Of the processor that it has had so far; 0 where it is gone."""
     try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def _pss(pid: int) -> tuple[int, int]:
+    """KiB: (all, mapped from files)."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            sizes = {line.split(":")[0]: int(line.split()[1]) for line in file if line.startswith("Pss")}
+    except OSError:
+        return 0, 0
+    return sizes.get("Pss", 0), sizes.get("Pss_File", 0)
 
 
 def measure(folder: str, k: int | None, width: Width, plain_rows: int) -> dict[str, Any]:

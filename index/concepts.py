@@ -25,6 +25,7 @@ from .terms import count, labels
 EXEMPLARS = 12
 NEIGHBOURS = 8
 CAPTIONS = 256  # of a cluster, that its label is read off
+LABELLED = 1 << 19  # of all clusters together: the counts of a caption's terms take 1.5 kB
 APART = 20  # centroids that one's separation is measured to: Abbas et al. 2024 (arXiv 2401.04578)
 CELLS = 1 << 22  # similarities that are looked at together: 16 MB
 
@@ -164,13 +165,17 @@ def describe(
 
 
 def _terms(pool: Pool, cluster: np.ndarray, seed: int) -> dict[int, Counter[str]]:
-    """Counts over some captions of each cluster, the first by a hash of (seed, uid), read a shard at a time."""
+    """Counts over some captions of each cluster, the first by a hash of (seed, uid), read a shard at a time.
+
+    As many of each, `CAPTIONS` or what `LABELLED` leaves.
+    """
     if "text" not in pool.table.columns:
         return {}
     order = np.lexsort((sample_share(pool.uids, seed), cluster))
     first = np.searchsorted(cluster[order], cluster[order])
     chosen = np.zeros(len(cluster), bool)
-    chosen[order[np.arange(len(order)) - first < CAPTIONS]] = True
+    most = max(min(CAPTIONS, LABELLED // (int(cluster.max(initial=0)) + 1)), 1)
+    chosen[order[np.arange(len(order)) - first < most]] = True
     counts: dict[int, Counter[str]] = {}
     start = 0
     for stem in pool.table.stems:

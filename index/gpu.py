@@ -1,11 +1,15 @@
-"""Products of blocks on a GPU, by torch: the guesses of `kmeans.assign` and `semdedup.linked`.
+"""Products of blocks on a GPU, by torch: the guesses of `kmeans.assign` and `semdedup.linked`, the sums of `negclip`
+and the norms of `norm_sim`.
 
-A float32 product only finds candidates, on either device; `exact.dots` decides, so the answers are the same.
+Where a float32 product only finds candidates, on either device, `exact.dots` decides, and the answers are the same.
+The sums and norms are what was multiplied: their functions say how near the devices' answers are.
 """
 
 from typing import Any
 
 import numpy as np
+
+ROWS = 4096  # of a block of `log_sums`: against 32,768 others 512 MB of similarities
 
 _device = "cpu"
 
@@ -51,3 +55,34 @@ def pairs(x: Any, y: Any, floor: float, slack: float, upper: bool) -> tuple[np.n
     edge = (found.amax(dim=0) - slack).clamp_(min=floor)
     i, j = (found >= edge).nonzero(as_tuple=True)
     return i.cpu().numpy(), j.cpu().numpy(), found[i, j].cpu().numpy()
+
+
+def log_sums(x: np.ndarray, y: np.ndarray, tau: float) -> tuple[np.ndarray, np.ndarray]:
+    """`negclip.log_sums` by torch, alike in its types; times tau, both are within `exact.margin` of the exact."""
+    import torch
+
+    images, texts = put(x), put(y)
+    rows = torch.empty(len(x), dtype=torch.float64, device=images.device)
+    top = torch.full((len(y),), -torch.inf, device=images.device)
+    total = torch.zeros(len(y), dtype=torch.float64, device=images.device)
+
+    def powers(similar: Any, peak: Any, dim: int) -> Any:
+        return (similar - peak).div_(tau).exp_().sum(dim=dim, dtype=torch.float64)
+
+    for at in range(0, len(x), ROWS):
+        similar = images[at : at + ROWS] @ texts.T
+        peak = similar.amax(dim=1)
+        rows[at : at + ROWS] = peak.double() / tau + powers(similar, peak[:, None], 1).log()
+        new = torch.maximum(top, similar.amax(dim=0))
+        total = total * ((top - new).double() / tau).exp() + powers(similar, new, 0)
+        top = new
+    return rows.cpu().numpy(), (top.double() / tau + total.log()).cpu().numpy()
+
+
+def norms(rows: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """float64 (n,): sqrt(f^T `square` f) of float32 `rows` f (n, d), all in float64; `square` (d, d) float64."""
+    import torch
+
+    f = torch.from_numpy(rows).to(_device, torch.float64)
+    found = ((f @ torch.from_numpy(square).to(_device)) * f).sum(dim=1).clamp_(min=0).sqrt_()
+    return np.asarray(found.cpu().numpy())

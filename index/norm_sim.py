@@ -8,6 +8,7 @@ from pydantic import field_validator
 
 from mmfilter.plugs import Run
 
+from . import gpu
 from .kmeans import assign_pool
 from .pool import Pool
 from .reference import Reference
@@ -22,7 +23,8 @@ class NormSim(ToTarget):
     pool and G the target.
 
     ``p: inf`` is the greatest similarity, exactly as `target_NAME_similarity`. ``p: 2`` is the root of
-    f^T (G^T G) f: the sum of squares over any number of items costs d x d, and G is read in blocks.
+    f^T (G^T G) f: the sum of squares over any number of items costs d x d, and G is read in blocks. It is worked out in
+    float64 on either device, which may leave the last bit of the float32 to it.
     NaN for a row without a direction, and for all where no item has one.
     """
 
@@ -59,7 +61,12 @@ def _norms(vectors: Vectors, square: np.ndarray, shard: int) -> np.ndarray:
     start, stop = (int(end) for end in vectors.starts[shard : shard + 2])
     parts = [np.empty(0, np.float32)]
     for _, rows in vectors.blocks(BLOCK, start, stop):
-        found = np.sqrt(np.maximum(np.einsum("ij,ij->i", rows.astype(np.float64) @ square, rows), 0))
+        found = gpu.norms(rows, square) if gpu.there() else norms(rows, square)
         found[~rows.any(axis=1) | (not square.any())] = np.nan
         parts.append(found.astype(np.float32))
     return np.concatenate(parts)
+
+
+def norms(rows: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """`gpu.norms` in numpy."""
+    return np.asarray(np.sqrt(np.maximum(np.einsum("ij,ij->i", rows.astype(np.float64) @ square, rows), 0)))

@@ -80,6 +80,7 @@ def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
     if recipe.select is None:
         return steps
     steps.append(f"select {storage.join(asked.out, 'subsets', asked.name)}.npy by: {recipe.select.describe()}")
+    steps += [f"repeat {entry.times} times: {entry.rule.describe()}" for entry in recipe.repeat]
     if asked.reshard:
         steps.append(f"reshard into {storage.join(asked.out, 'shards', asked.name)}")
     return [*steps, f"report to {storage.join(asked.out, 'report.html')}"]

@@ -47,7 +47,7 @@ def select_subset(
 
     if recipe.select is None:
         raise UsageError(f"{recipe.where}: has no 'select'; add the rules that choose, or use `mmfilter embed`")
-    options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions)
+    options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
     return asdict(select(open_table(out, metadata), recipe.select, options))
 
 
@@ -61,4 +61,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     said += [f"  {step['path']:<24} {step['text']:<60} dropped {step['dropped']:,}" for step in result["steps"]]
     said += [f"  failed: {status:<15} {n:,}" for status, n in result["failed"].items()]
-    return [*said, f"subset  {result['path']}"]
+    said += [
+        f"  {entry['path']:<24} {entry['text']:<60} {entry['times']} times {entry['samples']:,}"
+        for entry in result.get("repeat", [])
+    ]
+    whole = counts["kept"] + result.get("copies", 0)
+    return [*said, f"subset  {result['path']}" + (f", {whole:,} uids with copies" if result.get("repeat") else "")]

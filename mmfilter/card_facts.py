@@ -42,7 +42,6 @@ class Facts:
     run: dict[str, Any]
     composition: dict[str, Any]
     concepts: list[tuple[str, int, int]]
-    different: int
     sha256: str
     options: CardOptions
 
@@ -75,7 +74,6 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
         _json(storage.join(out, "run.json")) or {},
         compose(source_of(pool), weights),
         _concepts(pool, weights),
-        len(subset.unique()),
         hashlib.sha256(data).hexdigest(),
         options,
     )

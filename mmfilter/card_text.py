@@ -25,7 +25,8 @@ def _summary(facts: Facts) -> str:
     counts = facts.record["counts"]
     whole = counts.get("in") or counts["kept"]
     share = f" ({counts['kept'] / whole:.1%})" if whole else ""
-    copies = "" if facts.different == counts["kept"] else f", {facts.different:,} of them different"
+    more = int(facts.record.get("copies") or 0)
+    copies = f", some of them repeated, {counts['kept'] + more:,} with copies" if more else ""
     lines = [
         f"{counts['kept']:,}{share} of {whole:,} image-text pairs{copies}, chosen by mmfilter. It is a list of uids: "
         f"{code(f'subsets/{facts.name}.npy')} (sha256 {code(facts.sha256)}), dtype `u8,u8`, sorted."

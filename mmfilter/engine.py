@@ -165,9 +165,12 @@ def _odd(path: str) -> bool:
 
 def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> list[str]:
     """The pairs of a source, each as often as it is seen in an epoch, in shards of even size."""
-    indexes = [index_shard(path, ReadOptions(derive_uids=True)).uids for path in source.paths]
-    uids = Subset(np.concatenate(indexes)).unique()
+    read = ReadOptions(derive_uids=True, copies=source.copies)
+    pool = Subset(np.concatenate([index_shard(path, read).uids for path in source.paths]))
+    uids = pool.unique()
     times = np.array([int(source.keep(uid)) for uid in uids.strings()], np.int64)
+    if source.copies:
+        times *= pool.counts(uids.uids)
     subset = Subset(np.repeat(uids.uids, times))
     if not len(subset):
         raise UsageError("no pair to train on: the shards, the subset or the hold-out leave none")

@@ -10,8 +10,9 @@ from . import storage
 from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
 from .errors import MMFilterError, UsageError
 from .rules import build_rule, walk
+from .subset import Subset
 from .table import Table, open_table
-from .uids import HALVES
+from .uids import HALVES, parse_uids
 
 DECIDED = ("uid", "keep", "dropped_by")
 TEXT = 200  # characters of a caption that are printed
@@ -32,8 +33,8 @@ class Explanation:
     """What became of a uid. `status` is "kept", "dropped" or "failed".
 
     `places` are shard/key of every sample with this uid; the rest is about the first. `dropped_by`
-    is the path of the first rule that dropped it. A failed sample has `failure`, its reason, and
-    `error`, and no verdicts.
+    is the path of the first rule that dropped it; `times` is how often it stands in the subset. A failed
+    sample has `failure`, its reason, and `error`, and no verdicts.
     """
 
     uid: str
@@ -46,10 +47,12 @@ class Explanation:
     verdicts: tuple[Verdict, ...] = ()
     failure: str = ""
     error: str = ""
+    times: int = 0
 
     def lines(self) -> list[str]:
         """As the command line prints it."""
         found = [f"{self.uid}: {self.status}" + (f" by {self.dropped_by}" if self.dropped_by else "")]
+        found[0] += f", {self.times} times" if self.times > 1 else ""
         found.append(f"  subset  {self.name}")
         found.append(f"  sample  {self.places[0]}")
         if len(self.places) > 1:
@@ -104,7 +107,8 @@ def _judged(
     out: str, uid: str, name: str, decided: list[tuple[str, dict[str, Any]]], failed: list[Any], table: Table
 ) -> Explanation:
     stem, row = decided[0]
-    rules = _rules(read_record(out, name))
+    record = read_record(out, name)
+    rules = _rules(record)
     wanted = [column for _, columns in rules.values() for column in columns]
     here = [c for c in dict.fromkeys(["key", "text", "url", *wanted]) if c in table.columns]
     found = table.read(["uid", *here], stem).filter(pl.col("uid") == uid).to_dicts()
@@ -124,7 +128,10 @@ def _judged(
     text, url = str(values.get("text") or ""), str(values.get("url") or "")
     status = "kept" if row["keep"] else "dropped"
     every = (*places, *(f"{place} (failed)" for place in _places(failed)))
-    return Explanation(uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts)
+    times = int(bool(row["keep"]))
+    if record.get("copies"):
+        times = int(Subset.read(storage.join(out, "subsets", f"{name}.npy")).counts(parse_uids([uid]))[0])
+    return Explanation(uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times)
 
 
 def _rules(record: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -33,7 +33,8 @@ class Pair:
 class Source:
     """Where pairs come from: shard paths, which uids, how many px a side, and how the picture is made square.
 
-    With `one_caption` a sample's text is all that is said of it, whatever captions its json has.
+    With `one_caption` a sample's text is all that is said of it, whatever captions its json has. With `copies` each
+    copy that a reshard wrote of a pair is a pair, as where no subset says how often it is seen.
     `failed` maps (shard, key) of what could not be used so far to its status.
     """
 
@@ -42,6 +43,7 @@ class Source:
     squash: bool = False
     keep: Keep = field(default=lambda uid: True)
     one_caption: bool = False
+    copies: bool = False
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pair]:
@@ -68,6 +70,7 @@ class Source:
             self.squash,
             lambda uid: chosen(uid) if mine(uid) else 0,
             self.one_caption,
+            self.copies,
             self.failed,
         )
 
@@ -78,7 +81,7 @@ class Source:
                 yield captions
 
     def _read(self, path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-        for number, found in enumerate(read(path, self.one_caption)):
+        for number, found in enumerate(read(path, self.one_caption, self.copies)):
             if isinstance(found, Failure):
                 self.failed[path, found.key or f"number {number}"] = found.status
             elif self.keep(found[0]):
@@ -108,13 +111,15 @@ def part(share: float, seed: int) -> Keep:
     return keep
 
 
-def read(path: str, one_caption: bool = False) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
+def read(
+    path: str, one_caption: bool = False, copies: bool = False
+) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
     """(uid, image file, captions) of each whole sample of a shard, and a Failure for each other one.
 
     The captions are the json's `captions` when it has them, unless `one_caption`; else the text. Blank ones
     are left out. Never raises on content. A sample without a uid gets one, of its shard and key.
     """
-    for sample in read_samples(path, ReadOptions(derive_uids=True)):
+    for sample in read_samples(path, ReadOptions(derive_uids=True, copies=copies)):
         if isinstance(sample, Failure):
             yield sample
             continue

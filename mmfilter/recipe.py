@@ -14,10 +14,11 @@ from .errors import UsageError, nearest
 from .images import ImageLimits
 from .plugs import PoolScore, Rule, Score, build_plug
 from .registry import Registry
+from .repeat import Repeat, build_repeats
 from .samples import ReadOptions
 from .weights import ModelSpec
 
-FIELDS = ("name", "paper", "about", "embed", "scores", "select", "read")
+FIELDS = ("name", "paper", "about", "embed", "scores", "select", "repeat", "read")
 BASE_COLUMNS = ("uid", "url", "text", "original_width", "original_height", "face_bboxes", "sha256", "key")
 READ_FIELDS = ("derive_uids", "max_pixels", "max_text_bytes")
 
@@ -28,7 +29,8 @@ class Recipe:
 
     `embed` maps a short name (`b32`) to a model; `scores` are built plugs in the recipe's order, and
     `pool_scores` those among them that look at the whole pool, after all others. `select` is None when
-    the recipe only computes. `source` is the parsed YAML, for the record.
+    the recipe only computes; `repeat` says how often what it keeps stands in the subset. `source` is the parsed
+    YAML, for the record.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Recipe:
     read: ReadOptions
     source: dict[str, Any] = field(repr=False)
     pool_scores: tuple[PoolScore, ...] = ()
+    repeat: tuple[Repeat, ...] = ()
 
     @property
     def where(self) -> str:
@@ -85,7 +88,10 @@ def parse_recipe(text: str, where: str, folder: str = "") -> Recipe:
     shard = tuple(score for score in scores if isinstance(score, Score))
     pool = tuple(score for score in scores if isinstance(score, PoolScore))
     read = _read(source.get("read") or {}, where)
-    return Recipe(source["name"], embed, shard, _rule(source, where), read, source, pool)
+    repeat = build_repeats(source.get("repeat") or [], f"{where}: repeat")
+    if repeat and source.get("select") is None:
+        raise UsageError(f"{where}: repeat: says how often what 'select' keeps is repeated; add 'select: everything'")
+    return Recipe(source["name"], embed, shard, _rule(source, where), read, source, pool, repeat)
 
 
 def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:

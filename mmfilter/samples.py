@@ -34,7 +34,7 @@ from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
 IMAGES = ("jpg", "png", "jpeg", "webp")  # in open_clip's order of preference
 NEEDED = frozenset({*IMAGES, "txt", "json"})
 UID = re.compile(r"[0-9a-f]{32}")
-RESHARDED = re.compile(r"([0-9a-f]{32})-\d+")  # the key that a resharder gives
+RESHARDED = re.compile(r"([0-9a-f]{32})-(\d+)")  # the key that a resharder gives
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 
 __all__ = ["Failure", "ReadOptions", "Sample", "expected_failures", "read_samples"]
@@ -42,9 +42,12 @@ __all__ = ["Failure", "ReadOptions", "Sample", "expected_failures", "read_sample
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """`derive_uids` makes a uid of shard and key where the json has none; otherwise that is a failure."""
+    """`derive_uids` makes a uid of shard and key where the json has none; otherwise that is a failure. With `copies` a
+    sample that a resharder wrote again, of the key UID-1 or more, is well; otherwise its uid is repeated.
+    """
 
     derive_uids: bool = False
+    copies: bool = False
     max_text_bytes: int = 1 << 20
     limits: ImageLimits = ImageLimits()
 
@@ -210,7 +213,7 @@ class _Reader:
         text = ""
         if problem is None:
             text, problem = self._text(parts["txt"].data)
-        if problem is None and uid in self.uids:
+        if problem is None and uid in self.uids and not (self.options.copies and _is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
             return Failure(group.key, uid, *problem)
@@ -255,6 +258,11 @@ class _Reader:
         if stated != stated.lower():
             notes.append("uid_uppercase")
         return stated.lower(), None
+
+
+def _is_copy(key: str, uid: str) -> bool:
+    match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
+    return match is not None and match[1] == uid and int(match[2]) > 0
 
 
 def _missing(group: _Group) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from . import storage
 from .decisions import read_parquet
 from .errors import UsageError
 from .plugs import Rule
+from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, later_repeats
@@ -30,34 +31,42 @@ NAME = re.compile(r"[\w-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """`out` is the run's folder, `name` the subset's; `source` is the recipe, for the record."""
+    """`out` is the run's folder, `name` the subset's; `source` is the recipe, for the record.
+
+    A sample that is kept stands in the subset as often as the first of `repeat` says whose rule, fitted on all that is
+    kept, keeps it too; once where there is none.
+    """
 
     out: str
     name: str
     where: str = "select"
     source: dict[str, Any] = field(default_factory=dict)
     decisions: bool = True
+    repeat: tuple[Repeat, ...] = ()
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What came out. `counts`: in = kept + dropped + failed."""
+    """What came out. `counts`, of samples: in = kept + dropped + failed. The subset holds kept + `copies` uids."""
 
     path: str
     counts: dict[str, int]
     failed: dict[str, int]
     steps: list[dict[str, Any]]
     seconds: float
+    copies: int = 0
+    repeat: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
 class _Masked:
-    """The outcome of a group of shards (n rows): which are kept, and by step how many were dropped."""
+    """The outcome of a group of shards (n rows): which are kept, how often, and by step how many were dropped."""
 
     group: Group
     keep: np.ndarray  # (n,) bool
     first: np.ndarray  # (steps,) dropped by this step first
     alone: np.ndarray  # (steps,) that the step drops by itself
+    entry: np.ndarray  # (kept,) which entry of `repeat` says how often, -1 none; (0,) where the recipe repeats nothing
 
 
 def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
@@ -70,6 +79,9 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     if not NAME.fullmatch(options.name):  # it becomes a file and a folder: '../metadata' would be written over
         raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{options.name}'; give another --name")
     check_columns(rule, [*table.columns, *HALVES], options.where)
+    for i, entry in enumerate(options.repeat):
+        where = f"{options.where.removesuffix('select')}repeat[{i}].rule"
+        check_columns(entry.rule, [*table.columns, *HALVES], where)
     masker = _Masker(table, rule, options)
     _remove_stale(table, options)
     masked = masker.run()
@@ -79,13 +91,15 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     kept = Subset(masker.uids(masked))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
     kept.write(path)
-    counts = {"in": rows + before, "kept": len(kept)}
+    repeat = masker.report_repeats(masked)
+    copies = sum((entry["times"] - 1) * entry["samples"] for entry in repeat)
+    counts = {"in": rows + before, "kept": len(kept) - copies}
     counts |= {"dropped": int(sum(m.first.sum() for m in masked)), "failed": sum(failed.values())}
     if counts["in"] != counts["kept"] + counts["dropped"] + counts["failed"]:
         raise AssertionError(f"counts do not add up: {counts}")
     steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
-    selection = Selection(path, counts, reasons, steps, time.perf_counter() - started)
+    selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat)
     _write_record(selection, options)
     return selection
 
@@ -102,19 +116,24 @@ class _Masker:
         self.seen = pl.DataFrame()
         self.hi = self.lo = np.empty(0, np.uint64)
         self.repeated = np.empty(0, np.int64)
-        self.rule = self._fit(rule)
+        self.rule, self.repeat = self._fit(rule)
         self.steps = list(steps_of(self.rule))
         self.leaves = list(walk(self.rule))
 
-    def _fit(self, rule: Rule) -> Rule:
-        """The rule fitted to each sample once, in the columns that its fitted parts look at."""
-        if not rule.fit_needs:
-            return rule.fit(pl.DataFrame())
-        self.seen = self.table.read(rule.fit_needs | set(HALVES))
+    def _fit(self, rule: Rule) -> tuple[Rule, tuple[Repeat, ...]]:
+        """The rules fitted to each sample once, in the columns that their fitted parts look at."""
+        repeat = self.options.repeat
+        needs = needs_to_fit(rule, repeat)
+        if not needs:
+            return rule.fit(pl.DataFrame()), fit_repeats(repeat, pl.DataFrame(), 0)
+        self.seen = self.table.read(needs | set(HALVES))
         self.hi, self.lo = (self.seen[half].to_numpy() for half in HALVES)
         self.repeated = later_repeats(self.hi, self.lo)
         once = self.seen.filter(pl.Series(self._well(0, self.seen.height))) if len(self.repeated) else self.seen
-        return rule.fit(once)
+        rule = rule.fit(once)
+        if any(entry.rule.fit_needs for entry in repeat):
+            repeat = fit_repeats(repeat, once.filter(pl.Series(rule.mask(once), dtype=pl.Boolean)), once.height)
+        return rule, repeat
 
     def run(self) -> list[_Masked]:
         """Mask all groups and write their decisions."""
@@ -140,6 +159,7 @@ class _Masker:
 
     def _read(self, group: Group) -> pl.DataFrame:
         needs = self.rule.needs | set(HALVES) | ({"uid"} if self.options.decisions else set())
+        needs = needs.union(*(entry.rule.needs for entry in self.repeat))
         here = self.seen.select(sorted(needs & set(self.seen.columns))).slice(group.start, group.height)
         rest = needs - set(here.columns)
         frame = self.table.read(rest, group.stems) if rest else here
@@ -153,6 +173,7 @@ class _Masker:
         verdicts: dict[int, np.ndarray] = {}
         try:
             masks = [self._once(verdicts, rule, frame) for _, rule in self.steps]
+            entry = which(self.repeat, frame) if self.repeat else np.empty(0, np.int16)
         except UsageError as error:
             shards = " to ".join(dict.fromkeys([group.stems[0], group.stems[-1]]))
             raise UsageError(f"{self.options.where}: shard {shards}: {error}") from error
@@ -166,7 +187,7 @@ class _Masker:
         blame[~well] = len(masks)
         if self.options.decisions:
             self._write(group, frame["uid"], blame, {p: self._once(verdicts, leaf, frame) for p, leaf in self.leaves})
-        return _Masked(group, left, first, alone)
+        return _Masked(group, left, first, alone, entry[left] if self.repeat else entry)
 
     @staticmethod
     def _once(verdicts: dict[int, np.ndarray], rule: Rule, frame: pl.DataFrame) -> np.ndarray:
@@ -189,11 +210,23 @@ class _Masker:
             start += rows
 
     def uids(self, masked: list[_Masked]) -> np.ndarray:
-        """(k,) DTYPE of the uids that are kept, in the pool's order."""
+        """(k,) DTYPE of the uids that are kept, in the pool's order, as often as `repeat` says."""
         keep = np.flatnonzero(np.concatenate([np.empty(0, bool), *(m.keep for m in masked)]))
+        if self.repeat:
+            times = np.array([*(entry.times for entry in self.repeat), 1])  # the last one is for -1
+            keep = np.repeat(keep, times[np.concatenate([m.entry for m in masked])])
         uids = np.empty(len(keep), DTYPE)
         uids["f0"], uids["f1"] = self.hi[keep], self.lo[keep]
         return uids
+
+    def report_repeats(self, masked: list[_Masked]) -> list[dict[str, Any]]:
+        """Each entry of `repeat` with how many samples it repeats."""
+        rows = []
+        for i, entry in enumerate(self.repeat):
+            samples = int(sum((m.entry == i).sum() for m in masked))
+            row = {"path": f"repeat[{i}].{entry.path}", "text": entry.rule.describe(), "times": entry.times}
+            rows.append({**row, "samples": samples})
+        return rows
 
     def report(self, rows: int, masked: list[_Masked]) -> list[dict[str, Any]]:
         """The waterfall: each step with what came in, what it dropped first, what it drops alone."""
@@ -253,6 +286,8 @@ def _write_record(selection: Selection, options: SelectOptions) -> None:
         "counts": selection.counts,
         "failed": selection.failed,
         "steps": selection.steps,
+        "copies": selection.copies,
+        "repeat": selection.repeat,
         "seconds": round(selection.seconds, 3),
         "recipe": options.source,
         "versions": versions(),

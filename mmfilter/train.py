@@ -87,6 +87,7 @@ def sources(options: TrainOptions, preprocess: dict[str, Any]) -> tuple[pairs.So
     squash = preprocess.get("resize_mode") == "squash"
     whole = pairs.source(options.pool, side, squash, chosen)
     whole.one_caption = options.one_caption
+    whole.copies = not (options.subset or options.schedule)
     if not options.holdout:
         return whole, None
     aside = pairs.part(options.holdout, options.seed)

@@ -8,7 +8,7 @@ import pytest
 from dedup_util import POOLS, embedded, here
 
 from index import density
-from index.concepts import Clusters
+from index.concepts import Clusters, _terms
 from index.density import densities
 from index.flat import flat_map
 from index.kmeans import fit
@@ -73,6 +73,15 @@ def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
         inside = [c for c in concepts if c["parents"] == [group["id"]]]
         assert group["size"] == sum(c["size"] for c in inside)
         assert group["children"] == [c["id"] for c in inside]
+
+
+def test_many_clusters_are_labelled_by_fewer_captions_each(pool, monkeypatch):
+    cluster = np.repeat(np.arange(4, dtype=np.int32), 35)
+    monkeypatch.setattr("index.concepts.LABELLED", 4 * 3 + 1)
+    counts = _terms(Pool(pool), cluster, 0)
+    assert [max(counter.values()) for counter in counts.values()] == [3] * 4  # "the" or "of" stands in each of them
+    monkeypatch.setattr("index.concepts.LABELLED", 1)
+    assert {max(counter.values()) for counter in _terms(Pool(pool), cluster, 0).values()} == {1}
 
 
 def test_the_verb_says_what_is_wrong(pool, mmfilter):

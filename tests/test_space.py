@@ -9,6 +9,8 @@ from dedup_util import POOLS, embedded, here
 from rules_util import make_uids
 from space_util import by_uid, rows_of
 
+from index import gpu
+from index.exact import margin
 from index.frechet import frechet, moments
 from index.negclip import NegClip, log_sums
 from index.norm_sim import NormSim
@@ -114,6 +116,43 @@ def test_norm_sim_is_the_norm(name, tmp_path):
     np.testing.assert_array_equal(found, target)
 
 
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("name", ["random", "blobs", "ties", "equal", "one", "odd", "nothing", "empty"])
+def test_torch_multiplies_as_numpy_does(name, device, tmp_path, monkeypatch):
+    """negclip and norm_sim by a device of torch, in blocks: the answers that numpy gives, as near as they promise."""
+    rows = POOLS[name]()
+    pool = Pool(embedded(tmp_path / "pool", rows, (3, len(rows)), texts=rows[::-1])[0])
+    (tmp_path / "set").mkdir()
+    path, _ = embedded(tmp_path / "set", np.random.default_rng(0).normal(size=(9, rows.shape[1])), (2, 9))
+    scores = [NegClip(model="b32", tau=tau, batch=batch, rounds=2) for tau, batch in ((0.01, 50), (0.5, 7))]
+    scores += [NormSim(name="t", path=path, model="b32", p=p) for p in (2, "inf")]
+    plain = [score(pool, here)[score.columns[0]] for score in scores]
+    monkeypatch.setattr(gpu, "_device", device)
+    monkeypatch.setattr(gpu, "ROWS", 16)
+    asked = []
+    for function in (gpu.log_sums, gpu.norms):
+        monkeypatch.setattr(gpu, function.__name__, lambda *a, f=function: asked.append(f.__name__) or f(*a))
+    by_torch = [score(pool, here)[score.columns[0]] for score in scores]
+    for mine, theirs in zip(plain[:2], by_torch[:2], strict=True):
+        assert theirs.dtype == np.float32
+        np.testing.assert_allclose(theirs, mine, atol=margin(rows.shape[1]))
+    np.testing.assert_allclose(by_torch[2], plain[2], rtol=2.0**-23)
+    np.testing.assert_array_equal(by_torch[3], plain[3])
+    assert set(asked) == ({"log_sums", "norms"} if np.isfinite(plain[0]).any() else {"norms"} if len(rows) else set())
+
+
+@pytest.mark.parametrize("device", ["cpu:0", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_log_sums_by_torch_at_a_batchs_width(device, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = (unit(rng.normal(size=(700, 512)) + 1) for _ in range(2))
+    exact = x.astype(np.float64) @ y.T.astype(np.float64) / 0.01
+    monkeypatch.setattr(gpu, "_device", device)
+    monkeypatch.setattr(gpu, "ROWS", 256)
+    rows, columns = log_sums(x, y, 0.01)
+    np.testing.assert_allclose(0.01 * rows, 0.01 * np.logaddexp.reduce(exact, 1), atol=1e-6)
+    np.testing.assert_allclose(0.01 * columns, 0.01 * np.logaddexp.reduce(exact, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("n", [0, 1, 7, 1003, 1004, 1005, 1008])
 def test_a_fraction_of_the_pool_inside_a_then(n):
     uids = parse_uids(make_uids(n))
@@ -143,7 +182,8 @@ def test_a_fraction_of_the_pool_inside_a_then(n):
 )
 def test_recipes_by_their_public_door(recipe, columns, kept, tmp_path, monkeypatch):
     rows = POOLS["blobs"]()
-    embedded(tmp_path / "target", rows[:5], (5,))
+    (tmp_path / "targets").mkdir()
+    embedded(tmp_path / "targets" / "images", rows[:5], (5,))
     embedded(tmp_path / "out", rows, (30, 120), texts=rows[::-1])
     monkeypatch.chdir(tmp_path)
     text = files("mmfilter.recipes").joinpath(f"{recipe}.yaml").read_text().replace("l14", "b32").replace("50,", "5,")
@@ -152,13 +192,13 @@ def test_recipes_by_their_public_door(recipe, columns, kept, tmp_path, monkeypat
     assert found["columns"] == columns
     counts = select_subset(loaded, str(tmp_path / "out"), recipe)["counts"]
     assert counts["in"] == 120 and (0 < counts["kept"] < 120 if kept is None else counts["kept"] == kept)
-    (tmp_path / "target").rename(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match=rf"recipe {recipe}: .*nothing is at {tmp_path}/target; put it there"):
+    (tmp_path / "targets").rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=rf"recipe {recipe}: .*nothing is at {tmp_path}/targets/images; put it there"):
         score_pool(loaded, str(tmp_path / "out"), str(tmp_path / "out"))
 
 
 def test_a_target_that_is_not_there_is_missed_before_anything_is_embedded(tmp_path, mmfilter):
     (tmp_path / "0.tar").write_bytes(b"no tar")
     code, _, error = mmfilter("run", "rds", "--pool", tmp_path / "0.tar", "--local", cwd=tmp_path)
-    assert code == 2 and f"nothing is at {tmp_path}/target; put it there" in error
+    assert code == 2 and f"nothing is at {tmp_path}/targets/images; put it there" in error
     assert not (tmp_path / "runs" / "run" / "run.json").exists()

@@ -66,6 +66,8 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     return {
         "pool": pool,
         "counts": counts,
+        "more": int(pool.record.get("copies") or 0),
+        "repeat": pool.record.get("repeat") or [],
         "differences": collect.differences(pool, counts),
         "levels": collect.waterfall(pool),
         "cards": cards,
