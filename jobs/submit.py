@@ -35,6 +35,7 @@ def add(app: typer.Typer) -> None:
         threads: o.Threads = None,
         batch_size: o.BatchSize = None,
         decoders: o.Decoders = None,
+        patience: o.Patience = 3600,
         redo_changed: o.Redo = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
         runtime_env: RuntimeEnv = None,
@@ -57,6 +58,7 @@ def add(app: typer.Typer) -> None:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
         words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
+        words += ["--patience", str(patience)]
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
         with job_api.answers(address) as client:
             code = _look(client, job, asked, as_json) if asked else _start(client, job, follow, as_json)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_fault_43_a_hung_worker_is_killed_and_counted(recipe, tmp_path, ray_here
     count_attempt(out, "00000002", "an earlier run's")
     count_attempt(out, "00000002", "an earlier run's")
     counts = embed_pool(recipe, paths, out, Width(workers=2, gpus=0, patience=1))
-    assert list(counts.aside) == ["00000002"] and "hung: nothing came back for 1 s" in counts.aside["00000002"]
+    assert list(counts.aside) == ["00000002"] and "hung: nothing came back for" in counts.aside["00000002"]
     assert (counts.read, counts.ok, counts.failed) == (16, 12, {"shard_set_aside": 4})
     assert read_attempts(out, "00000001")["attempts"] == 0, "it hung once, and was done then"
 
@@ -157,7 +158,8 @@ def test_fault_40_the_head_is_lost(tmp_path):
     os.kill(worker, signal.SIGSTOP)  # else it would be done before anybody noticed
     os.kill(head, signal.SIGKILL)
     said = driver.communicate(timeout=120)[1]
-    os.kill(worker, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(worker, signal.SIGKILL)
     assert driver.returncode == 1 and "Traceback" not in said and attempts(out) == []
     assert said.splitlines()[-1].startswith("mmfilter: the head of the Ray cluster is lost"), said
     recipe = parse_recipe((tmp_path / "t.yaml").read_text(), "t")

@@ -173,7 +173,7 @@ def test_endless_captions_do_not_hang(clip):
     np.testing.assert_array_equal(rows[2], rows[3])
 
 
-def test_out_of_memory_halves_the_batch(folders, monkeypatch):
+def test_fault_42_out_of_memory_halves_the_batch(folders, monkeypatch):
     embedder = load("m", ModelSpec(model=folders["clip"]), batch=8)
     pixels = prepared(embedder, pictures(10))
     expected = embedder.images(pixels)
@@ -211,7 +211,7 @@ def weights_sha(folder):
         return hashlib.sha256(stream.read()).hexdigest()
 
 
-def test_other_weights_than_the_recipes_are_refused(folders):
+def test_fault_33_other_weights_than_the_recipes_are_refused(folders):
     sha = weights_sha(folders["clip"])
     assert resolve(ModelSpec(model=folders["clip"], sha256=sha)).sha256 == sha
     with pytest.raises(ConflictError, match=f"sha256 is {sha}, the recipe wants {'0' * 64}"):
@@ -240,7 +240,7 @@ def test_a_missing_network_is_noticed_at_once(monkeypatch):
     assert time.perf_counter() - start < 2
 
 
-def test_pickled_weights_are_never_unpickled(tmp_path):
+def test_fault_32_pickled_weights_are_never_unpickled(tmp_path):
     class Bomb:
         def __reduce__(self):
             return (pytest.fail, ("unpickled",))

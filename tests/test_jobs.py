@@ -67,26 +67,30 @@ def test_a_second_run_does_no_work_and_a_changed_rule_needs_no_model(pool, tmp_p
     assert {p: p.stat().st_mtime_ns for p in (out / "metadata").iterdir()} == stamps
 
 
-def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, tiny_model):
-    """SIGKILL in a forked driver, then resume: the same bytes each time, and nothing half-written."""
-    recipe = load(tiny_model)
-    work = tmp_path / "whole"
-    started = time.monotonic()
-    run_recipe(recipe, pool, RunOptions(str(work), "t", LOCAL))
-    lasts = time.monotonic() - started
-    want, rng, stopped = results(work), random.Random(7), 0
-    for trial in range(20):
-        out = tmp_path / f"killed{trial}"
-        driver = os.fork()
-        if driver == 0:
+def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, monkeypatch):
+    """SIGKILL, then resume: the same bytes each time, and nothing half-written."""
+    text = recipe_text("x", embed={}, scores=["phash"], select="everything")
+    (tmp_path / "t.yaml").write_text(text)
+    monkeypatch.setattr("jobs.look.report_run", lambda *_: "")
+    recipe, rng, stopped = parse_recipe(text, "t"), random.Random(7), 0
+    command = [sys.executable, str(Path(__file__).parent / "forked_drivers.py"), str(tmp_path / "t.yaml"), *pool]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as drivers:
+
+        def driver(out, seconds):
+            print(out, seconds, file=drivers.stdin, flush=True)
+            code, lasted = drivers.stdout.readline().split()
+            return int(code), float(lasted)
+
+        code, lasts = driver(tmp_path / "whole", 120)
+        want = results(tmp_path / "whole")
+        assert code == 0 and len(want) > 12
+        for trial in range(20):
+            out = tmp_path / f"killed{trial}"
+            stopped += driver(out, rng.uniform(0, lasts))[0] == -signal.SIGKILL
             run_recipe(recipe, pool, RunOptions(str(out), "t", LOCAL))
-            os._exit(0)
-        time.sleep(rng.uniform(0, lasts))
-        os.kill(driver, signal.SIGKILL)
-        stopped += os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1]) == -signal.SIGKILL
-        run_recipe(recipe, pool, RunOptions(str(out), "t", LOCAL))
-        assert results(out) == want, f"trial {trial}"
-        assert leftovers(out) == []
+            assert results(out) == want, f"trial {trial}"
+            assert leftovers(out) == []
+        drivers.stdin.close()
     assert stopped >= 10, "the kills came too late to disturb anything"
 
 
