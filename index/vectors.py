@@ -1,11 +1,13 @@
 """A pool's embeddings as rows that are read where they lie: by shard, in blocks, or row by row.
 
 Nothing here holds the pool in memory. A local npz as numpy writes it is mapped, so a row costs the
-bytes of that row; a compressed or remote one is read whole, a shard at a time.
+bytes of that row; a compressed or remote one is read whole, a shard at a time. What many rows were read from is let
+go of again: pages of a file that are mapped count as the process's memory, up to the whole pool.
 """
 
 import io
 import json
+import mmap
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from mmfilter.table import Table, open_table
 from mmfilter.uids import parse_uids
 
 SIDES = {"image": "img", "text": "txt"}
+MANY = 4096  # rows that are taken at once, from which on their pages are let go of; a search's few stay
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Vectors:
                 stored = self.shard(i)
                 for at in range(low, high, rows):
                     yield int(first) + at, unit(stored[at : min(at + rows, high)])
+                _let_go(stored)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """float32 (k, d), unit rows at `positions` (k,) in their order; only these rows are read."""
@@ -92,7 +96,10 @@ class Vectors:
         cuts = np.searchsorted(positions[order], self.starts)
         for i in np.flatnonzero(np.diff(cuts)):
             here = order[cuts[i] : cuts[i + 1]]
-            rows[here] = self.shard(int(i))[positions[here] - self.starts[i]]
+            stored = self.shard(int(i))
+            rows[here] = stored[positions[here] - self.starts[i]]
+            if len(positions) >= MANY:
+                _let_go(stored)
         return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
@@ -155,6 +162,15 @@ def _scale(rows: np.ndarray) -> np.ndarray:
     if bad.any():
         rows[bad] = 0
     return rows
+
+
+def _let_go(stored: np.ndarray) -> None:
+    """Take the pages of a mapped array out of this process's memory; the system still has them, or reads them again."""
+    base: Any = stored
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _npz(table: Table, stem: str) -> str:

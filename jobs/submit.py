@@ -57,8 +57,8 @@ def add(app: typer.Typer) -> None:
         if not asked and not pool:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
-        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
-        words += ["--patience", str(patience)]
+        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size)
+        words += _flags(decoders=decoders, patience=patience)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
         with job_api.answers(address) as client:
             code = _look(client, job, asked, as_json) if asked else _start(client, job, follow, as_json)
@@ -82,7 +82,7 @@ def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: boo
     return words + ([] if reshard else ["--no-reshard"]) + (["--redo-changed"] if redo else [])
 
 
-def _flags(**given: int | None) -> list[str]:
+def _flags(**given: float | None) -> list[str]:
     return [word for flag, n in given.items() if n is not None for word in (f"--{flag.replace('_', '-')}", str(n))]
 
 

@@ -74,3 +74,29 @@ def test_a_changed_file_is_another_identity(tmp_path):
     with pytest.raises(DataError, match="3 rows where 2 are wanted"):
         vectors.shard(0)
     assert open_vectors(folder, "b32").identity != before
+
+
+def mapped(folder):
+    """KiB of files below `folder` that are in this process's memory."""
+    found, inside = 0, False
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            if not line.split(None, 1)[0].endswith(":"):
+                inside = str(folder) in line
+            elif inside and line.startswith("Rss:"):
+                found += int(line.split()[1])
+    return found
+
+
+def test_what_was_scanned_does_not_stay_in_memory(tmp_path):
+    """A scan of a pool, or a gather of many rows, holds a shard and no more; a search's few rows stay mapped."""
+    rows = np.random.default_rng(0).normal(size=(30_000, 64)).astype(np.float16)
+    folder = write_pool(tmp_path, np.split(rows, 3))  # the second is compressed, and so never mapped
+    vectors = open_vectors(folder, "b32")
+    seen = [mapped(folder) for _ in vectors.blocks(5000)]
+    assert max(seen) < 2 * 1250 and mapped(folder) < 100, seen  # a shard is 1,250 KiB
+    order = np.random.default_rng(1).permutation(30_000)
+    taken = vectors.take(order)
+    assert mapped(folder) < 100
+    np.testing.assert_array_equal(taken[:100], vectors.take(order[:100]))
+    assert mapped(folder) > 300
