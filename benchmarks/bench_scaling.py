@@ -131,23 +131,19 @@ GPU = {"num_cpus": 2, "num_gpus": 1}
 
 def nodes_table(paths: list[str], device: float) -> None:
     print(f"device {device:g} samples/s a GPU, decoding free\n")
-    print("| nodes | samples/s | of one node |\n|---|---|---|")
-    one = 0.0
+    print("| nodes | samples/s | the devices' | ratio |\n|---|---|---|---|")
     for n in (1, 2, 4):
-        got = rate([GPU] * n, paths, device, 0.0, 2)
-        one = one or got
-        print(f"| {n} | {got:,.0f} | {got / one:.2f} |", flush=True)
+        got, most = rate([GPU] * n, paths, device, 0.0, 2), n * device
+        print(f"| {n} | {got:,.0f} | {most:,.0f} | {got / most:.2f} |", flush=True)
 
 
 def decoders_table(paths: list[str], device: float, decode: float) -> None:
     """A worker has two shards in flight: with a thread for each its two cores are in use."""
     print(f"\none GPU of {device:g} samples/s with 2 cores, decoding {decode:g} images/s a core\n")
-    print("| CPU nodes of 4 cores | cores in all | samples/s | of none |\n|---|---|---|---|")
-    one = 0.0
+    print("| CPU nodes of 4 cores | cores in all | samples/s | the least of both | ratio |\n|---|---|---|---|---|")
     for n in (0, 1, 2):
-        got = rate([GPU, *[{"num_cpus": 4}] * n], paths, device, 1 / decode, 1)
-        one = one or got
-        print(f"| {n} | {2 + 4 * n} | {got:,.0f} | {got / one:.2f} |", flush=True)
+        got, most = rate([GPU, *[{"num_cpus": 4}] * n], paths, device, 1 / decode, 1), min(device, (2 + 4 * n) * decode)
+        print(f"| {n} | {2 + 4 * n} | {got:,.0f} | {most:,.0f} | {got / most:.2f} |", flush=True)
 
 
 def memory() -> float:
