@@ -4,7 +4,6 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
-WORKERS ?= 2
 
 .PHONY: demo test lint install clean
 install: $(VENV)/.installed
@@ -24,7 +23,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest
 
 clean:
 	rm -rf $(VENV) runs

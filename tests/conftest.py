@@ -11,17 +11,15 @@ ROOT = Path(__file__).resolve().parent.parent
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of one process do not hold up the others
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers wait for whatever else there is
 DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
 
 
 def pytest_collection_modifyitems(items):
-    """Over several processes (`-n 2 --dist loadgroup`) a module's tests share one, and those on Ray share one Ray."""
     absent = pytest.mark.skip(reason=f"the real pool is not at {DATA} (MMFILTER_DATA)")
     for item in items:
         if "real" in item.keywords and not (DATA / "pool").is_dir():
             item.add_marker(absent)
-        on_ray = "ray_here" in item.fixturenames or "head" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray else item.module.__name__))
 
 
 def pytest_runtest_setup(item):

@@ -62,7 +62,7 @@ def test_fault_34_35_36_a_worker_is_killed_mid_shard_before_and_after_its_commit
 
 def test_fault_41_shards_beside_a_killer_are_not_set_aside(tmp_path, ray_here, monkeypatch):
     """Of two shards on one worker nobody knows which killed it: each is done again alone, and only then counted."""
-    monkeypatch.setattr(cluster.Shape, "overlap", 2)
+    monkeypatch.setattr(cluster.Shape, "lanes", 2)
     paths = write_pool(tmp_path / "pool", 4, 3)
     Path(paths[1]).write_bytes(tar([m for n in range(3, 6) for m in sample(n, text="kill the worker")]))
     out = str(tmp_path / "out")
@@ -98,6 +98,8 @@ def test_fault_48_a_straggler_is_named(tmp_path, monkeypatch):
     paths = write_pool(tmp_path / "pool", 3, 2)
     (tmp_path / "run.json").write_text(json.dumps({"pool": paths}))
     with only_driver(out):
+        while not (tmp_path / "progress.json").exists():
+            time.sleep(0.01)  # the next note comes after seconds
         beat.BEAT.flying = {"00000001": time.time() - SLOW_AT_LEAST - 5, "00000002": time.time() - 5}
         beat.BEAT.lasted.append(4.0)
         (tmp_path / "progress.json").write_text(json.dumps(beat.BEAT.record("running")))
