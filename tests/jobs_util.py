@@ -55,27 +55,8 @@ def descendants(pid):
     return found
 
 
-class Killer(Score):
-    """Ends its process when it meets a sample whose text says so."""
-
-    @property
-    def columns(self):
-        return ("alive",)
-
-    @property
-    def needs(self):
-        return frozenset({"bytes", "text"})
-
-    def __call__(self, batch):
-        if any("kill the worker" in text for text in batch["text"]):
-            os._exit(9)
-        return {"alive": np.ones(len(batch["text"]), np.int32)}
-
-
-class Blow(Score):
-    """Once for each word in `marks`' folder: what a sample's text says happens to its worker ("blow: WORD")."""
-
-    marks: str
+class Alive(Score):
+    """A column of ones, and whatever `meet` does to its worker when it sees a sample's text."""
 
     @property
     def columns(self):
@@ -87,10 +68,27 @@ class Blow(Score):
 
     def __call__(self, batch):
         for text in batch["text"]:
-            word = text.partition("blow: ")[2]
-            if word and (word.endswith("always") or self.first(word)):
-                BLOWS[word.split()[0]]()
+            self.meet(text)
         return {"alive": np.ones(len(batch["text"]), np.int32)}
+
+
+class Killer(Alive):
+    """Ends its process when it meets a sample whose text says so."""
+
+    def meet(self, text):
+        if "kill the worker" in text:
+            os._exit(9)
+
+
+class Blow(Alive):
+    """Once for each word in `marks`' folder: what a sample's text says happens to its worker ("blow: WORD")."""
+
+    marks: str
+
+    def meet(self, text):
+        word = text.partition("blow: ")[2]
+        if word and (word.endswith("always") or self.first(word)):
+            BLOWS[word.split()[0]]()
 
     def first(self, word):
         """Whether it is the first time, over all workers."""
