@@ -17,6 +17,7 @@ from dataclasses import replace
 from jobs.cluster import Width, start_ray
 from jobs.driver import drive
 from jobs.embed import MakeEmbedder, embed_pool
+from jobs.pool_scores import add_pool_scores
 from jobs.score import score_pool
 from jobs.select import select_subset
 from mmfilter.recipe import Recipe, load_recipe
@@ -65,9 +66,10 @@ def main() -> None:
         alone, one, two = best.values()
         embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0))
         again = timed(lambda: embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0)))
+        add_pool_scores(recipe.pool_scores, f"{root}/d", Width(workers=2, gpus=0))
         rules = timed(lambda: select_subset(recipe, f"{root}/d", "demo"))
-        plain = replace(recipe, scores=recipe.scores[:2])
-        later = replace(recipe, scores=(*plain.scores, build_score({"caption": {}}, "scores[2]")))
+        plain = replace(recipe, scores=recipe.scores[:2], pool_scores=())
+        later = replace(plain, scores=(*plain.scores, build_score({"caption": {}}, "scores[2]")))
         embed_pool(plain, paths, f"{root}/e", Width(workers=2, gpus=0))
         added = timed(lambda: score_pool(later, f"{root}/e"))
     n = args.samples
