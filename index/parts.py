@@ -1,6 +1,8 @@
 """Parts of an index: trained once, filled side by side, merged in order, so that the bytes are always the same."""
 
+import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
-from mmfilter.errors import DataError
+from mmfilter.errors import DataError, cannot_write
 
 from .nearest import BLOCK, best, merge
 from .vectors import Vectors
@@ -18,6 +20,7 @@ from .vectors import Vectors
 PART = 250_000  # rows: with 512 dimensions some 30 MB of codes
 INDEX = "knn.faiss"
 LISTS = "lists.bin"  # the inverted lists of an index that does not fit in memory
+ID_BYTES = 8  # of a row, beside its code
 TOP = 11  # of a query: itself, when it is in the pool, and ten more
 
 
@@ -87,7 +90,8 @@ def skipped(part: Part) -> int:
 def join(trained: str, paths: list[str], lists_file: str = "") -> Any:
     """The index trained at `trained` with those at `paths` merged into it, in order.
 
-    With `lists_file` the inverted lists are written there, and never held in memory.
+    With `lists_file` the inverted lists are written there, and never held in memory. Raises MMFilterError where
+    the disk has no room for them: they are written through a map of the file, which would end the process.
     """
     import faiss
 
@@ -98,6 +102,9 @@ def join(trained: str, paths: list[str], lists_file: str = "") -> Any:
             whole.merge_from(faiss.read_index(path), 0)
         return whole
     parts: list[Any] = [read_mapped(path) for path in paths]
+    rows = sum(part.ntotal for part in parts)
+    if shutil.disk_usage(os.path.dirname(lists_file)).free < rows * (whole.code_size + ID_BYTES):
+        raise cannot_write(lists_file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     with quiet():
         lists: Any = faiss.OnDiskInvertedLists(whole.nlist, whole.code_size, lists_file)
         every = of.InvertedListsPtrVector()
@@ -137,12 +144,14 @@ def quiet() -> Iterator[None]:
 
 
 def write_index(index: Any, path: str) -> None:
-    """faiss.write_index, atomically."""
+    """faiss.write_index, atomically. Raises MMFilterError where the disk is full.
+
+    Through a Python stream: FAISS's own does not tell when its last bytes could not be written.
+    """
     import faiss
 
-    temporary = f"{path}.{os.getpid()}.tmp"
-    faiss.write_index(index, temporary)
-    os.replace(temporary, path)
+    with storage.open_atomic(path) as stream:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
 
 
 def check_local(out: str) -> None:

@@ -56,7 +56,7 @@ class Crew:
         self.queue, self.suspects = deque(range(len(tasks))), deque[int]()
         self.left = len(tasks)
         self.lost: Counter[int] = Counter()
-        self.failed_starts = 0
+        self.failed_starts, self.started, self.recruits = 0, False, 0.0  # in a row; any ever; not before
         self.looked = self.heard = self.staffed = time.monotonic()
         self.said = False
 
@@ -84,6 +84,8 @@ class Crew:
 
         Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
         shape = self.shape
+        if time.monotonic() < self.recruits:
+            return
         options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_concurrency": shape.lanes}
         for _ in range(min(self.wanted, self.left) - len(self.hands)):
             hand = Hand(Worker.options(**options, max_restarts=0).remote(self.make, self.setup))
@@ -111,6 +113,9 @@ class Crew:
         """What comes back next, if anything does within a tick."""
         from ray.exceptions import RayError
 
+        if not self.calls:
+            time.sleep(TICK)
+            return
         done, _ = self.ray.wait(list(self.calls), num_returns=1, timeout=TICK)
         for reference in done:
             hand, number = self.calls.pop(reference)
@@ -133,7 +138,7 @@ class Crew:
         if refusal is not None:
             raise refusal
         hand.ready, hand.node = True, node
-        self.failed_starts = 0
+        self.failed_starts, self.started = 0, True
 
     def _dismiss(self, hand: Hand) -> None:
         self.hands.remove(hand)
@@ -168,13 +173,16 @@ class Crew:
         return hand.node not in {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
 
     def _failed_start(self, error: Exception) -> None:
-        """Tried again, since a killed one says nothing of the next; but not where making it raised an error."""
+        """Tried again, with pauses, since one that was killed says nothing of the next, while others are at work or
+        for a few times; but not where making the first of them raised an error: it would again.
+        """
         self.failed_starts += 1
-        if self.failed_starts >= ATTEMPTS or getattr(error, "actor_init_failed", False):
-            why = [line for line in str(error).splitlines() if line.strip()]
-            raise MMFilterError(
-                f"a worker could not start: {why[-1].strip()} (is mmfilter installed on every node?)"
-            ) from error
+        why = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        hopeless = getattr(error, "actor_init_failed", False) and not self.started
+        if hopeless or (self.failed_starts >= ATTEMPTS and not any(hand.ready for hand in self.hands)):
+            raise MMFilterError(f"a worker could not start: {why} (is mmfilter installed on every node?)") from error
+        print(f"mmfilter: a worker could not start, another is tried: {why}", file=sys.stderr)
+        self.recruits = time.monotonic() + min(2.0**self.failed_starts, SAY)
 
     def _look(self) -> Iterator[tuple[int, Crash]]:
         """Once a tick: is the head there, does a worker hang, have nodes come, is anybody at work at all?"""

@@ -1,6 +1,7 @@
 """Recipes over a tiny model, a score that kills its worker, and fingerprints of an output folder."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -130,3 +131,36 @@ BLOWS = {
     "hang": lambda: time.sleep(3600),
     "slow": lambda: time.sleep(0.3),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Hurdles:
+    """Makes a worker that doubles a number; in `marks`, each start after the first `well` ones meets what is next of
+    `blows`, one each, over all workers.
+    """
+
+    marks: str
+    blows: tuple[str, ...]
+    well: int = 0
+
+    def __call__(self, setup):
+        blow = self.next()
+        if blow == "raise":
+            raise OSError("a folder is gone")
+        if blow == "die":
+            die()
+        return self.double
+
+    def next(self):
+        for number, blow in enumerate(("",) * self.well + self.blows):
+            with contextlib.suppress(FileExistsError):
+                Path(self.marks, str(number)).touch(exist_ok=False)
+                return blow
+        return ""
+
+    def double(self, number):
+        """When every blow has fallen: no worker is done before."""
+        until, last = time.monotonic() + 30, self.well + len(self.blows) - 1
+        while not Path(self.marks, str(last)).exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        return 2 * number

@@ -12,16 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_util import Blow, Killer, descendants, leftovers, recipe_text, results
+from jobs_util import Blow, Hurdles, Killer, descendants, leftovers, recipe_text, results
 from tars import sample, tar, write_pool
 
-from jobs import beat, cluster
+from jobs import beat, cluster, driver
 from jobs.cluster import Width
 from jobs.crew import head_answers
 from jobs.embed import embed_pool
 from jobs.outdir import count_attempt, only_driver, read_attempts
 from jobs.run import RunOptions, run_recipe
 from jobs.status import lines, status_of
+from mmfilter.errors import MMFilterError
 from mmfilter.recipe import parse_recipe
 from mmfilter.status import SLOW_AT_LEAST
 
@@ -105,6 +106,32 @@ def test_fault_48_a_straggler_is_named(tmp_path, monkeypatch):
         (tmp_path / "progress.json").write_text(json.dumps(beat.BEAT.record("running")))
         said = status_of(out)
         assert list(said["stragglers"]) == ["00000001"] and "  straggler: shard 00000001, for 35 s" in lines(said)
+
+
+def doubled(tmp_path, blows, well=0, tasks=4):
+    """What comes of numbers, where workers meet `blows` when they start."""
+    make = Hurdles(str(tmp_path / "marks"), blows, well)
+    return sorted(driver.drive(range(tasks), make, Width(workers=2, gpus=0)))
+
+
+def test_workers_that_cannot_start_beside_one_that_works_are_followed_by_others(recipe, tmp_path, ray_here, capfd):
+    blows = ("raise", "die", "raise")
+    assert doubled(tmp_path, blows, well=1) == [(n, 2 * n) for n in range(4)]
+    assert len(list((tmp_path / "marks").iterdir())) > len(blows)
+    said = capfd.readouterr().err
+    assert said.count("a worker could not start, another is tried") == 3 and "OSError: a folder is gone" in said
+
+
+def test_killed_at_the_start_is_tried_again_a_few_times(recipe, tmp_path, ray_here):
+    assert doubled(tmp_path, ("die", "die")) == [(n, 2 * n) for n in range(4)]
+
+
+def test_where_no_worker_can_start_the_job_says_why(recipe, tmp_path, ray_here):
+    with pytest.raises(MMFilterError, match="could not start: OSError: a folder is gone"):
+        doubled(tmp_path, ("raise",) * 9)
+    assert len(list((tmp_path / "marks").iterdir())) <= 2, "the first error is enough"
+    with pytest.raises(MMFilterError, match="could not start"):
+        doubled(tmp_path, ("die",) * 99)
 
 
 def test_nobody_answers_for_a_head_that_is_gone():

@@ -7,14 +7,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import faiss
+import numpy as np
 import pytest
+from dedup_util import embedded, here
 from jobs_util import leftovers, recipe_text, results
 from tars import write_pool
 
+import index.factory
+import index.parts
+from index.build import IndexOptions, build_index
+from index.parts import write_index
 from jobs.cluster import Width
 from jobs.driver import Refusal, guarded
 from jobs.run import RunOptions, run_recipe
+from mmfilter.errors import MMFilterError
 from mmfilter.recipe import parse_recipe
 
 HERE = Path(__file__).parent
@@ -72,3 +81,37 @@ def test_fault_44_a_worker_without_room_stops_the_job_and_counts_no_attempt(numb
     assert isinstance(result, Refusal) and str(result.error).startswith(
         f"{name or 'a temporary file (TMPDIR)'}: cannot"
     )
+
+
+def rows_of(n, d=16):
+    return np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+
+
+def test_fault_44_an_index_whose_last_bytes_do_not_fit_is_not_taken_for_whole(tmp_path):
+    """FAISS's own writer says nothing of a last flush that failed."""
+    whole = faiss.index_factory(16, "Flat")
+    whole.add(rows_of(3000))
+    path = str(tmp_path / "knn.faiss")
+    size = len(faiss.serialize_index(whole))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 10, before[1]))
+    try:
+        with pytest.raises(MMFilterError, match=rf"{path}: cannot be written \(File too large\)"):
+            write_index(whole, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+    write_index(whole, path)
+    assert Path(path).read_bytes() == faiss.serialize_index(whole).tobytes()
+
+
+def test_fault_44_lists_that_do_not_fit_on_disk_are_not_mapped(tmp_path, monkeypatch):
+    """They are written through a map of their file, where a full disk kills the process."""
+    monkeypatch.setattr(index.factory, "FEW", 100)
+    out, _ = embedded(tmp_path / "o", rows_of(3000), [1000, 3000])
+    with monkeypatch.context() as full:
+        full.setattr(index.parts.shutil, "disk_usage", lambda _: SimpleNamespace(free=3000 * 8))
+        with pytest.raises(MMFilterError, match=r"lists\.bin: cannot be written \(No space left on device\)"):
+            build_index(out, IndexOptions("b32", memory=1000.0), here)
+    info = build_index(out, IndexOptions("b32", memory=1000.0), here)
+    assert info["on_disk"] and info["rows"] == 3000
