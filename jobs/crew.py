@@ -50,7 +50,7 @@ class Crew:
         shape = self.shape
         self.setup = Setup(shape.device, shape.threads, shape.batch_size, shape.own, shape.decoder_cpus)
         self.make = ray.put(make)  # once, and not once a worker: it may hold a whole subset
-        self.wanted = self.shape.workers
+        self.wanted, self.fewer = self.shape.workers, 0  # as machines allow; less where their memory does not
         self.hands: list[Hand] = []
         self.calls: dict[Any, tuple[Hand, int | None]] = {}  # Ray's reference -> whose; None: whether it is ready
         self.queue, self.suspects = deque(range(len(tasks))), deque[int]()
@@ -87,7 +87,7 @@ class Crew:
         if time.monotonic() < self.recruits:
             return
         options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_concurrency": shape.lanes}
-        for _ in range(min(self.wanted, self.left) - len(self.hands)):
+        for _ in range(min(self.wanted - self.fewer, self.left) - len(self.hands)):
             hand = Hand(Worker.options(**options, max_restarts=0).remote(self.make, self.setup))
             self.hands.append(hand)
             self.calls[hand.actor.ready.remote()] = hand, None
@@ -146,11 +146,18 @@ class Crew:
 
     def _bury(self, hand: Hand, error: Exception) -> Iterator[tuple[int, Crash]]:
         """A worker died. What a node's end takes with it is begun again and not counted. Of several tasks at once
-        nobody knows whose fault it was: each is done again, alone."""
+        nobody knows whose fault it was: each is done again, alone. So is one whose machine ran short of memory, and
+        with one worker less: the others may have used it up.
+        """
+        from ray.exceptions import OutOfMemoryError
+
         self._dismiss(hand)
         with_node = self._lost_with_node(hand, error)
+        short = isinstance(error, OutOfMemoryError) and not hand.alone
         if not hand.ready and not with_node:
             self._failed_start(error)
+        if short:
+            self._narrow(error)
         for number in hand.flying:
             if with_node:
                 self.lost[number] += 1
@@ -158,15 +165,22 @@ class Crew:
                     self.queue.append(number)
                 else:
                     yield number, Crash(f"its worker's node was lost, {LOSSES} times")
-            elif len(hand.flying) > 1:
+            elif len(hand.flying) > 1 or short:
                 self.suspects.append(number)
             else:
-                yield number, Crash(f"its worker died ({type(error).__name__})")
+                yield number, Crash(f"its worker died ({type(error).__name__}): {why(error)}")
+
+    def _narrow(self, error: Exception) -> None:
+        """Go on with one worker less, if it is not the last."""
+        before, self.fewer = self.fewer, min(self.fewer + 1, self.wanted - 1)
+        self.recruits = time.monotonic() + TICK  # the memory of the one that was killed comes back first
+        left = f"; {self.wanted - self.fewer} of {self.wanted} workers go on" if self.fewer > before else ""
+        print(f"mmfilter: {why(error)}{left}", file=sys.stderr)
 
     def _lost_with_node(self, hand: Hand, error: Exception) -> bool:
         from ray.exceptions import ActorUnavailableError, NodeDiedError
 
-        if isinstance(error, (ActorUnavailableError, NodeDiedError)):
+        if isinstance(error, (ActorUnavailableError, NodeDiedError)) or getattr(error, "preempted", False):
             return True
         if not hand.node:  # before it could say where it was
             return "node has died" in str(error)
@@ -177,11 +191,12 @@ class Crew:
         for a few times; but not where making the first of them raised an error: it would again.
         """
         self.failed_starts += 1
-        why = [line for line in str(error).splitlines() if line.strip()][-1].strip()
         hopeless = getattr(error, "actor_init_failed", False) and not self.started
         if hopeless or (self.failed_starts >= ATTEMPTS and not any(hand.ready for hand in self.hands)):
-            raise MMFilterError(f"a worker could not start: {why} (is mmfilter installed on every node?)") from error
-        print(f"mmfilter: a worker could not start, another is tried: {why}", file=sys.stderr)
+            raise MMFilterError(
+                f"a worker could not start: {why(error)} (is mmfilter installed on every node?)"
+            ) from error
+        print(f"mmfilter: a worker could not start, another is tried: {why(error)}", file=sys.stderr)
         self.recruits = time.monotonic() + min(2.0**self.failed_starts, SAY)
 
     def _look(self) -> Iterator[tuple[int, Crash]]:
@@ -218,6 +233,14 @@ class Crew:
                 self.queue.extend(number for number in hand.flying if number not in late)
                 for number in late:
                     yield number, Crash(f"its worker hung: nothing came back for {limit:.0f} s (--patience)")
+
+
+def why(error: Exception) -> str:
+    """The line of one of Ray's errors that says what happened."""
+    from ray.exceptions import OutOfMemoryError
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0 if isinstance(error, OutOfMemoryError) else -1]
 
 
 def head_answers(address: str) -> bool:

@@ -123,7 +123,17 @@ def lose_node():
         die()
 
 
+def take_memory():
+    """Far more than there is left before Ray calls memory short, until it does."""
+    held = []
+    for _ in range(64):
+        held.append(b"x" * (64 << 20))
+        time.sleep(0.02)
+    time.sleep(60)
+
+
 BLOWS = {
+    "memory": take_memory,
     "mid-shard": die,
     "before-commit": lambda: die_at_commit(True),
     "after-commit": lambda: die_at_commit(False),

@@ -26,6 +26,7 @@ from mmfilter.errors import MMFilterError
 from mmfilter.recipe import parse_recipe
 from mmfilter.status import SLOW_AT_LEAST
 
+HERE = Path(__file__).parent
 EVERYTHING = recipe_text("x", embed={}, scores=[], select="everything")
 
 
@@ -132,6 +133,22 @@ def test_where_no_worker_can_start_the_job_says_why(recipe, tmp_path, ray_here):
     assert len(list((tmp_path / "marks").iterdir())) <= 2, "the first error is enough"
     with pytest.raises(MMFilterError, match="could not start"):
         doubled(tmp_path, ("die",) * 99)
+
+
+@pytest.mark.slow
+def test_a_machine_short_of_memory_goes_on_with_fewer_workers(recipe, tmp_path):
+    """What Ray kills for memory is done again alone; only what is killed alone is blamed."""
+    struck(tmp_path / "pool", ["", "memory", "memory always", "", ""])
+    out, marks = str(tmp_path / "out"), str(tmp_path / "marks")
+    count_attempt(out, "00000002", "an earlier run's")
+    count_attempt(out, "00000002", "an earlier run's")
+    command = [sys.executable, HERE / "memory_util.py", out, marks, tmp_path / "pool"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RAY_ADDRESS": ""})
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "running low on memory" in done.stderr and "1 of 2 workers go on" in done.stderr
+    said = json.loads(done.stdout)
+    assert said["failed"] == {"shard_set_aside": 4} and said["read"] == 20
+    assert "running low on memory" in said["aside"]["00000002"] and attempts(out) == ["00000002.json"]
 
 
 def test_nobody_answers_for_a_head_that_is_gone():

@@ -3,20 +3,24 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from jobs_util import recipe_text, results
+from store_util import served, store
 from tars import jpeg, sample, samples, tar
 
 from jobs import driver
 from jobs.cluster import Width
 from jobs.embed import embed_pool
-from mmfilter import feed, pieces
+from mmfilter import feed, pieces, storage
 from mmfilter.embed import load
 from mmfilter.pieces import Piece, cut
 from mmfilter.recipe import parse_recipe
 from mmfilter.shard import process_piece, process_shard
 from mmfilter.work import plan_work
+
+__all__ = ["served", "store"]  # fixtures
 
 UNIT = 6
 WELL, BROKEN = 23, 5
@@ -99,3 +103,16 @@ def test_a_shard_is_cut_where_workers_would_stand_idle(shard, tmp_path, recipe, 
         assert asked == want and (counts.ok, counts.read) == (WELL, WELL + BROKEN)
         assert results(tmp_path / name) == results(tmp_path / "whole")
         assert not (tmp_path / name / "pieces").exists() and not (tmp_path / name / "attempts").exists()
+
+
+def test_pieces_on_a_store_in_a_storm(store, shard, tmp_path, recipe, embedders):
+    process_shard(shard, work(recipe, tmp_path / "whole"), embedders)
+    store.put(Path(shard).parent, "pool")
+    store.weather.storm(0.15, "busy", "lost", "cut", "short")
+    there = replace(work(recipe, "x"), out=f"{store.root}/out")
+    reports = [process_piece(piece, there, embedders) for piece in cut(f"{store.root}/pool/00000000.tar", 2)]
+    assert sum(store.weather.seen.values()) > 1
+    store.weather.calm()
+    assert reports[0] is None and (reports[1].ok, reports[1].read) == (WELL, WELL + BROKEN)
+    assert results(store.get("out", tmp_path / "far")) == results(tmp_path / "whole")
+    assert storage.names(f"{store.root}/out/pieces") == []

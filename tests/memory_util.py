@@ -1,0 +1,29 @@
+"""A job on a machine that Ray takes to be short of memory from 1 GiB more than is used now: `python memory_util.py
+OUT MARKS POOL`. Prints what the job came to; what it says of memory goes to stderr.
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from glob import glob
+
+from jobs_util import Blow, recipe_text
+from ray._private.utils import get_system_memory, get_used_memory
+
+
+def main(out, marks, pool):
+    limit = (get_used_memory() + (1 << 30)) / get_system_memory()
+    os.environ |= {"RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
+    from jobs.cluster import Width
+    from jobs.embed import embed_pool, summary
+    from mmfilter.recipe import parse_recipe
+
+    recipe = parse_recipe(recipe_text("x", embed={}, scores=[], select="everything"), "t")
+    recipe = replace(recipe, scores=(Blow(marks=marks),))
+    counts = embed_pool(recipe, sorted(glob(f"{pool}/*.tar")), out, Width(workers=2, gpus=0))
+    print(json.dumps({**summary(counts), "aside": counts.aside}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
