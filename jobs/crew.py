@@ -19,7 +19,7 @@ from typing import Any
 
 from mmfilter.errors import MMFilterError
 
-from . import beat
+from . import beat, resting
 from .cluster import Shape, Width, machines, settle
 from .driver import ATTEMPTS, Crash, Make, Setup
 
@@ -46,11 +46,12 @@ class Crew:
 
     def __init__(self, ray: Any, tasks: Sequence[Any], make: Make, width: Width) -> None:
         self.ray, self.tasks, self.width = ray, tasks, width
-        self.shape = self._shape()
-        shape = self.shape
+        self.shape = shape = self._shape()
         self.setup = Setup(shape.device, shape.threads, shape.batch_size, shape.own, shape.decoder_cpus)
         self.make = ray.put(make)  # once, and not once a worker: it may hold a whole subset
-        self.wanted, self.fewer = self.shape.workers, 0  # as machines allow; less where their memory does not
+        self.wanted, self.fewer = shape.workers, 0  # as machines allow; less where their memory does not
+        self.kind = resting.Kind(resting.connection(), shape.cpus, shape.gpus, shape.lanes)
+        self.rested = resting.take(self.kind, self.wanted)
         self.hands: list[Hand] = []
         self.calls: dict[Any, tuple[Hand, int | None]] = {}  # Ray's reference -> whose; None: whether it is ready
         self.queue, self.suspects = deque(range(len(tasks))), deque[int]()
@@ -75,22 +76,20 @@ class Crew:
                 for number, result in [*self._hear(), *self._look()]:
                     self.left -= 1
                     yield number, result
+            well = [*self.rested, *(hand.actor for hand in self.hands if hand.ready)]
+            self.rested, self.hands = [], [hand for hand in self.hands if not hand.ready]
+            resting.keep(self.kind, well)
         finally:
-            for hand in self.hands:
-                self.ray.kill(hand.actor)
+            for actor in [*self.rested, *(hand.actor for hand in self.hands)]:
+                self.ray.kill(actor)
 
     def _recruit(self) -> None:
-        from .worker import Worker as Plain
-
-        Worker: Any = Plain  # ray.remote makes an actor class of it, which type checkers do not see
-        shape = self.shape
         if time.monotonic() < self.recruits:
             return
-        options = {"num_cpus": shape.cpus, "num_gpus": shape.gpus, "max_concurrency": shape.lanes}
         for _ in range(min(self.wanted - self.fewer, self.left) - len(self.hands)):
-            hand = Hand(Worker.options(**options, max_restarts=0).remote(self.make, self.setup))
+            hand = Hand(self.rested.pop() if self.rested else resting.start(self.kind))
             self.hands.append(hand)
-            self.calls[hand.actor.ready.remote()] = hand, None
+            self.calls[hand.actor.begin.remote(self.make, self.setup)] = hand, None
 
     def _hand_out(self) -> None:
         """Tasks to the workers that are ready. More than one at a time only while there are enough for all."""
@@ -190,12 +189,13 @@ class Crew:
         """Tried again, with pauses, since one that was killed says nothing of the next, while others are at work or
         for a few times; but not where making the first of them raised an error: it would again.
         """
+        from ray.exceptions import RayTaskError
+
         self.failed_starts += 1
-        hopeless = getattr(error, "actor_init_failed", False) and not self.started
+        raised = isinstance(error, RayTaskError) or getattr(error, "actor_init_failed", False)
+        hopeless = raised and not self.started
         if hopeless or (self.failed_starts >= ATTEMPTS and not any(hand.ready for hand in self.hands)):
-            raise MMFilterError(
-                f"a worker could not start: {why(error)} (is mmfilter installed on every node?)"
-            ) from error
+            raise MMFilterError(f"a worker could not start: {why(error)}") from error
         print(f"mmfilter: a worker could not start, another is tried: {why(error)}", file=sys.stderr)
         self.recruits = time.monotonic() + min(2.0**self.failed_starts, SAY)
 
@@ -240,7 +240,9 @@ def why(error: Exception) -> str:
     from ray.exceptions import OutOfMemoryError
 
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0 if isinstance(error, OutOfMemoryError) else -1]
+    if isinstance(error, OutOfMemoryError):
+        return lines[0]
+    return f"{lines[-1]}{' (is mmfilter installed on every node?)' if 'ModuleNotFoundError' in lines[-1] else ''}"
 
 
 def head_answers(address: str) -> bool:

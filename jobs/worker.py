@@ -13,18 +13,20 @@ from .driver import Make, Setup, guarded
 
 @ray.remote
 class Worker:
-    """Calls `make(setup)` once, then the function it returned for each task."""
+    """Calls `make(setup)` at the start of a job, then the function it returned for each task."""
 
-    def __init__(self, make: Make, setup: Setup) -> None:
-        self.refusal: MMFilterError | None = None
+    def begin(self, make: Make, setup: Setup) -> tuple[MMFilterError | None, str]:
+        """Load everything; returns why it could not, or None, and the node it is on."""
+        refusal: MMFilterError | None = None
         try:
-            self.call = make(setup)
+            self.call: Any = make(setup)
         except MMFilterError as error:
-            self.refusal = error
+            refusal = error
+        return refusal, ray.get_runtime_context().get_node_id()
 
-    def ready(self) -> tuple[MMFilterError | None, str]:
-        """Answers once the worker has loaded everything: (why it could not, or None; the node it is on)."""
-        return self.refusal, ray.get_runtime_context().get_node_id()
+    def rest(self) -> None:
+        """Let go of what was loaded, until the next job."""
+        self.call = None
 
     def run(self, task: Any) -> Any:
         """The task's result, or a Refusal or Crash in its place."""

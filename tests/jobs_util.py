@@ -89,7 +89,8 @@ class Blow(Alive):
     def meet(self, text):
         word = text.partition("blow: ")[2]
         if word and (word.endswith("always") or self.first(word)):
-            BLOWS[word.split()[0]]()
+            name = word.split()[0]
+            lose_node(self.marks) if name == "node" else BLOWS[name]()
 
     def first(self, word):
         """Whether it is the first time, over all workers."""
@@ -116,11 +117,15 @@ def die_at_commit(before):
     shard.write_commit = commit
 
 
-def lose_node():
-    """Where it is the spare node that does the work, the node is gone, with all that is on it."""
+def lose_node(marks):
+    """Where it is the spare node that does the work, the node is gone, with all that is on it. Others wait for that."""
+    gone, until = Path(marks, "gone"), time.monotonic() + 60
     if "SPARE_NODE" in os.environ:
+        gone.touch()
         os.kill(os.getppid(), signal.SIGKILL)
         die()
+    while not gone.exists() and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 def take_memory():
@@ -137,7 +142,6 @@ BLOWS = {
     "mid-shard": die,
     "before-commit": lambda: die_at_commit(True),
     "after-commit": lambda: die_at_commit(False),
-    "node": lose_node,
     "hang": lambda: time.sleep(3600),
     "slow": lambda: time.sleep(0.3),
 }
@@ -174,3 +178,14 @@ class Hurdles:
         while not Path(self.marks, str(last)).exists() and time.monotonic() < until:
             time.sleep(0.1)
         return 2 * number
+
+
+class Pids:
+    """Makes a worker that says which process it is, after a moment in which others get their task too."""
+
+    def __call__(self, setup):
+        def pid(_):
+            time.sleep(0.5)
+            return os.getpid()
+
+        return pid

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_util import Blow, Hurdles, Killer, descendants, leftovers, recipe_text, results
+from jobs_util import Blow, Hurdles, Killer, Pids, descendants, leftovers, recipe_text, results
 from tars import sample, tar, write_pool
 
-from jobs import beat, cluster, driver
+from jobs import beat, cluster, driver, resting
 from jobs.cluster import Width
 from jobs.crew import head_answers
 from jobs.embed import embed_pool
@@ -135,6 +135,27 @@ def test_where_no_worker_can_start_the_job_says_why(recipe, tmp_path, ray_here):
         doubled(tmp_path, ("die",) * 99)
 
 
+def pids(workers, gpus=0, decoders=None):
+    """The processes that did three tasks."""
+    return {pid for _, pid in driver.drive(range(3), Pids(), Width(workers=workers, gpus=gpus, decoders=decoders))}
+
+
+def test_workers_serve_the_next_job_of_their_kind(ray_here):
+    first = pids(2)
+    assert len(first) == 2 and pids(2) == first
+    assert pids(1) < first and len(resting.RESTING) == 1, "the other one held a core"
+    assert not pids(1, decoders=1) & first, "more tasks at a time are another kind"
+    resting.RESTING[:] = [(replace(kind, ray="another"), actor) for kind, actor in resting.RESTING]
+    assert pids(1) and len(resting.RESTING) == 1
+
+
+def test_workers_of_a_job_that_failed_do_not_rest(ray_here, recipe, tmp_path):
+    pids(2)
+    with pytest.raises(MMFilterError):
+        doubled(tmp_path, ("die",) * 99)
+    assert resting.RESTING == []
+
+
 @pytest.mark.slow
 def test_a_machine_short_of_memory_goes_on_with_fewer_workers(recipe, tmp_path):
     """What Ray kills for memory is done again alone; only what is killed alone is blamed."""
@@ -161,6 +182,7 @@ def test_nobody_answers_for_a_head_that_is_gone():
 @pytest.fixture
 def spare(ray_here):
     """Another node of one core in the tests' Ray, whose workers know that they are on it."""
+    resting.dismiss()  # they would have done all before a worker is there
     address = ray_here.get_runtime_context().gcs_address
     command = [Path(sys.executable).parent / "ray", "start", "--address", address, "--num-cpus", "1", "--block"]
     env = {**os.environ, "SPARE_NODE": "1"}
@@ -175,7 +197,7 @@ def spare(ray_here):
 
 @pytest.mark.slow
 def test_fault_39_a_node_is_lost_and_no_shard_is_blamed(recipe, spare, tmp_path, ray_here):
-    paths = struck(tmp_path / "pool", ["node"] + [f"node {n} always" for n in range(30)])
+    paths = struck(tmp_path / "pool", [f"node {n} always" for n in range(31)])
     out = tmp_path / "out"
     here = int(ray_here.cluster_resources()["CPU"])
     counts = embed_pool(recipe, paths, str(out), Width(workers=here, gpus=0))

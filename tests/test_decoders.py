@@ -12,6 +12,7 @@ import pytest
 from jobs_util import recipe_text, results
 from tars import jpeg, sample, samples, tar, write_pool
 
+from jobs import resting
 from jobs.cluster import Width
 from jobs.embed import embed_pool
 from mmfilter.embed import load
@@ -22,6 +23,12 @@ from mmfilter.recipe import parse_recipe
 from mmfilter.samples import ReadOptions
 from mmfilter.shard import process_shard
 from mmfilter.work import plan_work
+
+
+@pytest.fixture(autouse=True)
+def cores():
+    """Decoders find cores: workers that rest hold them."""
+    resting.dismiss()
 
 
 class Pixels:
