@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from jobs import resting
 from jobs.cluster import Width, start_ray
 from jobs.driver import drive
 from jobs.embed import MakeEmbedder, embed_pool
@@ -33,8 +34,12 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def work_seconds(recipe: Recipe, paths: list[str], out: str, width: Width) -> tuple[float, float]:
-    """(seconds until workers are ready, seconds of work): the first shard is a warm-up and not counted."""
+def work_seconds(recipe: Recipe, paths: list[str], out: str, width: Width, rested: bool = False) -> tuple[float, float]:
+    """(seconds until workers are ready, seconds of work): the first shard is a warm-up and not counted. `rested`: by
+    the workers of the job before.
+    """
+    if not rested:
+        resting.dismiss()
     make = MakeEmbedder(plan_work(recipe, out, {}), recipe.embed)
     stamps, started = [], time.perf_counter()
     for _ in drive(paths, make, width):
@@ -64,6 +69,7 @@ def main() -> None:
                 first, seconds = work_seconds(recipe, paths, f"{root}/{name}{turn}", width)
                 best[name], ready = min(best[name], seconds), ready or first * (name == "one")
         alone, one, two = best.values()
+        rested = work_seconds(recipe, paths, f"{root}/rested", widths["two"], rested=True)[0]
         embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0))
         again = timed(lambda: embed_pool(recipe, paths, f"{root}/d", Width(workers=2, gpus=0)))
         add_pool_scores(recipe.pool_scores, f"{root}/d", Width(workers=2, gpus=0))
@@ -81,6 +87,7 @@ def main() -> None:
     for name, seconds in (
         ("Ray's start", started),
         ("workers, first use to ready", ready),
+        ("workers of the job before", rested),
         ("second run: nothing to do", again),
         ("a rule changed: select again", rules),
         ("a text score added later", added),
