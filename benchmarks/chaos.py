@@ -1,6 +1,6 @@
 """A whole `run` on a Ray cluster under blows, until it is done; its bytes against those of a quiet `--local` run.
 
-    python benchmarks/chaos.py [--repeats 10] [--samples 3000] [--per-shard 15] [--every 4]
+    python benchmarks/chaos.py [--repeats 10] [--samples 3000] [--per-shard 15] [--every 4] [--recipe demo]
 
 The cluster is several raylets on this machine (`ray.cluster_utils.Cluster`): a head without cores, which holds the
 driver, and `--nodes` nodes of one core. As soon as `--every` seconds have passed and something has been committed
@@ -146,7 +146,7 @@ def told(out: str, code: int, want: dict[str, str], expected: set[str]) -> tuple
 
 def repeat(args: argparse.Namespace, root: str, nodes: Nodes) -> bool:
     """Every run, a row each; whether all were well."""
-    words = [sys.executable, "-m", "jobs", "run", "demo", "--pool", f"{root}/pool", "--gpus", "0", "--out"]
+    words = [sys.executable, "-m", "jobs", "run", args.recipe, "--pool", f"{root}/pool", "--gpus", "0", "--out"]
     subprocess.run([*words, f"{root}/whole", "--local"], check=True, capture_output=True)
     want, expected, well = digests(f"{root}/whole"), set(uids(f"{root}/whole")), True
     shards = len(glob.glob(f"{root}/pool/*.tar"))
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--every", type=float, default=4.0, help="seconds between two blows, at least")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", default="demo", help="a recipe's name or file")
     parser.add_argument("--blows", nargs="*", choices=BLOWS, help="these in turn, and then no more")
     args = parser.parse_args()
     from mmfilter.synth import SynthOptions, generate

@@ -40,7 +40,7 @@ def cluster():
         command.write_text(f'#!/bin/sh\nexec {sys.executable} -m jobs "$@"\n')
         command.chmod(0o755)
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+        env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_worker_niceness": "0"}
         words = [sys.executable, "-c", HEAD, str(port), str(metrics), folder]
         path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
         head = subprocess.Popen(

@@ -187,7 +187,7 @@ def test_two_processes_and_a_schedule_train_on_a_cpu(pool, options, tmp_path):
     uids = uids_of(pool)
     path = str(tmp_path / "plan.schedule.json")
     write_schedule(path, Schedule("rs2", 0, [Subset.from_uids(uids[:100]), Subset.from_uids(uids[100:])]))
-    given = replace(options, out=str(tmp_path / "out"), schedule=path, samples=480, bf16=True)
+    given = replace(options, out=str(tmp_path / "out"), schedule=path, samples=480)
     report = train_with_open_clip(given, Engine(processes=2, workers=0))
     assert report.steps == 16 and report.loss[-1][2] < report.loss[0][2]
     assert np.isfinite([row[2] for row in report.loss]).all()
