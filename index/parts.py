@@ -150,8 +150,9 @@ def write_index(index: Any, path: str) -> None:
     """
     import faiss
 
+    of: Any = faiss  # whose stubs do not know its callbacks
     with storage.open_atomic(path) as stream:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write))
+        of.write_index(index, of.PyCallbackIOWriter(stream.write))
 
 
 def check_local(out: str) -> None:
