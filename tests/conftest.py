@@ -16,10 +16,16 @@ DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
 
 
 def pytest_collection_modifyitems(items):
+    """With pytest-xdist's `--dist loadgroup`: whatever starts a Ray in one process, one after the other, as several
+    on a machine get in each other's way; the other files side by side, each in one process for its fixtures' sake.
+    """
     absent = pytest.mark.skip(reason=f"the real pool is not at {DATA} (MMFILTER_DATA)")
     for item in items:
         if "real" in item.keywords and not (DATA / "pool").is_dir():
             item.add_marker(absent)
+        rays = "ray" in item.keywords or {"ray_here", "head"} & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("ray" if rays else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "ray")  # the longest group first
 
 
 def pytest_runtest_setup(item):

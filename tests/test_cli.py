@@ -144,6 +144,7 @@ PLUGIN = '''
 '''
 
 
+@pytest.mark.ray
 def test_another_package_adds_a_score_a_rule_and_a_recipe(tmp_path, mmfilter):
     site = tmp_path / "site"
     (site / "loud-1.0.dist-info").mkdir(parents=True)

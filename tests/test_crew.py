@@ -156,6 +156,7 @@ def test_workers_of_a_job_that_failed_do_not_rest(ray_here, recipe, tmp_path):
     assert resting.RESTING == []
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_machine_short_of_memory_goes_on_with_fewer_workers(recipe, tmp_path):
     """What Ray kills for memory is done again alone; only what is killed alone is blamed."""
@@ -207,6 +208,7 @@ def test_fault_39_a_node_is_lost_and_no_shard_is_blamed(recipe, spare, tmp_path,
     assert spare.wait(60) is not None, "the node's raylet is gone"
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_fault_40_the_head_is_lost(tmp_path):
     """The driver ends with a message, and the same command goes on to the same bytes."""

@@ -94,6 +94,7 @@ def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, monkeyp
     assert stopped >= 10, "the kills came too late to disturb anything"
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_fault_37_the_driver_of_a_ray_job_is_killed(pool, tmp_path):
     """Without a model: workers are there sooner. With one: benchmarks/chaos.py."""

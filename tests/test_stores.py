@@ -67,6 +67,7 @@ def test_fault_45_a_whole_run_in_a_storm_gives_the_bytes_of_a_disk(store, pool, 
     assert not storage.exists(f"{store.root}/out/.lock")
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_the_command_on_ray_over_a_store(store, pool, tmp_path, tiny_model, mmfilter):
     store.put(tmp_path / "pool", "pool")
