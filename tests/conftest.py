@@ -25,9 +25,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "real" in item.keywords and not (DATA / "pool").is_dir():
             item.add_marker(absent)
-        rays = "ray" in item.keywords or {"ray_here", "head"} & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("ray" if rays else item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "ray")  # the longest group first
+        ray = "ray" in item.keywords or {"ray_here", "head"} & set(item.fixturenames)
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
+    long = {item.path for item in items if "slow" in item.keywords}
+    group = {item: item.get_closest_marker("xdist_group").args[0] for item in items}
+    items.sort(key=lambda item: (group[item] != "ray", item.path not in long))  # the longest first
 
 
 def pytest_runtest_setup(item):
