@@ -6,22 +6,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 from conftest import ROOT
-
-HEAD = """
-import os, sys, ray
-ray.init(num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=int(sys.argv[1]),
-         _metrics_export_port=int(sys.argv[2]), _temp_dir=sys.argv[3], log_to_driver=False)
-with open(os.path.join(sys.argv[3], "ray_current_cluster"), "w") as file:  # as `ray start` does: jobs join this one,
-    file.write(ray.get_runtime_context().gcs_address)  # whichever others the machine has
-print("ready", flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
 
 
 def free_port():
@@ -32,8 +24,12 @@ def free_port():
 
 @contextmanager
 def cluster():
-    """A Ray that asks for a token; it ends with the block. Yields address, metrics port, env with the token."""
-    port, metrics = free_port(), free_port()
+    """A Ray that asks for a token; it ends with the block. Yields address, metrics port, env with the token.
+
+    Its ports are its own: where another Ray's agent has the usual one, jobs are not taken.
+    """
+    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
+    metrics = free_port()
     with tempfile.TemporaryDirectory(prefix="mmf", dir="/tmp", ignore_cleanup_errors=True) as folder:
         command = Path(folder, "bin", "mmfilter")  # as on a cluster's machines: on PATH
         command.parent.mkdir()
@@ -41,20 +37,39 @@ def cluster():
         command.chmod(0o755)
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_worker_niceness": "0"}
-        words = [sys.executable, "-c", HEAD, str(port), str(metrics), folder]
+        words = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus", "2"]
+        words += ["--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--temp-dir", folder]
+        words += [f"--{name}={port}" for name, port in ports.items()]
+        words += [f"--metrics-export-port={metrics}", "--disable-usage-stats"]
         path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
-        head = subprocess.Popen(
-            words, env={**env, "PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        head = subprocess.Popen(words, env={**env, "PATH": path}, cwd=ROOT, **quiet)
+        running = SimpleNamespace(address=f"http://127.0.0.1:{ports['dashboard-port']}", metrics=metrics, env=env)
         try:
-            assert head.stdout.readline().strip() == "ready", "no Ray with a job server could be started"
-            yield SimpleNamespace(address=f"http://127.0.0.1:{port}", metrics=metrics, env=env)
+            until = time.monotonic() + 90
+            while asked(running, "/api/version", env["RAY_AUTH_TOKEN"]) != 200:
+                assert head.poll() is None and time.monotonic() < until, "no Ray with a job server could be started"
+                time.sleep(0.3)
+            yield running
         finally:
+            head.terminate()
             try:
-                head.communicate("", timeout=60)
+                head.wait(60)
             except subprocess.TimeoutExpired:
                 head.kill()
                 head.wait()
+
+
+def asked(head, path, token=None):
+    """The job server's HTTP status; 0 where nobody answers."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(head.address + path, headers=headers)) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
 
 
 class Client:

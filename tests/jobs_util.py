@@ -180,12 +180,19 @@ class Hurdles:
         return 2 * number
 
 
+@dataclasses.dataclass(frozen=True)
 class Pids:
-    """Makes a worker that says which process it is, after a moment in which others get their task too."""
+    """Makes a worker that says which process it is, once `want` of them have left a mark in the folder `marks`."""
+
+    marks: str
+    want: int
 
     def __call__(self, setup):
         def pid(_):
-            time.sleep(0.5)
+            Path(self.marks, str(os.getpid())).touch()
+            until = time.monotonic() + 60
+            while len(os.listdir(self.marks)) < self.want and time.monotonic() < until:
+                time.sleep(0.05)
             return os.getpid()
 
         return pid

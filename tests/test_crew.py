@@ -135,12 +135,20 @@ def test_where_no_worker_can_start_the_job_says_why(recipe, tmp_path, ray_here):
         doubled(tmp_path, ("die",) * 99)
 
 
-def pids(workers, gpus=0, decoders=None):
-    """The processes that did three tasks."""
-    return {pid for _, pid in driver.drive(range(3), Pids(), Width(workers=workers, gpus=gpus, decoders=decoders))}
+@pytest.fixture
+def pids(tmp_path, ray_here):
+    """The processes that did three tasks, of as many workers."""
+
+    def of(workers, decoders=None):
+        marks = tmp_path / f"pids{len(list(tmp_path.iterdir()))}"
+        marks.mkdir()
+        width = Width(workers=workers, gpus=0, decoders=decoders)
+        return {pid for _, pid in driver.drive(range(3), Pids(str(marks), workers), width)}
+
+    return of
 
 
-def test_workers_serve_the_next_job_of_their_kind(ray_here):
+def test_workers_serve_the_next_job_of_their_kind(pids):
     first = pids(2)
     assert len(first) == 2 and pids(2) == first
     assert pids(1) < first and len(resting.RESTING) == 1, "the other one held a core"
@@ -149,7 +157,7 @@ def test_workers_serve_the_next_job_of_their_kind(ray_here):
     assert pids(1) and len(resting.RESTING) == 1
 
 
-def test_workers_of_a_job_that_failed_do_not_rest(ray_here, recipe, tmp_path):
+def test_workers_of_a_job_that_failed_do_not_rest(pids, recipe, tmp_path):
     pids(2)
     with pytest.raises(MMFilterError):
         doubled(tmp_path, ("die",) * 99)

@@ -6,14 +6,13 @@ import os
 import shutil
 import signal
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
-from job_util import Client, cluster
+from job_util import Client, asked, cluster
 from jobs_util import recipe_text, results
 from tars import write_pool
 
@@ -174,16 +173,6 @@ def head():
     ray.shutdown()  # the session's own: of several Rays on a machine a job may be sent to the wrong one
     with cluster() as running:
         yield running
-
-
-def asked(head, path, token=None):
-    """The job server's HTTP status."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(head.address + path, headers=headers)) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
 
 
 @pytest.mark.slow
