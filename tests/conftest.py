@@ -17,6 +17,7 @@ if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # each proces
 DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """With pytest-xdist's `--dist loadgroup`: whatever starts a Ray in one process, one after the other, as several
     on a machine get in each other's way; the other files side by side, each in one process for its fixtures' sake.
