@@ -17,20 +17,13 @@ if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # each proces
 DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """With pytest-xdist's `--dist loadgroup`: whatever starts a Ray in one process, one after the other, as several
-    on a machine get in each other's way; the other files side by side, each in one process for its fixtures' sake.
-    """
     absent = pytest.mark.skip(reason=f"the real pool is not at {DATA} (MMFILTER_DATA)")
     for item in items:
         if "real" in item.keywords and not (DATA / "pool").is_dir():
             item.add_marker(absent)
-        ray = "ray" in item.keywords or {"ray_here", "head"} & set(item.fixturenames)
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
     long = {item.path for item in items if "slow" in item.keywords}
-    group = {item: item.get_closest_marker("xdist_group").args[0] for item in items}
-    items.sort(key=lambda item: (group[item] != "ray", item.path not in long))  # the longest first
+    items.sort(key=lambda item: item.path not in long)  # of two processes none is left alone with them at the end
 
 
 def pytest_runtest_setup(item):

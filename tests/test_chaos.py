@@ -12,7 +12,6 @@ ROOT = Path(__file__).resolve().parent.parent
 WORDS = "--repeats 1 --samples 300 --per-shard 10 --every 0.5 --blows worker node driver --recipe"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_chaos_gives_the_bytes_of_a_quiet_run(tmp_path):
     """A cluster of its own, in a process of its own: the tests' Ray is in this one. No model, so that workers that

@@ -19,6 +19,7 @@ def recipe(tmp_path, tiny_model):
     return path
 
 
+@pytest.mark.slow
 def test_verbs_one_by_one_are_the_same_as_run(recipe, tmp_path, mmfilter):
     write_pool(tmp_path / "pool", 2, 8)
     pool, a, b = tmp_path / "pool", tmp_path / "a", tmp_path / "b"
@@ -35,6 +36,7 @@ def test_verbs_one_by_one_are_the_same_as_run(recipe, tmp_path, mmfilter):
     assert code == 0 and f"{kept}: kept" in said and "clip_b32_similarity_score" in said
 
 
+@pytest.mark.slow
 def test_exit_codes_and_messages(recipe, tmp_path, mmfilter):
     pool = tmp_path / "pool"
     write_pool(pool, 1, 3)
@@ -144,7 +146,7 @@ PLUGIN = '''
 '''
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 def test_another_package_adds_a_score_a_rule_and_a_recipe(tmp_path, mmfilter):
     site = tmp_path / "site"
     (site / "loud-1.0.dist-info").mkdir(parents=True)

@@ -89,7 +89,6 @@ def test_the_files_are_in_the_wheel():
     assert {path.name for pattern in data for path in (ROOT / "jobs").glob(pattern)} == {"cluster.yaml", "rayjob.yaml"}
 
 
-@pytest.mark.ray
 def test_fault_56_a_local_ray_asks_for_a_token(monkeypatch):
     env = {}
     monkeypatch.setattr(cluster.os, "environ", env)
@@ -105,7 +104,6 @@ def test_fault_56_a_local_ray_asks_for_a_token(monkeypatch):
     assert env == {"RAY_AUTH_MODE": "disabled"}, "what the user set counts"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_fault_56_nobody_joins_a_local_ray_without_its_token():
     import os

@@ -34,7 +34,7 @@ def concepts_of(folder, name="b32"):
         return json.load(file)
 
 
-@pytest.mark.ray
+@pytest.mark.slow
 def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
     code, said, error = mmfilter("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
     assert code == 0 and "140 samples in 4 clusters" in said and "fox" in said, error

@@ -76,6 +76,7 @@ def test_fault_41_shards_beside_a_killer_are_not_set_aside(tmp_path, ray_here, m
     assert attempts(out) == ["00000001.json"]
 
 
+@pytest.mark.slow
 def test_fault_43_a_hung_worker_is_killed_and_counted(recipe, tmp_path, ray_here):
     paths = struck(tmp_path / "pool", ["", "hang", "hang always", ""])
     out = str(tmp_path / "out")
@@ -115,6 +116,7 @@ def doubled(tmp_path, blows, well=0, tasks=4):
     return sorted(driver.drive(range(tasks), make, Width(workers=2, gpus=0)))
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_beside_one_that_works_are_followed_by_others(recipe, tmp_path, ray_here, capfd):
     blows = ("raise", "die", "raise")
     assert doubled(tmp_path, blows, well=1) == [(n, 2 * n) for n in range(4)]
@@ -164,7 +166,6 @@ def test_workers_of_a_job_that_failed_do_not_rest(pids, recipe, tmp_path):
     assert resting.RESTING == []
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_a_machine_short_of_memory_goes_on_with_fewer_workers(recipe, tmp_path):
     """What Ray kills for memory is done again alone; only what is killed alone is blamed."""
@@ -216,7 +217,6 @@ def test_fault_39_a_node_is_lost_and_no_shard_is_blamed(recipe, spare, tmp_path,
     assert spare.wait(60) is not None, "the node's raylet is gone"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_fault_40_the_head_is_lost(tmp_path):
     """The driver ends with a message, and the same command goes on to the same bytes."""

@@ -141,6 +141,7 @@ def test_a_shard_fed_by_a_decoder_has_the_same_bytes(shard, tmp_path, tiny_model
     assert commits[0]["seconds"].keys() == commits[1]["seconds"].keys()
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_decoder_gives_the_bytes_of_one_process(tmp_path, tiny_model, ray_here):
     paths = write_pool(tmp_path / "pool", 5, 9)
     recipe = parse_recipe(recipe_text(tiny_model), "t")

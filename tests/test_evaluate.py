@@ -195,6 +195,7 @@ def test_a_registered_task_is_run_by_its_name(tmp_path, tiny_model, monkeypatch,
         find_tasks(["retrieval"])
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path, sets, tiny_model, mmfilter):
     words = ("evaluate", tiny_model, "--tasks", sets, "--out", tmp_path / "out")
     code, out, err = mmfilter(*words, "--datacomp")
@@ -213,6 +214,7 @@ def test_what_is_printed_names_the_aggregate_only_where_it_is_whole():
     assert said == ["0.5000  DataComp's ImageNet", "o/eval_results.jsonl"]
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_demo_model_on_real_sets(tmp_path, data):
     """It has seen drawn scenes only: a little above chance on photographs, in every figure the sets can give."""

@@ -46,6 +46,7 @@ def made(rng, rates, seeds=3, n=200, keys=("a", "b"), spread=0.0):
     }
 
 
+@pytest.mark.slow
 def test_rank_trains_evaluates_resumes_and_refuses_another_scale(mmfilter, pool, tmp_path):
     out = tmp_path / "out"
     words = ("rank", f"{pool}/clean.npy", "--pool", pool, "--out", out, "--local", "--samples", 64)

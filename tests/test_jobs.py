@@ -39,6 +39,7 @@ def pool(tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_one_process_and_ray_give_the_same_bytes(pool, tmp_path, tiny_model, ray_here):
     recipe = load(tiny_model)
     here = run_recipe(recipe, pool, RunOptions(str(tmp_path / "a"), "t", LOCAL))
@@ -94,7 +95,6 @@ def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, monkeyp
     assert stopped >= 10, "the kills came too late to disturb anything"
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_fault_37_the_driver_of_a_ray_job_is_killed(pool, tmp_path):
     """Without a model: workers are there sooner. With one: benchmarks/chaos.py."""
@@ -168,6 +168,7 @@ def test_fault_49_offline_without_weights(pool, tmp_path, mmfilter):
     assert code == 1 and "hf download" in said and "weights:" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_its_model_says_why(pool, tmp_path, tiny_model, ray_here):
     model = shutil.copytree(tiny_model, tmp_path / "model")
     (model / "open_clip_model.safetensors").write_bytes(b"not safetensors")

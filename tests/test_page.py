@@ -19,6 +19,7 @@ pytest_plugins = ("page_fixtures",)
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_words_find_what_they_say(page: Any) -> None:
     search(page, "a red car")
     told = page.request.post("/api/search", data={"text": "a red car", "k": 60, "index": "demo-image"}).json()["hits"]
@@ -33,6 +34,7 @@ def test_words_find_what_they_say(page: Any) -> None:
     until(page, "document.querySelector('#count').textContent.includes('random')")
 
 
+@pytest.mark.slow
 def test_keys(page: Any) -> None:
     focused = "document.activeElement.dataset.uid"
     page.keyboard.press("/")

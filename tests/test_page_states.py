@@ -103,6 +103,7 @@ def test_a_token_opens_the_page(browser: Any, page_out: Path) -> None:
         page.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_photographs(browser: Any, data: Path, tmp_path: Path) -> None:
     cli("run", "demo", "--pool", data / "pool" / "00000000.tar", "--out", tmp_path / "out", "--local")

@@ -181,6 +181,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_run_computes_them_and_a_second_run_does_nothing(run, mmfilter):
     words = (run / "t.yaml", "--pool", run / "pool", "--out", run / "out", "--local", "--no-reshard", "--json")
     code, said, error = mmfilter("run", *words, "--dry-run")
@@ -200,6 +201,7 @@ def test_run_computes_them_and_a_second_run_does_nothing(run, mmfilter):
     assert (run / "out" / "concepts" / "demo" / "centroids.npy").exists()
 
 
+@pytest.mark.slow
 def test_score_adds_them_to_an_embedded_pool(run, mmfilter):
     if not (run / "out" / "metadata").exists():
         pytest.skip("the run above made the pool")
@@ -235,6 +237,7 @@ def test_a_wrong_recipe_is_told_where(node, says):
     assert says in str(error.value) and str(error.value).startswith("recipe x.yaml: scores[0]")
 
 
+@pytest.mark.slow
 def test_a_killed_dedup_goes_on_to_the_same_bytes(tmp_path):
     """SIGKILL while the columns are being written, shard by shard; then the same command again."""
     folder = pool(tmp_path / "a", ends=(*range(2, N, 2), N))

@@ -43,6 +43,7 @@ def done(data, tmp_path_factory):
     return out, paths, run_recipe(parse_recipe(json.dumps(RECIPE), "recipe real"), paths, asked)
 
 
+@pytest.mark.slow
 def test_the_whole_job_conserves_every_sample(done, labels):
     out, paths, result = done
     counts = result["counts"]
@@ -54,6 +55,7 @@ def test_the_whole_job_conserves_every_sample(done, labels):
     assert sum(len(np.load(path)["demo_img"]) for path in npz) == 5151
 
 
+@pytest.mark.slow
 def test_the_rules_drop_the_kinds_they_are_for(done, labels):
     out, _, _ = done
     kept = set(Subset.read(str(out / "subsets/real.npy")).strings())

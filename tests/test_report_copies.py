@@ -4,6 +4,7 @@ import json
 import re
 
 import polars as pl
+import pytest
 
 from mmfilter.report.copies import compare, read_pictures
 
@@ -28,6 +29,7 @@ def test_a_mark_is_right_when_the_kept_one_shows_the_same_picture(tmp_path):
     assert read_pictures(str(tmp_path / "m.parquet")) is None
 
 
+@pytest.mark.slow
 def test_the_demo_reports_its_injected_duplicates(tmp_path, mmfilter):
     code, said, _ = mmfilter("demo", "--samples", 400, "--out", tmp_path / "o", "--local", "--json")
     assert code == 0

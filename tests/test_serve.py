@@ -54,6 +54,7 @@ def uids(hits):
     return [hit["uid"] for hit in hits]
 
 
+@pytest.mark.slow
 def test_info_says_what_there_is(client, table):
     info = client.get("/api/info").json()
     assert info["samples"] == table.height and info["subsets"] == ["demo"]
@@ -63,6 +64,7 @@ def test_info_says_what_there_is(client, table):
     assert info["limits"]["k"] == 1000
 
 
+@pytest.mark.slow
 def test_search_by_vector_and_uid_is_the_exact_one(client, exact):
     for position in (0, 17, 200):
         expected = exact.search(exact.rows[position : position + 1], 10)

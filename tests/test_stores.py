@@ -48,6 +48,7 @@ def bytes_of(out):
     return found | {str(path.relative_to(out)): repr(pq.read_table(path).to_pydict()) for path in tables}
 
 
+@pytest.mark.slow
 def test_fault_45_a_whole_run_in_a_storm_gives_the_bytes_of_a_disk(store, pool, tmp_path, tiny_model):
     near = run(tiny_model, pool, str(tmp_path / "near"))
     store.put(tmp_path / "pool", "pool")
@@ -67,7 +68,6 @@ def test_fault_45_a_whole_run_in_a_storm_gives_the_bytes_of_a_disk(store, pool, 
     assert not storage.exists(f"{store.root}/out/.lock")
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 def test_the_command_on_ray_over_a_store(store, pool, tmp_path, tiny_model, mmfilter):
     store.put(tmp_path / "pool", "pool")
