@@ -179,7 +179,7 @@ class Crew:
     def _lost_with_node(self, hand: Hand, error: Exception) -> bool:
         from ray.exceptions import ActorUnavailableError, NodeDiedError
 
-        if isinstance(error, (ActorUnavailableError, NodeDiedError)) or getattr(error, "preempted", False):
+        if isinstance(error, (ActorUnavailableError, NodeDiedError)):
             return True
         if not hand.node:  # before it could say where it was
             return "node has died" in str(error)
