@@ -59,9 +59,10 @@ class FeedPlan:
 
     `prepare` maps a preparation's key to how an image becomes uint8 (H, W, 3); models with the same
     preparation share one. With `pixels` False only the header is looked at, and only where the json
-    has no size. `scores` are called with each batch and its pixels; what of the pixels is wanted
-    afterwards is in `kept` (image, bytes). `draft_side` > 0 lets large JPEGs be decoded at a fraction
-    of their size (the option `decoder: fast`): it is the side in px that the largest model takes.
+    has no size or a score wants the file. `scores` are called with each batch and its pixels; what of
+    the pixels is wanted afterwards is in `kept` (image, bytes). `draft_side` > 0 lets large JPEGs be
+    decoded at a fraction of their size (the option `decoder: fast`): it is the side in px that the
+    largest model takes.
     Units before `first` and from `until` on are left to others.
     """
 
@@ -182,7 +183,7 @@ def _open(sample: Sample, plan: FeedPlan, clock: Clock) -> Opened | Failure:
         image: Image.Image | None = None
         arrays: dict[str, np.ndarray] = {}
         width, height = stated_size(sample.meta)
-        if plan.pixels or not width:
+        if plan.pixels or not width or "bytes" in plan.wanted:  # a score of the file is given images alone
             seen = probe(sample.image, plan.read.limits)
             width, height = (width, height) if width else seen
         if plan.pixels:

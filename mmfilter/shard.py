@@ -13,9 +13,10 @@ from .embed import Embedder
 from .feed import Clock, Source, feed
 from .gather import Pass
 from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings, write_piece
+from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import Work, needs_pass, pending, select_parts
+from .work import Work, needs_pass, pending, select_parts, touched
 
 
 @dataclass
@@ -48,8 +49,7 @@ def process_piece(
     None where others are not there yet. Two that are done at once both join them, into the same bytes.
     """
     stem = storage.stem(piece.path)
-    commit = read_commit(work.out, stem)
-    todo = pending(work, commit, piece.path)
+    commit, todo = _pending(piece.path, work)
     if commit is not None and not todo:
         return _report(stem, commit, [])
     done = Pass(piece.path, select_parts(work, todo), embedders, Clock())
@@ -71,10 +71,20 @@ def process_piece(
     return report
 
 
-def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: Callable[[Pass], None]) -> ShardReport:
+def _pending(path: str, work: Work) -> tuple[dict[str, Any] | None, list[str]]:
+    """The shard's commit and what is to be done. A tar that was only touched is added to its commit, whose `input`
+    stays what the shard was made from: what was computed of the whole pool is still of it."""
     stem = storage.stem(path)
     commit = read_commit(work.out, stem)
-    todo = pending(work, commit, path)
+    if commit is not None and work.redo and touched(work, commit, path) and same_samples(path, work):
+        commit |= {"also": [*commit.get("also", []), storage.identity(path)], "path": path}
+        write_commit(work.out, stem, commit)
+    return commit, pending(work, commit, path)
+
+
+def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: Callable[[Pass], None]) -> ShardReport:
+    stem = storage.stem(path)
+    commit, todo = _pending(path, work)
     first = commit is None
     if not todo:
         assert commit is not None
@@ -98,6 +108,7 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     done.score_rest()
     commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
     commit["models"] = {**before.get("models", {}), **commit["models"]}
+    commit |= {what: before[what] for what in ("input", "also") if what in before}
     write_commit(work.out, stem, commit, first)
     return _report(stem, commit, todo)
 

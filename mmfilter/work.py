@@ -92,31 +92,47 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
     """Parts that the shard lacks, in the recipe's order.
 
     Raises ConflictError when the input or a part's origin is not what the commit says, with the
-    difference; with `work.redo` such a shard is simply done again.
+    difference; with `work.redo` such a shard is simply done again (a tar that was only `touched`: see
+    recheck.py).
     """
     if commit is None:
         return list(work.parts)
-    stem = storage.stem(path)
-    have = dict(commit["parts"])
-    for score in work.scores:
-        part = score_part(score)
-        if part not in have and (added := read_part(columns_path(work.out, score.columns[0], stem))) is not None:
-            have[part] = added
+    stem, have = storage.stem(path), _parts_there(work, commit, path)
     conflict = _input_conflict(commit, path) or _part_conflict(work, have)
     if conflict and work.redo:
         return list(work.parts)
     if conflict:
         raise ConflictError(
             f"{work.out}: shard {stem} was made from something else. {conflict} "
-            "Give another --out, put back what changed, or pass --redo-changed to do such shards again"
+            "Give another --out, put back what changed, or pass --redo-changed: a tar whose samples are the same is "
+            "read once and not embedded anew, other such shards are done again"
         )
     return [part for part in work.parts if part not in have]
 
 
+def touched(work: Work, commit: Mapping[str, Any], path: str) -> bool:
+    """Whether the tar's date or etag is all that differs from what the commit says."""
+    now, was = storage.identity_or_none(path), commit.get("input")
+    same_size = now is not None and was is not None and now["bytes"] == was["bytes"]
+    return (
+        same_size and bool(_input_conflict(commit, path)) and not _part_conflict(work, _parts_there(work, commit, path))
+    )
+
+
+def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The commit's parts, and those of the work that were added as columns."""
+    have = dict(commit["parts"])
+    for score in work.scores:
+        part = score_part(score)
+        added = None if part in have else read_part(columns_path(work.out, score.columns[0], storage.stem(path)))
+        if added is not None:
+            have[part] = added
+    return have
+
+
 def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
-    now = storage.identity_or_none(path)
-    was = commit.get("input")
-    return "" if now == was else f"Its tar {path} was {was} and is {now}."
+    now, was = storage.identity_or_none(path), commit.get("input")
+    return "" if now in [was, *commit.get("also", [])] else f"Its tar {path} was {was} and is {now}."
 
 
 def _part_conflict(work: Work, have: Mapping[str, Any]) -> str:

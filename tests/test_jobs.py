@@ -157,7 +157,10 @@ def test_fault_47_what_changed_is_refused_with_the_difference(pool, tmp_path, ti
     os.utime(pool[0], ns=(1, 1))
     with pytest.raises(ConflictError, match="Its tar"):
         embed_pool(load(tiny_model), pool, out, LOCAL)
+    arrays = [os.stat(path).st_mtime_ns for path in sorted(Path(out).glob("metadata/*.npz"))]
     assert embed_pool(load(tiny_model), pool, out, LOCAL, redo=True).ok == 35
+    assert [os.stat(path).st_mtime_ns for path in sorted(Path(out).glob("metadata/*.npz"))] == arrays, "read alone"
+    assert embed_pool(load(tiny_model), pool, out, LOCAL).done_before == len(pool)
 
 
 def test_fault_49_offline_without_weights(pool, tmp_path, mmfilter):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mmfilter.embed import load
 from mmfilter.errors import ConflictError
 from mmfilter.recipe import parse_recipe
 from mmfilter.shard import process_shard
+from mmfilter.sidecar import read_commit
 from mmfilter.work import plan_work
 
 COLUMNS = ["uid", "url", "text", "original_width", "original_height"]
@@ -151,6 +153,39 @@ def test_what_was_made_otherwise_is_refused(shard, tmp_path, tiny_model):
     report = run(shard, other, tmp_path / "out", redo=True)
     assert (report.read, report.ok) == (3, 3)
     assert not (tmp_path / "out/failures/00000007.parquet").exists()
+
+
+def test_a_tar_that_was_only_touched_is_not_embedded_anew(shard, tmp_path, tiny_model):
+    loaded, out = recipe(tiny_model), tmp_path / "out"
+    run(shard, loaded, out)
+    before, well = files(out), shard.read_bytes()
+    os.utime(shard, ns=(1, 1))
+    with pytest.raises(ConflictError, match="a tar whose samples are the same is read once"):
+        process_shard(str(shard), work_for(loaded, out), {})
+    assert process_shard(str(shard), work_for(loaded, out, redo=True), {}).did == [], "no model is at hand here"
+    assert files(out) == before
+    assert process_shard(str(shard), work_for(loaded, out), {}).did == [], "its new date is put down"
+    more = recipe(tiny_model, "image_size")
+    made = read_commit(str(out), "00000007")["input"]
+    assert run(shard, more, out).did == ["score:image_width"]
+    assert read_commit(str(out), "00000007")["input"] == made, "what was computed from it is still of it"
+    (_, image), (_, text) = samples(11)[:2]
+    damaged = image[-40:-2][::-1] + image[-2:]
+    for old, new in [(image[-40:], damaged), (text, text[::-1]), (b"<html>", b"<HTML>")]:
+        shard.write_bytes(well.replace(old, new, 1))  # each time what was changed before is well again
+        assert shard.read_bytes() != well
+        assert run(shard, loaded, out, redo=True).did == ["read", "embed:b32"]
+    shard.write_bytes(well)
+    assert run(shard, loaded, out, redo=True).did == [], "no image before, no image now"
+    (out / "metadata/00000007.parquet").unlink()
+    os.utime(shard, ns=(2, 2))
+    assert run(shard, loaded, out, redo=True).did == ["read", "embed:b32"]
+    assert files(out) == before
+
+
+def test_a_score_of_the_file_alone_is_given_images_alone(shard, tmp_path, tiny_model):
+    report = run(shard, recipe(tiny_model, "image_size", models=()), tmp_path / "out")
+    assert report.ok == 12 and report.failed == {"missing_json": 1, "not_an_image": 1, "truncated_image": 1}
 
 
 def test_an_absent_or_empty_shard_is_committed_with_its_losses(tmp_path, tiny_model):
