@@ -51,6 +51,11 @@ SCALES = {
 from short runs on a pool that is not measured on."""
 
 
+def packaged_name(model: str) -> str:
+    """A packaged model by its name, wherever the package lies; another as it is."""
+    return {TINY: "tiny", MICRO: "micro"}.get(model, model)
+
+
 def find_scale(name: str, samples: int = 0, lr_scale: float = 1.0) -> Scale:
     """The scale called `name`, with another budget where one is given, at `lr_scale` times its learning rate.
 

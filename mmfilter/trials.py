@@ -13,7 +13,7 @@ from .errors import ConflictError, DataError, UsageError
 from .plugs import Task
 from .results import TaskResult
 from .samples import ReadOptions
-from .scales import Scale, engine_of, training
+from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary
 from .subset import Subset, sample_share
@@ -108,7 +108,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
     """
     model = _model(trials)
     record = {
-        "scale": asdict(trials.scale),
+        "scale": {**asdict(trials.scale), "model": packaged_name(trials.scale.model)},
         "pool": [[storage.stem(path), storage.size(path)] for path in trials.pool],
         "samples": len(uids),
         "tasks": {task.key: task.model_dump(mode="json") for task in trials.tasks},

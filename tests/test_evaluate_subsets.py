@@ -72,6 +72,7 @@ def test_rank_trains_evaluates_resumes_and_refuses_another_scale(mmfilter, pool,
     found = json.loads((out / "leaderboard.json").read_text())["boards"][0]
     assert {arm["name"]: arm["seeds"] for arm in found["arms"]} == dict.fromkeys(kept, 2)
     assert found["samples"] == 64 and "64 pairs seen (micro" in said
+    assert json.loads((out / "rank.json").read_text())["scale"]["model"] == "micro", "wherever the package lies"
 
     code, again, error = mmfilter(*words, "--scale", "micro", "--seeds", 2)
     assert (code, again) == (0, said), error
