@@ -2,13 +2,15 @@
 
     python benchmarks/all_recipes.py --folder /tmp/recipes                                        # a generated pool
     python benchmarks/all_recipes.py --folder /tmp/real --pool ../shared/data/pool \
-        --labels ../shared/data/pool_labels.parquet --target ../shared/data/tasks/cifar10/test --model MODEL
+        --labels ../shared/data/pool_labels.parquet --target ../shared/data/tasks/cifar10/test --model MODEL \
+        --clean ../shared/data/clean
 
 No pretrained weights are at hand here, so each recipe's models are `--model`; its rules and scores are as published
 but for what is scaled to a pool of some thousands: clusters (one for 40 samples at most), MetaCLIP's entries (the
 words of the pool's own captions that stand three times), image_based's centroids (100, trained on the pool). LAION's
-head is for ViT-L/14's 768 numbers: in its place stands a linear head by least squares on 500 other generated scenes,
-of their colourfulness (Hasler and Susstrunk 2003) scaled to the mean 5 and the deviation 1. Labels choose nothing.
+head is for ViT-L/14's 768 numbers: in its place stands a linear head by least squares on pictures that are not the
+pool's (500 other generated scenes, or `--clean`), of their colourfulness (Hasler and Susstrunk 2003) scaled to the
+mean 5 and the deviation 1. Labels choose nothing.
 "AP kind": average precision of the column that the recipe cuts at, true pairs against that kind.
 """
 
@@ -99,10 +101,10 @@ def entries(out: str, path: str) -> None:
         json.dump(sorted(word for word, n in counts.items() if n > 2), file, ensure_ascii=False)
 
 
-def head(scenes: str, model: str, folder: str) -> str:
-    """A linear head of the scenes' colourfulness over the model's embeddings, as .npz; its path."""
-    out, paths = os.path.join(folder, "scenes"), shard_paths([scenes])
-    recipe = parse_recipe(yaml.safe_dump({"name": "scenes", "embed": {"demo": {"model": model}}}), "scenes")
+def head(clean: str, model: str, folder: str) -> str:
+    """A linear head of the pictures' colourfulness over the model's embeddings, as .npz; its path."""
+    out, paths = os.path.join(folder, "clean"), shard_paths([clean])
+    recipe = parse_recipe(yaml.safe_dump({"name": "clean", "embed": {"demo": {"model": model}}}), "clean")
     run_recipe(recipe, paths, RunOptions(out, "all", Width(workers=1, gpus=0, local=True)))
     vectors = open_vectors(out, "demo")
     told = {pair.uid: colourfulness(pair.pixels) for pair in Source(paths, 64)}
@@ -169,7 +171,7 @@ def prepare(asked: argparse.Namespace) -> dict[str, str]:
     entries(asked.out, words)
     target = os.path.abspath(asked.target or scenes)
     found = {"targets/images": target, "targets/imagenet1k": target, "metaclip/metadata.json": words}
-    found["sa_0_4_vit_l_14_linear.pth"] = head(scenes, asked.model, asked.folder)
+    found["sa_0_4_vit_l_14_linear.pth"] = head(asked.clean or scenes, asked.model, asked.folder)
     return {**found, "wordnet": asked.wordnet} if asked.wordnet else found
 
 
@@ -179,6 +181,7 @@ def main() -> None:
     parser.add_argument("--pool", help="default: a generated one")
     parser.add_argument("--labels")
     parser.add_argument("--target", help="default: 500 other generated scenes")
+    parser.add_argument("--clean", help="shards that the head learns from; default: 500 other generated scenes")
     parser.add_argument("--wordnet", help="a folder of WordNet 3.0, for text_based")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--samples", type=int, default=4000)
