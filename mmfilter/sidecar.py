@@ -92,6 +92,18 @@ def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = F
             raise ConflictError(f"{path}: another mmfilter has made this shard from something else meanwhile")
 
 
+def pool_tars(out: str) -> dict[str, str]:
+    """Shard -> its tar, as the newest run on OUT was given them: a pool may stand elsewhere than when a shard was
+    made. Empty where OUT has no run.json that can be read; then a commit's `path` is what there is.
+    """
+    path = storage.join(out, "run.json")
+    try:
+        given = json.loads(storage.read_bytes(path))["pool"] if storage.exists(path) else []
+        return {storage.stem(tar): tar for tar in given}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def read_stored(out: str, stem: str) -> Stored:
     """Parquet and npz of a committed shard."""
     with storage.open_read(metadata_path(out, stem, "parquet")) as stream:

@@ -162,6 +162,15 @@ def test_missing_and_changed_tars_leave_a_placeholder(made: Made, tmp_path: Path
     assert "its tar is not at hand" in text and "its tar has changed since" in text
 
 
+def test_pictures_come_from_where_the_pool_stands_now(made: Made, tmp_path: Path) -> None:
+    before, (tars, moved) = page_of(made.out)[1].count("img"), (tmp_path / "tars", tmp_path / "moved")
+    tars.rename(moved)
+    assert page_of(made.out)[1].count("img") == 0
+    paths = sorted(str(path) for path in moved.glob("*.tar"))
+    (tmp_path / "out/run.json").write_text(json.dumps({"pool": paths}))
+    assert page_of(made.out)[1].count("img") == before > 0
+
+
 def test_bytes_that_are_no_image_leave_a_placeholder(made: Made, tmp_path: Path) -> None:
     path = tmp_path / "out/metadata/000.parquet"
     pl.read_parquet(path).with_columns(sha256=pl.lit("")).write_parquet(path)

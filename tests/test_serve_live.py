@@ -153,3 +153,16 @@ def test_queries_of_the_same_moment_share_a_search(out):
     searches = float(metrics.split("mmfilter_search_batch_count ")[1].split()[0])
     assert searches < 20 and "mmfilter_search_batch_sum 20.0" in metrics
     assert 'mmfilter_requests_total{route="/api/search",status="200"} 20.0' in metrics
+
+
+def test_pictures_come_from_where_the_pool_stands_now(client, out):
+    """The newest run's pool, not the path that a commit of an earlier one holds."""
+    path = sorted((out / "metadata").glob("*.json"))[0]
+    commit = json.loads(path.read_text())
+    uid = pq.read_table(path.with_suffix(".parquet"), columns=["uid"])["uid"][0].as_py()
+    moved = "/nowhere/" + commit["path"].rpartition("/")[2]
+    for given, made_from, status in [(moved, commit["path"], 404), (commit["path"], moved, 200)]:
+        (out / "run.json").write_text(json.dumps({"pool": [given]}))
+        path.unlink()
+        path.write_text(json.dumps({**commit, "path": made_from}))
+        wait_until(lambda status=status: client.get(f"/api/image/{uid}?side=48").status_code == status)

@@ -40,7 +40,9 @@ def _read(pool: Pool, snapshot: Snapshot, row: int) -> bytes:
             stream.seek(offset)
             data = stream.read(size)
     except Exception as error:  # a store can fail in its own ways
-        raise Refused(404, f"the tar of shard {stem} is not at hand; put it back where it was embedded from") from error
+        raise Refused(
+            404, f"the tar of shard {stem} is not at hand; put it back, or run again with --pool where it is"
+        ) from error
     if len(data) != size or (place["sha256"] and hashlib.sha256(data).hexdigest() != place["sha256"]):
         raise Refused(404, f"the tar of shard {stem} has changed since it was embedded")
     return data

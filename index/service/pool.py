@@ -16,6 +16,7 @@ from mmfilter import storage
 from mmfilter.decisions import read_record
 from mmfilter.errors import MMFilterError, nearest
 from mmfilter.select import read_failed
+from mmfilter.sidecar import pool_tars
 from mmfilter.subset import Subset
 from mmfilter.table import open_table
 from mmfilter.uids import parse_uids
@@ -132,7 +133,7 @@ class Pool:
     def _read(self, old: Snapshot | None, changed: set[str]) -> Snapshot:
         table = old is None or bool(changed & {"metadata", "columns"})
         if table:
-            self.tars = {}
+            self.tars = pool_tars(self.out)
             found = Snapshot(Columns(open_table(self.out), self.settings.cache))
             found = replace(found, failed=sum(read_failed(self.out, set(found.columns.table.stems)).values()))
         else:
@@ -186,7 +187,7 @@ class Pool:
         self.metrics.refresh_failures.inc()
 
     def tar(self, stem: str) -> str:
-        """The path of a shard's tar, as its commit has it; "" where none is known."""
+        """The path of a shard's tar, as the newest run or its commit has it; "" where none is known."""
         if stem not in self.tars:
             path = storage.join(self.snapshot.columns.table.metadata, f"{stem}.json")
             try:

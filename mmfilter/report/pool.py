@@ -1,7 +1,7 @@
 """A pool and one decision over it, read a column at a time."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 from .. import storage
 from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
+from ..sidecar import pool_tars
 from ..table import Table, open_table
 
 REPEATED = -2  # the blame of a sample whose uid stood in the pool before: it counts as failed
@@ -111,7 +112,7 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
         starts.append(starts[-1] + decided.height)
     return Pool(
         out, name, table, record, steps,
-        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata),
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata, pool_tars(out)),
     )  # fmt: skip
 
 
@@ -136,14 +137,15 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     return decided.with_columns(pl.col("dropped_by").fill_null(""))
 
 
-def _commits(folder: str) -> dict[str, dict[str, Any]]:
-    """Each shard's metadata json, in order; DataComp's own metadata has none."""
+def _commits(folder: str, tars: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Each shard's metadata json, in order, with its tar where that stands now; DataComp's own metadata has none."""
     commits = {}
     for path in storage.glob(storage.join(folder, "*.json")):
         try:
             commit = dict(json.loads(storage.read_bytes(path)))
             if "counts" in commit:
-                commits[storage.stem(path)] = commit
+                stem = storage.stem(path)
+                commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
         except ValueError as error:
             raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error
     return commits
