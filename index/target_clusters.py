@@ -1,6 +1,7 @@
 """The pool score `target_clusters`: how each of a pool's clusters stands to a target."""
 
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from .to_target import ToTarget
 from .vectors import Vectors
 
 BLOCK = 8192
+TAKEN = 8 * BLOCK  # rows that are gathered at a time: they lie all over the pool, and each time goes to every shard
 HELD = 1 << 28  # bytes of clusters' moments that are held at a time
 
 
@@ -69,15 +71,16 @@ def by_cluster(cluster: np.ndarray, uids: np.ndarray, k: int) -> list[np.ndarray
 
 def search(vectors: Vectors, clusters: list[np.ndarray], gap: Gap, run: Run) -> tuple[np.ndarray, np.ndarray]:
     """(likeness float32 (k,), whether it is in the union nearest to the target (k,) bool) of clusters of positions."""
-    gaps = np.array(run(partial(_gap, vectors, gap), clusters), np.float64)
+    together = max(1, HELD // (8 * vectors.dim**2))
+    held = run(partial(_moments, vectors), clusters) if len(clusters) <= together else None
+    gaps = np.array([gap(found) for found in held] if held else run(partial(_gap, vectors, gap), clusters), np.float64)
     union = np.zeros(len(clusters), bool)
     order = np.argsort(gaps, kind="stable")[: int((~np.isnan(gaps)).sum())]
-    together = max(1, HELD // (8 * vectors.dim**2))
     joined, smallest, best = Moments(0, np.zeros(vectors.dim), np.zeros((vectors.dim, vectors.dim))), math.inf, 0
     for at in range(0, len(order), together):
-        for place, found in enumerate(
-            run(partial(_moments, vectors), [clusters[c] for c in order[at : at + together]])
-        ):
+        these = order[at : at + together]
+        moments = [held[c] for c in these] if held else run(partial(_moments, vectors), [clusters[c] for c in these])
+        for place, found in enumerate(moments):
             joined += found
             here = gap(joined)
             if here < smallest:
@@ -91,5 +94,10 @@ def _gap(vectors: Vectors, gap: Gap, positions: np.ndarray) -> float:
 
 
 def _moments(vectors: Vectors, positions: np.ndarray) -> Moments:
-    blocks = (vectors.take(positions[at : at + BLOCK]) for at in range(0, len(positions), BLOCK))
-    return of_blocks(blocks, vectors.dim)
+    return of_blocks(_blocks(vectors, positions), vectors.dim)
+
+
+def _blocks(vectors: Vectors, positions: np.ndarray) -> Iterator[np.ndarray]:
+    for first in range(0, len(positions), TAKEN):
+        rows = vectors.take(positions[first : first + TAKEN])
+        yield from (rows[at : at + BLOCK] for at in range(0, len(rows), BLOCK))

@@ -38,15 +38,17 @@ def test_moments_are_those_of_all_rows(measure):
 
 
 @pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("held", [2, 6])
 @pytest.mark.parametrize("measure", ["fid", "mmd"])
-def test_columns_are_the_plainest_search(name, measure, tmp_path, monkeypatch):
+def test_columns_are_the_plainest_search(name, measure, held, tmp_path, monkeypatch):
     pool = Pool(embedded(tmp_path / "pool", POOLS[name](), (3, 200))[0])
     width = POOLS[name]().shape[1]
     items = np.random.default_rng(0).normal(size=(9, width))
     items[4] = 0
     path, _ = embedded(tmp_path / "set", items, (2, 9))
-    monkeypatch.setattr(target_clusters, "HELD", 8 * width**2 * 2)
+    monkeypatch.setattr(target_clusters, "HELD", 8 * width**2 * held)
     monkeypatch.setattr(target_clusters, "BLOCK", 4)
+    monkeypatch.setattr(target_clusters, "TAKEN", 8)
     score = TargetClusters(name="t", path=path, model="b32", k=6, measure=measure)
     found = score(pool, here)
     assert tuple(found) == score.columns
