@@ -1,6 +1,7 @@
 """The pool score `round_robin`: in what turn a target's items take a pool's samples."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, pairwise
@@ -136,7 +137,7 @@ def nearest(
     lists: list[np.ndarray] = []
     step = max(len(shards) - 1, 1)
     for at in range(0, len(found), step):
-        best = _first([np.concatenate(sides) for sides in zip(*found[at : at + step], strict=True)], tie, length)
+        best = _joined(found[at : at + step], tie, length)
         ends = np.searchsorted(best[0], np.arange(len(tasks[at].items) + 1))
         lists += [best[1][a:b] for a, b in pairwise(ends)]
     return lists
@@ -149,6 +150,7 @@ Found = list[np.ndarray]
 def _task(vectors: Vectors, tie: np.ndarray, length: int, taken: np.ndarray, part: _Part) -> Found:
     items = part.items
     best: Found = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)]
+    waiting: list[Found] = []  # not sorted in before they are as many as what is sorted: a list is long, a block short
     floor = np.full(len(items), -np.inf)  # of each item's list, once it is full
     slack = 2 * margin(vectors.dim)
     for at, rows in vectors.blocks(BLOCK, part.start, part.stop):
@@ -162,12 +164,17 @@ def _task(vectors: Vectors, tie: np.ndarray, length: int, taken: np.ndarray, par
             edge = np.maximum(edge, np.partition(similar, -length, axis=1)[:, -length] - slack)
         i, j = np.nonzero(similar >= np.maximum(edge, -2)[:, None])
         if len(i):
-            new = [i, at + j, dots(items, rows, i, j)]
-            best = _first([np.concatenate(sides) for sides in zip(best, new, strict=True)], tie, length)
+            waiting.append([i, at + j, dots(items, rows, i, j)])
+        if sum(len(new[0]) for new in waiting) > len(best[0]):
+            best, waiting = _joined([best, *waiting], tie, length), []
             ends = np.searchsorted(best[0], np.arange(len(items)), "right")
             full = np.bincount(best[0], minlength=len(items)) == length
             floor[full] = best[2][ends[full] - 1]
-    return best
+    return _joined([best, *waiting], tie, length)
+
+
+def _joined(parts: Sequence[Found], tie: np.ndarray, length: int) -> Found:
+    return _first([np.concatenate(sides) for sides in zip(*parts, strict=True)], tie, length)
 
 
 def _first(found: Found, tie: np.ndarray, length: int) -> Found:
