@@ -24,6 +24,7 @@ SPANS = 16  # parts of the pool, where the items alone make few tasks
 SPARE = 2  # lists are so many times as long as an item's turns
 LEAST = 16
 HELD = 1 << 25  # entries, of 24 bytes, that the lists have together
+SAMPLE = 1 << 16  # rows that tell how near the end of a list will be
 
 
 class RoundRobin(ToTarget):
@@ -68,9 +69,10 @@ class RoundRobin(ToTarget):
 def take_turns(items: np.ndarray, n: int, wanted: int, nearest_of: Any) -> np.ndarray:
     """int64 (wanted or fewer,): positions, of n, in the order in which the rows `items` (m, d) take them.
 
-    `nearest_of(rows, length, taken)` is for each row the positions of its nearest that are not among `taken`.
-    Equal rows share a list. When a list has run out, all that are half taken are made anew, twice as long each time,
-    so that the pool is gone through a few times, however the items crowd.
+    `nearest_of(rows, length, taken)` is for each row the positions of its nearest that are not among `taken`, about
+    `length` of them, and whether they are all that is left. Equal rows share a list. When a list has run out, all that
+    are half taken are made anew, twice as long each time, so that the pool is gone through a few times, however the
+    items crowd.
     """
     rows, which = np.unique(items, axis=0, return_inverse=True)
     turns = np.bincount(which.ravel(), minlength=len(rows))
@@ -86,10 +88,10 @@ def take_turns(items: np.ndarray, n: int, wanted: int, nearest_of: Any) -> np.nd
             short = np.flatnonzero(~whole & (2 * left_of(lists, taken) <= made))
             length = list_length(int(turns.max()) * -(-wanted // len(items)) << passes, len(short))
             passes += 1
-            found = nearest_of(rows[short], length, np.array(order, np.int64))
+            found, all_there = nearest_of(rows[short], length, np.array(order, np.int64))
+            whole[short] = all_there
             for i, positions in zip(short.tolist(), found, strict=True):
                 lists[i], made[i] = array("q", positions[::-1].tobytes()), len(positions)
-                whole[i] = len(positions) < length
         if not lists[own]:
             break  # what has a direction is taken, and so it is for every item
         order.append(lists[own].pop())
@@ -104,43 +106,62 @@ def left_of(lists: list[array], taken: bytearray) -> np.ndarray:
 
 
 def list_length(need: int, lists: int) -> int:
-    """How long so many lists are made, for `need` turns: within `HELD` over all of them and all spans."""
-    spans = max(1, SPANS // -(-lists // ITEMS))
-    return min(max(LEAST, SPARE * need), max(1, HELD // (lists * spans)))
+    """How long so many lists are made, for `need` turns: within `HELD` over all of them."""
+    return min(max(LEAST, SPARE * need), max(1, HELD // lists))
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Items against the positions `start` to `stop` of the pool: what a worker does."""
+    """Items against the positions `start` to `stop` of the pool: what a worker does. What is less similar to an item
+    than its floor (m,) is left out."""
 
     items: np.ndarray
+    floors: np.ndarray
     start: int
     stop: int
 
 
 def nearest(
     vectors: Vectors, tie: np.ndarray, run: Run, items: np.ndarray, length: int, taken: np.ndarray
-) -> list[np.ndarray]:
-    """For each of `items` (m, d) up to `length` positions that are not among `taken`, the most similar first.
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """For each of `items` (m, d) up to `length` positions that are not among `taken`, the most similar first; and bool
+    (m,), whether they are all there are. `tie` (n,) int64 orders equal similarities by position.
 
-    `tie` (n,) int64 orders equal similarities by position.
+    A list is all that is as similar as a floor, which a sample of the pool says some `length` rows are: so each part
+    of the pool gives its share of a list, and not one as long as the whole.
     """
+    taken, floors = np.sort(taken), _floors(vectors, items, length, taken)
     parts = -(-len(items) // ITEMS)
     spans = max(1, SPANS // max(parts, 1))
     shards = np.unique(np.linspace(0, len(vectors.stems), spans + 1).round().astype(int))
     tasks = [
-        _Part(items[at : at + ITEMS], int(vectors.starts[a]), int(vectors.starts[b]))
+        _Part(items[at : at + ITEMS], floors[at : at + ITEMS], int(vectors.starts[a]), int(vectors.starts[b]))
         for at in range(0, len(items), ITEMS)
         for a, b in pairwise(shards)
     ]
-    found = run(partial(_task, vectors, tie, length, np.sort(taken)), tasks)
+    found = run(partial(_task, vectors, tie, length, taken), tasks)
     lists: list[np.ndarray] = []
     step = max(len(shards) - 1, 1)
     for at in range(0, len(found), step):
         best = _joined(found[at : at + step], tie, length)
         ends = np.searchsorted(best[0], np.arange(len(tasks[at].items) + 1))
         lists += [best[1][a:b] for a, b in pairwise(ends)]
-    return lists
+    return lists, np.isneginf(floors) & (np.array([len(positions) for positions in lists]) < length)
+
+
+def _floors(vectors: Vectors, items: np.ndarray, length: int, taken: np.ndarray) -> np.ndarray:
+    """float64 (m,): a cosine that somewhat more than `length` rows reach, by rows that lie evenly over the pool; -inf
+    where that may be all of them."""
+    n = len(vectors)
+    at = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
+    rows = vectors.take(at[~np.isin(at, taken, assume_unique=True)])
+    rows = rows[rows.any(axis=1)]
+    place = 8 + int(1.25 * length * len(rows) / max(n - len(taken), 1))
+    if place >= len(rows):
+        return np.full(len(items), -np.inf)
+    blocks = (items[first : first + 64] @ rows.T for first in range(0, len(items), 64))
+    nearest = [np.partition(block, -place, axis=1)[:, -place] for block in blocks]
+    return np.concatenate(nearest).astype(np.float64) - margin(vectors.dim)
 
 
 Found = list[np.ndarray]
@@ -151,7 +172,7 @@ def _task(vectors: Vectors, tie: np.ndarray, length: int, taken: np.ndarray, par
     items = part.items
     best: Found = [np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)]
     waiting: list[Found] = []  # not sorted in before they are as many as what is sorted: a list is long, a block short
-    floor = np.full(len(items), -np.inf)  # of each item's list, once it is full
+    floor = part.floors.copy()  # of each item's list, once it is full the last one's
     slack = 2 * margin(vectors.dim)
     for at, rows in vectors.blocks(BLOCK, part.start, part.stop):
         similar = items @ rows.T
@@ -164,7 +185,9 @@ def _task(vectors: Vectors, tie: np.ndarray, length: int, taken: np.ndarray, par
             edge = np.maximum(edge, np.partition(similar, -length, axis=1)[:, -length] - slack)
         i, j = np.nonzero(similar >= np.maximum(edge, -2)[:, None])
         if len(i):
-            waiting.append([i, at + j, dots(items, rows, i, j)])
+            cosine = dots(items, rows, i, j)
+            near = cosine >= part.floors[i]  # others may lack such as are as near
+            waiting.append([i[near], at + j[near], cosine[near]])
         if sum(len(new[0]) for new in waiting) > len(best[0]):
             best, waiting = _joined([best, *waiting], tie, length), []
             ends = np.searchsorted(best[0], np.arange(len(items)), "right")

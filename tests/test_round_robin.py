@@ -54,15 +54,16 @@ def test_turns_are_the_plainest_loops(name, take, tmp_path):
 
 
 @pytest.mark.parametrize(("least", "held"), [(1, 1), (2, 30), (16, 1 << 25)])
-@pytest.mark.parametrize("spans", [1, 16])
-def test_short_lists_and_many_spans_change_nothing(least, held, spans, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("spans", "sample"), [(1, 1 << 16), (16, 1 << 16), (16, 24)])
+def test_short_lists_and_many_spans_change_nothing(least, held, spans, sample, tmp_path, monkeypatch):
     """Items that want the same samples run out of their lists, and lists are made of what is left."""
     items = np.random.default_rng(1).normal(size=(1, 12)) + np.random.default_rng(2).normal(size=(9, 12)) * 0.05
     order = np.random.default_rng(3).permutation(120)
     pool, path, seen = sets(tmp_path, "blobs", items, order, (20, 20, 25, 90, 120))
     rows = pool.vectors("b32").take(np.arange(120)).astype(np.float64)
     turns = plain(rows, format_uids(pool.uids), seen, 100)
-    for constant, value in {"LEAST": least, "HELD": held, "SPANS": spans, "ITEMS": 4, "BLOCK": 16}.items():
+    sizes = {"LEAST": least, "HELD": held, "SPANS": spans, "ITEMS": 4, "BLOCK": 16, "SAMPLE": sample}
+    for constant, value in sizes.items():
         monkeypatch.setattr(round_robin, constant, value)
     found = RoundRobin(name="t", path=path, model="b32", take=100)(pool, here)["round_robin_t_rank"]
     assert {
