@@ -51,7 +51,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     """A page of its own; after the test, nothing was logged and nothing asked of another place."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)
     watch = Watch(page)
     page.goto("/")
     page.wait_for_selector("#results .hit")
