@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
@@ -25,7 +26,9 @@ def same_samples(path: str, work: Work) -> bool:
     try:
         with storage.open_read(metadata_path(work.out, stem, "parquet")) as stream:
             before = pq.read_table(stream, columns=list(BASE), use_threads=False).to_pylist()
-    except FileNotFoundError:
+    except (OSError, pa.ArrowInvalid):  # not there, or damaged: it is done again
+        return False
+    if not storage.exists(metadata_path(work.out, stem, "npz")):
         return False
     failures: list[Failure] = []
     rows: list[dict[str, Any]] = []

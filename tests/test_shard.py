@@ -177,10 +177,13 @@ def test_a_tar_that_was_only_touched_is_not_embedded_anew(shard, tmp_path, tiny_
         assert run(shard, loaded, out, redo=True).did == ["read", "embed:b32"]
     shard.write_bytes(well)
     assert run(shard, loaded, out, redo=True).did == [], "no image before, no image now"
-    (out / "metadata/00000007.parquet").unlink()
-    os.utime(shard, ns=(2, 2))
-    assert run(shard, loaded, out, redo=True).did == ["read", "embed:b32"]
-    assert files(out) == before
+    damages = [("parquet", None), ("parquet", b"PAR1 no more"), ("npz", None)]
+    for at, (ending, left) in enumerate(damages, 2):
+        path = out / f"metadata/00000007.{ending}"
+        path.unlink() if left is None else path.write_bytes(left)
+        os.utime(shard, ns=(at, at))
+        assert run(shard, loaded, out, redo=True).did == ["read", "embed:b32"]
+        assert files(out) == before
 
 
 def test_a_score_of_the_file_alone_is_given_images_alone(shard, tmp_path, tiny_model):
