@@ -159,6 +159,23 @@ def test_workers_serve_the_next_job_of_their_kind(pids):
     assert pids(1) and len(resting.RESTING) == 1
 
 
+@pytest.mark.slow
+def test_workers_of_a_ray_that_ended_do_not_serve_the_next(tmp_path):
+    """In a process of its own, as this one has one Ray for all tests."""
+    script = """
+import sys
+from jobs.cluster import Width, start_ray
+from jobs.driver import drive
+from jobs_util import Pids
+for _ in range(2):
+    ray = start_ray(None)
+    assert len(list(drive(range(3), Pids(sys.argv[1], 1), Width(workers=1, gpus=0)))) == 3
+    ray.shutdown()
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_workers_of_a_job_that_failed_do_not_rest(pids, recipe, tmp_path):
     pids(2)
     with pytest.raises(MMFilterError):
