@@ -21,7 +21,7 @@ RESTING: list[tuple[Kind, Any]] = []
 
 
 def connection() -> str:
-    """What tells this process's Ray from one that it had before: each Ray begins with job 1, whose driver has one id."""
+    """What tells this process's Ray from one that it had before; their drivers' ids may be the same (job 1's)."""
     import ray
 
     here = ray.get_runtime_context()

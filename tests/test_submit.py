@@ -5,11 +5,14 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 import yaml
 from job_util import Client, asked, cluster
@@ -22,6 +25,8 @@ from jobs.job_api import Job
 from jobs.run import RunOptions, run_recipe
 from mmfilter.errors import MissingDependency, MMFilterError, UsageError
 from mmfilter.recipe import load_recipe, parse_recipe
+from mmfilter.subset import Subset
+from mmfilter.synth import SynthOptions, generate
 
 RECIPE = json.dumps({"name": "t", "scores": ["phash"], "select": "everything"})
 
@@ -238,3 +243,29 @@ def test_a_job_is_attached_to_and_stopped(head, tmp_path, mmfilter):
     assert "STOPPED" in told
     done = len(list(Path(out).glob("metadata/*.json")))
     assert 0 < done < 200, "finished shards are kept"
+
+
+@pytest.mark.slow
+def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter):
+    """By Ray's own command, as docs/rank.md has it. The board is that of the same trainings without a cluster."""
+    pool = tmp_path / "pool"
+    generate(str(pool), SynthOptions(samples=60, per_shard=30, size=64))
+    uids = pl.read_parquet(pool / "labels/labels.parquet").filter(pl.col("kind") == "clean")["uid"].to_list()
+    Subset.from_uids(uids).write(f"{pool}/clean.npy")
+    rank = ["mmfilter", "rank", f"{pool}/clean.npy", "--pool", str(pool), "--scale", "micro", "--samples", "64"]
+    rank += ["--seeds", "1", "--out"]
+    submit = [Path(sys.executable).parent / "ray", "job", "submit", "--address", head.address, "--"]
+    done = subprocess.run(
+        [*submit, *rank, str(tmp_path / "there"), "--address", "auto"],
+        env=head.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0 and "64 pairs seen (micro" in done.stdout, done.stdout + done.stderr
+    code, _, said = mmfilter(*rank[1:], tmp_path / "here", "--local")
+    assert code == 0, said
+    there, here = (json.loads((tmp_path / place / "leaderboard.json").read_text()) for place in ("there", "here"))
+    outs = [board.pop("out") for board in there["boards"] + here["boards"]]
+    assert outs == [str(tmp_path / "there"), str(tmp_path / "here")]
+    assert there == here and len(here["boards"][0]["arms"]) == 3
