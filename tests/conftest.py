@@ -41,13 +41,20 @@ def data():
 
 
 @pytest.fixture(scope="session")
-def ray_here():
-    """One local Ray for every test that drives workers; no dashboard."""
+def ray_ends():
+    """After the last test."""
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture
+def ray_here(ray_ends):
+    """One local Ray for all tests that drive workers, no dashboard; another where test_submit has ended it."""
     from jobs.cluster import start_ray
 
-    ray = start_ray(None)
-    yield ray
-    ray.shutdown()
+    return start_ray(None)
 
 
 @pytest.fixture(scope="session")
