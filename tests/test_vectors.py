@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import index.vectors as space
 from index.vectors import open_vectors, unit
 from mmfilter.errors import DataError, UsageError
 from mmfilter.uids import format_uids
@@ -100,3 +101,17 @@ def test_what_was_scanned_does_not_stay_in_memory(tmp_path):
     assert mapped(folder) < 100
     np.testing.assert_array_equal(taken[:100], vectors.take(order[:100]))
     assert mapped(folder) > 300
+
+
+def test_many_small_lots_do_not_stay_in_memory(tmp_path, monkeypatch):
+    """Row by row a pool is soon mapped whole; a search's few stay until there were STAY of them."""
+    monkeypatch.setattr(space, "STAY", 100)
+    monkeypatch.setattr(space, "_STAYING", space._Staying())
+    folder = write_pool(tmp_path, np.split(np.ones((15_000, 64), np.float16), 3))
+    vectors = open_vectors(folder, "b32")
+    vectors.take(np.array([0, 14_000]))
+    few, seen = mapped(folder), []
+    for at in range(0, 15_000, 10):
+        vectors.take(np.arange(at, min(at + 10, 15_000)))
+        seen.append(mapped(folder))
+    assert few and max(seen) < 700 and seen.count(0) >= 140, (few, max(seen))
