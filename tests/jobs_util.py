@@ -131,7 +131,7 @@ def lose_node(marks):
 def take_memory():
     """Far more than there is left before Ray calls memory short, until it does."""
     held = []
-    for _ in range(64):
+    for _ in range(192):
         held.append(b"x" * (64 << 20))
         time.sleep(0.02)
     time.sleep(60)

@@ -1,5 +1,6 @@
-"""A job on a machine that Ray takes to be short of memory from 2 GiB more than is used now: `python memory_util.py
-OUT MARKS POOL`. Prints what the job came to; what it says of memory goes to stderr.
+"""A job on a machine that Ray takes to be short of memory from 5 GiB more than is used now: `python memory_util.py
+OUT MARKS POOL`. Prints what the job came to; what it says of memory goes to stderr. Ray counts what the whole machine
+uses: the job itself needs 2 GiB, the rest is for what else comes and goes on it meanwhile.
 """
 
 import json
@@ -13,7 +14,7 @@ from ray._private.utils import get_system_memory, get_used_memory
 
 
 def main(out, marks, pool):
-    limit = (get_used_memory() + (2 << 30)) / get_system_memory()
+    limit = (get_used_memory() + (5 << 30)) / get_system_memory()
     os.environ |= {"RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
     from jobs.cluster import Width
     from jobs.embed import embed_pool, summary
