@@ -1,21 +1,20 @@
 """A pool's embeddings as rows that are read where they lie: by shard, in blocks, or row by row.
 
-Nothing here holds the pool in memory. A local npz as numpy writes it is mapped, so a row costs the
-bytes of that row; a compressed or remote one is read whole, a shard at a time. What many rows were read from is let
-go of again: pages of a file that are mapped count as the process's memory, up to the whole pool.
+Nothing here holds the pool in memory. Of a local npz as numpy writes it rows are read where they lie: a scan maps a
+shard for as long as it reads it, single rows are read one by one, so a row costs the bytes of that row; a compressed
+or remote one is read whole, a shard at a time. No file stays mapped or open: of a mapped one a single row brings up
+to 2 MB into the process's memory (the page cache's folio), soon the whole pool, and a file descriptor a shard.
 """
 
 import io
 import json
-import mmap
-import threading
+import os
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
-from weakref import WeakSet
 
 import numpy as np
 
@@ -26,8 +25,7 @@ from mmfilter.table import Table, open_table
 from mmfilter.uids import parse_uids
 
 SIDES = {"image": "img", "text": "txt"}
-MANY = 4096  # rows that are taken at once, from which on their pages are let go of at once
-STAY = 16_384  # rows that are taken in smaller lots before theirs are: a row brings up to 64 kB with it, in all 1 GiB
+DENSE = 8  # where one row in so many of a shard is taken, or more, it is mapped rather than read row by row
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ class Vectors:
                 stored = self.shard(i)
                 for at in range(low, high, rows):
                     yield int(first) + at, unit(stored[at : min(at + rows, high)])
-                _let_go(stored)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """float32 (k, d), unit rows at `positions` (k,) in their order; only these rows are read."""
@@ -99,12 +96,8 @@ class Vectors:
         cuts = np.searchsorted(positions[order], self.starts)
         for i in np.flatnonzero(np.diff(cuts)):
             here = order[cuts[i] : cuts[i + 1]]
-            stored = self.shard(int(i))
-            rows[here] = stored[positions[here] - self.starts[i]]
-            if len(positions) >= MANY:
-                _let_go(stored)
-        if len(positions) < MANY:
-            _STAYING.add(len(positions))
+            path = _npz(self.table, self.stems[i])
+            rows[here] = _rows(path, self.array, self.counts[i], positions[here] - self.starts[i])
         return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
@@ -169,42 +162,6 @@ def _scale(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _let_go(stored: np.ndarray) -> None:
-    """Take the pages of a mapped array out of this process's memory; the system still has them, or reads them again."""
-    if (mapped := _map_of(stored)) is not None:
-        mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def _map_of(stored: Any) -> mmap.mmap | None:
-    while isinstance(stored, np.ndarray):
-        stored = stored.base
-    return stored if isinstance(stored, mmap.mmap) else None
-
-
-class _Staying:
-    """The process's mapped files, and how many rows were taken in small lots since their pages were last let go of."""
-
-    def __init__(self) -> None:
-        self.maps, self.rows, self.one = WeakSet[mmap.mmap](), 0, threading.Lock()
-
-    def map(self, stored: np.ndarray) -> None:
-        with self.one:
-            if (mapped := _map_of(stored)) is not None:
-                self.maps.add(mapped)
-
-    def add(self, rows: int) -> None:
-        with self.one:
-            self.rows += rows
-            if self.rows < STAY:
-                return
-            self.rows = 0
-            for mapped in list(self.maps):
-                mapped.madvise(mmap.MADV_DONTNEED)
-
-
-_STAYING = _Staying()
-
-
 def _npz(table: Table, stem: str) -> str:
     return storage.join(table.metadata, f"{stem}.npz")
 
@@ -222,32 +179,40 @@ def _made(table: Table, stem: str, model: str) -> str:
 
 def _array(path: str, name: str, rows: int) -> np.ndarray:
     """The array where it lies in the file; read whole when it is compressed or remote."""
-    identity = repr(storage.identity_or_none(path))
-    offset, shape, dtype = _parsed(path, name, identity)
-    if shape[0] != rows:
-        raise DataError(f"{path}: {name} has {shape[0]} rows where {rows} are wanted; it changed, run again")
-    if offset is not None and not storage.is_remote(path):
-        if not rows:
-            return np.empty(shape, dtype)
-        return _mapped(path, identity, offset, shape, dtype)
+    offset, shape, dtype = _checked(path, name, rows)
+    if offset is not None and rows:  # a plain array: numpy's memmap class makes each slice five times dearer
+        return np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
     with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
         return npz[name]
+
+
+def _rows(path: str, name: str, rows: int, wanted: np.ndarray) -> np.ndarray:
+    """(k, d): the array's rows at `wanted` (k,), in their order. Raises DataError for a file that is cut short."""
+    offset, shape, dtype = _checked(path, name, rows)
+    if offset is None or len(wanted) * DENSE >= rows:
+        return _array(path, name, rows)[wanted]
+    size = dtype.itemsize * shape[1]
+    file = os.open(path, os.O_RDONLY)
+    try:
+        read = b"".join([os.pread(file, size, at) for at in (offset + wanted * size).tolist()])
+    finally:
+        os.close(file)
+    if len(read) != len(wanted) * size:
+        raise DataError(f"{path}: ends before its {rows} rows do; it changed, run again")
+    return np.frombuffer(read, dtype).reshape(len(wanted), shape[1])
+
+
+def _checked(path: str, name: str, rows: int) -> tuple[int | None, tuple[int, ...], np.dtype]:
+    """`_header`, with no place to read from for a remote file. Raises DataError for other than `rows` rows."""
+    offset, shape, dtype = _header(path, name)
+    if shape[0] != rows:
+        raise DataError(f"{path}: {name} has {shape[0]} rows where {rows} are wanted; it changed, run again")
+    return None if storage.is_remote(path) else offset, shape, dtype
 
 
 def _header(path: str, name: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
     """(where the data starts, None when compressed; shape; dtype). Raises UsageError, DataError."""
     return _parsed(path, name, repr(storage.identity_or_none(path)))
-
-
-@lru_cache(1 << 12)
-def _mapped(path: str, identity: str, offset: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The file's array where it lies, mapped once as long as the file stays the same: to open it costs more than a row.
-
-    A plain array: numpy's memmap class makes each slice five times dearer.
-    """
-    found = np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
-    _STAYING.map(found)
-    return found
 
 
 @lru_cache(1 << 16)
