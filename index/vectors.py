@@ -59,15 +59,19 @@ class Vectors:
         """(shards + 1,) int64: the position of each shard's first row, and the total."""
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
+    @cached_property
+    def paths(self) -> list[str]:
+        """Each shard's npz."""
+        return [_npz(self.table, stem) for stem in self.stems]
+
     def shard(self, i: int) -> np.ndarray:
         """(n, d) of float16 or float32 as stored: row j is the shard's parquet's row j. Raises DataError."""
-        return _array(_npz(self.table, self.stems[i]), self.array, self.counts[i])
+        return _array(self.paths[i], self.array, self.counts[i])
 
     def uids(self, i: int) -> np.ndarray:
         """(n,) of `uids.DTYPE`, the shard's, row for row with `shard(i)`."""
-        path = _npz(self.table, self.stems[i])
         try:
-            return np.asarray(_array(path, "uid", self.counts[i]))
+            return np.asarray(_array(self.paths[i], "uid", self.counts[i]))
         except UsageError:  # DataComp's npz has none
             return parse_uids(self.table.read(["uid"], self.stems[i])["uid"])
 
@@ -94,10 +98,10 @@ class Vectors:
         rows = np.empty((len(positions), self.dim), np.float32)
         order = np.argsort(positions, kind="stable")
         cuts = np.searchsorted(positions[order], self.starts)
-        for i in np.flatnonzero(np.diff(cuts)):
-            here = order[cuts[i] : cuts[i + 1]]
-            path = _npz(self.table, self.stems[i])
-            rows[here] = _rows(path, self.array, self.counts[i], positions[here] - self.starts[i])
+        shards = np.flatnonzero(np.diff(cuts))
+        for i, start, stop in zip(shards.tolist(), cuts[shards].tolist(), cuts[shards + 1].tolist(), strict=True):
+            here = order[start:stop]
+            rows[here] = _rows(self.paths[i], self.array, self.counts[i], positions[here] - self.starts[i])
         return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
@@ -179,8 +183,9 @@ def _made(table: Table, stem: str, model: str) -> str:
 
 def _array(path: str, name: str, rows: int) -> np.ndarray:
     """The array where it lies in the file; read whole when it is compressed or remote."""
-    offset, shape, dtype = _checked(path, name, rows)
-    if offset is not None and rows:  # a plain array: numpy's memmap class makes each slice five times dearer
+    offset, shape, dtype = _checked(path, name, rows, _header(path, name))
+    if offset is not None and rows and not storage.is_remote(path):
+        # A plain array: numpy's memmap class makes each slice five times dearer.
         return np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
     with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
         return npz[name]
@@ -188,12 +193,19 @@ def _array(path: str, name: str, rows: int) -> np.ndarray:
 
 def _rows(path: str, name: str, rows: int, wanted: np.ndarray) -> np.ndarray:
     """(k, d): the array's rows at `wanted` (k,), in their order. Raises DataError for a file that is cut short."""
-    offset, shape, dtype = _checked(path, name, rows)
-    if offset is None or len(wanted) * DENSE >= rows:
+    if len(wanted) * DENSE >= rows or storage.is_remote(path):
         return _array(path, name, rows)[wanted]
-    size = dtype.itemsize * shape[1]
-    file = os.open(path, os.O_RDONLY)
     try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        stat = os.fstat(file)
+        found = _parsed(path, name, (stat.st_size, stat.st_mtime_ns))
+        offset, shape, dtype = _checked(path, name, rows, found)
+        if offset is None:
+            return _array(path, name, rows)[wanted]
+        size = dtype.itemsize * shape[1]
         read = b"".join([os.pread(file, size, at) for at in (offset + wanted * size).tolist()])
     finally:
         os.close(file)
@@ -202,21 +214,23 @@ def _rows(path: str, name: str, rows: int, wanted: np.ndarray) -> np.ndarray:
     return np.frombuffer(read, dtype).reshape(len(wanted), shape[1])
 
 
-def _checked(path: str, name: str, rows: int) -> tuple[int | None, tuple[int, ...], np.dtype]:
-    """`_header`, with no place to read from for a remote file. Raises DataError for other than `rows` rows."""
-    offset, shape, dtype = _header(path, name)
-    if shape[0] != rows:
-        raise DataError(f"{path}: {name} has {shape[0]} rows where {rows} are wanted; it changed, run again")
-    return None if storage.is_remote(path) else offset, shape, dtype
+Header = tuple[int | None, tuple[int, ...], np.dtype]
+"""(where the array's numbers start in the file, None when they are compressed; its shape; its dtype)."""
 
 
-def _header(path: str, name: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
-    """(where the data starts, None when compressed; shape; dtype). Raises UsageError, DataError."""
-    return _parsed(path, name, repr(storage.identity_or_none(path)))
+def _checked(path: str, name: str, rows: int, header: Header) -> Header:
+    if header[1][0] != rows:
+        raise DataError(f"{path}: {name} has {header[1][0]} rows where {rows} are wanted; it changed, run again")
+    return header
+
+
+def _header(path: str, name: str) -> Header:
+    """Raises UsageError for a name that is not there, DataError for a damaged file."""
+    return _parsed(path, name, tuple((storage.identity_or_none(path) or {}).values()))
 
 
 @lru_cache(1 << 16)
-def _parsed(path: str, name: str, identity: str) -> tuple[int | None, tuple[int, ...], np.dtype]:
+def _parsed(path: str, name: str, identity: tuple[int | str, ...]) -> Header:
     """`_header`, once for a file as long as it stays the same."""
     try:
         with storage.open_read(path) as stream, zipfile.ZipFile(stream) as archive:
