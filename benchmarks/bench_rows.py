@@ -4,7 +4,7 @@
 
 Rows of `bench_dedup.py`'s generated pool in random order, in lots of 10, 1,024 and 16,384, each row once. Each run is
 a process of its own: cold after the system let go of the pool's pages (posix_fadvise), warm right after itself.
-"read" is what came from the disk (/proc/self/io), "mapped" the largest RssFile beyond that of the start. The plain
+"read" is what came from the disk (/proc/self/io), "mapped" the largest RssFile beyond that before. The plain
 way is numpy's memmap of every shard, opened once.
 """
 
@@ -53,6 +53,7 @@ def field(path: str, name: str) -> int:
 
 def run(way: str, folder: str, lot: int, cold: bool) -> dict[str, float]:
     """One way's lots: microseconds a row, MB read from the disk, MB mapped."""
+    before = field("/proc/self/status", "RssFile")
     take = {"ours": ours, "plain": plain}[way](folder)
     n = len(open_vectors(folder, "b32"))
     lots = np.random.default_rng(lot).permutation(n)[: lot * LOTS[lot]].reshape(-1, lot)
@@ -65,7 +66,7 @@ def run(way: str, folder: str, lot: int, cold: bool) -> dict[str, float]:
     else:
         for positions in lots:
             take(positions)
-    read, before, mapped = field("/proc/self/io", "read_bytes"), field("/proc/self/status", "RssFile"), 0
+    read, mapped = field("/proc/self/io", "read_bytes"), 0
     seconds = 0.0
     for positions in lots:
         started = time.perf_counter()

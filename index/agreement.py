@@ -125,18 +125,19 @@ def _task(images: Vectors, texts: Vectors, lists: Lists, k: int, task: Task) -> 
     rows, others = lists.rows(task), lists.others(task)
     y, place = images.take(lists.position[others]), np.searchsorted(others, rows)
     x = images.take(lists.position[rows])
-    mine = texts.take(lists.position[rows])
-    found = np.empty(len(rows), np.float32)
+    pairs = [np.empty((2, 0), np.int64)]
     for at in range(0, len(rows), BLOCK):
         part = slice(at, at + BLOCK)
         own = np.where(others[np.minimum(place[part], len(others) - 1)] == rows[part], place[part], -1)
         i, j = neighbours(x[part], y, own, k)
-        used, where = np.unique(j, return_inverse=True)
-        cosines = dots(mine[part], texts.take(lists.position[others[used]]), i, where)
-        count = np.bincount(i, minlength=len(own))
-        with np.errstate(invalid="ignore"):
-            found[part] = np.bincount(i, cosines, len(own)) / count  # 0 / 0: no neighbour
-    return found
+        pairs.append(np.stack([at + i, j]))
+    i, j = np.concatenate(pairs, axis=1)
+    used, where = np.unique(j, return_inverse=True)
+    del x, y
+    cosines = dots(texts.take(lists.position[rows]), texts.take(lists.position[others[used]]), i, where)
+    count = np.bincount(i, minlength=len(rows))
+    with np.errstate(invalid="ignore"):
+        return (np.bincount(i, cosines, len(rows)) / count).astype(np.float32)  # 0 / 0: no neighbour
 
 
 def neighbours(x: np.ndarray, y: np.ndarray, own: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
