@@ -120,7 +120,7 @@ def _base(out: str, name: str, vectors: Vectors, was: Vectors | None, building: 
     memory = memory_here() if options.memory is None else options.memory
     trained = os.path.join(building, "trained.faiss")
     if was is not None:
-        current = knn.open_index(out, name, options.metadata)
+        current = knn.peek_index(out, name, options.metadata)
         factory = given(current.info["factory"], len(vectors), vectors.dim, memory)
         shutil.copyfile(os.path.join(current.folder, "trained.faiss"), trained)
         return _Base(current, _order(vectors, was), len(was.stems), factory)

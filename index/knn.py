@@ -24,13 +24,28 @@ TUNED = 11  # neighbours that `recall.tune` asks for
 
 
 def open_index(out: str, name: str | None = None, metadata: str | None = None) -> "KnnIndex":
-    """The newest version of OUT/index/NAME (default: the only index there is).
+    """The newest version of OUT/index/NAME (default: the only index there is), read: it answers also when later
+    versions have taken its files away.
 
     Raises UsageError where there is none, DataError for a file that is not what index.json says, ConflictError
     where the pool's embeddings are not those it was built from.
     """
     check_local(out)
     name = name or _only(out)
+    while True:
+        folder = version_folder(out, name)
+        try:
+            found = peek_index(out, name, metadata)
+            _ = found.faiss  # read here, while it is there
+        except (DataError, OSError):
+            if version_folder(out, name) == folder:
+                raise
+        else:
+            return found
+
+
+def peek_index(out: str, name: str, metadata: str | None = None) -> "KnnIndex":
+    """`open_index`, with FAISS's file checked and not read until it is asked for; two versions later it is gone."""
     folder = version_folder(out, name)
     info = read_info(folder)
     for file, was in info["files"].items():

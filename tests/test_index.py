@@ -218,6 +218,16 @@ print(len(seen))
     assert reader.returncode == 0 and int(reader.communicate()[0]) > 1
 
 
+def test_fault_50_two_new_versions_before_the_first_query(tmp_path):
+    rows = rows_of(600)
+    out, _, _ = built(tmp_path / "o", rows, [600])
+    reader = open_index(out)
+    for _ in range(2):
+        build_index(out, IndexOptions("b32", fresh=True), here)
+    assert not os.path.exists(reader.folder)
+    assert reader.search(rows[:10], 3)[0][:, 0].tolist() == list(range(10))
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.integers(1, 10**10), st.integers(1, 2048), st.floats(1e6, 1e13))
 def test_the_factory_fits_the_pool_and_the_memory(rows, dim, memory):

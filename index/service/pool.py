@@ -150,12 +150,12 @@ class Pool:
     def _indices(self, columns: Columns, old: Snapshot | None) -> Iterable[tuple[str, Opened]]:
         if not _names(self.out, "index", ""):
             return
-        from ..knn import names, open_index
+        from ..knn import names, peek_index
 
         for name in names(self.out):
             before = old.indices.get(name) if old else None
             try:
-                index = open_index(self.out, name)
+                index = peek_index(self.out, name)
             except MMFilterError as error:
                 self._failed(error)
                 if before and old and old.columns is columns:
