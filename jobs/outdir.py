@@ -20,7 +20,10 @@ READERS, CHUNK = 32, 1024
 
 def absolute(path: str) -> str:
     """A local path made absolute (workers have another working directory); URLs as they are."""
-    return path if storage.is_remote(path) else os.path.abspath(path)
+    if storage.is_remote(path):
+        return path
+    whole = os.path.abspath(path)
+    return storage.ShardPath(whole, path.name) if isinstance(path, storage.ShardPath) else whole
 
 
 def shard_paths(pool: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, MMFilterError, UsageError
+from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
 
@@ -104,7 +105,7 @@ def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
 
 def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bool) -> bool:
     """Whether the shard's columns are not there or are an older pool's. Raises ConflictError."""
-    was = read_part(columns_path(out, score.columns[0], stem))
+    was = filled(read_part(columns_path(out, score.columns[0], stem)), part, {"fields": defaults(type(score))})
     if was == part:
         return False
     if was is not None and not redo:

@@ -57,9 +57,6 @@ def add(app: typer.Typer) -> None:
         blur_faces: Annotated[
             bool, typer.Option("--blur-faces", help="Blur faces by the json's face_bboxes; other samples are copied.")
         ] = False,
-        derive_uids: Annotated[
-            bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")
-        ] = False,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
@@ -74,7 +71,7 @@ def add(app: typer.Typer) -> None:
         asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces)
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
-        request = Request(asked, ReadOptions(derive_uids))
+        request = Request(asked, ReadOptions())
         results = reshard_subsets(wanted, shard_paths(pool), width, request)
         told: Any = results if subset.endswith(".schedule.json") else results[0]
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))

@@ -14,7 +14,7 @@ from mmfilter.feed import Clock
 from mmfilter.recipe import Recipe
 from mmfilter.sidecar import columns_path, read_commit, read_part
 from mmfilter.table import Table, open_table
-from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
+from mmfilter.work import part_differs, plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width
@@ -95,9 +95,9 @@ def _score_shard(stem: str, table: Table, work: Any, todo: list[Any], redo: bool
         was = (commit or {"parts": {}})["parts"].get(part)
         added = None if was else read_part(columns_path(work.out, score.columns[0], stem))
         was = was or added
-        if (was is None and score in todo) or (redo and added is not None and added != work.parts[part]):
+        if (was is None and score in todo) or (redo and added is not None and part_differs(work, part, added)):
             missing.append(part)
-        elif was is not None and was != work.parts[part]:
+        elif was is not None and part_differs(work, part, was):
             raise ConflictError(
                 f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another "
                 f"--out{', or pass --redo-changed' if added is not None else ''}"

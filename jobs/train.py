@@ -109,14 +109,12 @@ def _by_open_clip(given: dict[str, Any]) -> str:
         return _told(train_with_open_clip(options, wide, given["resume"], _say, _copy))
 
 
-def _copy(subset: str, paths: list[str], folder: str, options: Any) -> Any:
+def _copy(subset: str, paths: list[str], folder: str, options: Any, read: Any) -> Any:
     """Reshard by workers where there is much to copy."""
-    from mmfilter.samples import ReadOptions
-
     from .cluster import Width
     from .reshard import Request, reshard_subset
 
-    return reshard_subset(subset, paths, folder, Width(gpus=0), Request(options, ReadOptions(derive_uids=True)))
+    return reshard_subset(subset, paths, folder, Width(gpus=0), Request(options, read))
 
 
 def _planned(given: dict[str, Any]) -> str:
