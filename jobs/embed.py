@@ -82,6 +82,7 @@ def add(app: typer.Typer) -> None:
         recipe: o.RecipeArg,
         pool: o.Pool,
         out: o.Out = "runs/run",
+        weights: o.Weights = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -98,10 +99,10 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute, only_driver, save_run, shard_paths
 
-        loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        loaded, paths, folder = load_recipe(recipe, weights), shard_paths(pool), absolute(out)
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            save_run(folder, pool=paths, recipe=loaded.source)
+            save_run(folder, pool=paths, recipe=loaded.source, metadata=None)
             counts = embed_pool(loaded, paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
