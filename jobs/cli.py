@@ -45,7 +45,9 @@ def everywhere(
 
 
 def register() -> None:
-    """Add the verbs, in their groups. Their modules import nothing heavy."""
+    """Add the verbs, in their groups, once. Their modules import nothing heavy."""
+    if app.registered_commands:
+        return
     from .common import common
     from .groups import example_of, group_of
 

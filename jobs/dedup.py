@@ -68,7 +68,6 @@ def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
     from index.pool import Pool
     from mmfilter.plugs import PoolScore
     from mmfilter.scores import build_score
-    from mmfilter.table import open_table
 
     from .outdir import absolute, keep_metadata, only_driver
     from .pool_scores import add_pool_scores
@@ -76,11 +75,22 @@ def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
     folder = absolute(asked.out)
     score = build_score(node, "mmfilter cluster" if "clusters" in node else "mmfilter dedup")
     assert isinstance(score, PoolScore)
-    open_table(folder, asked.metadata and absolute(asked.metadata))  # before a lock is left in a folder that is none
+    _check_needs(score, Pool(folder, asked.metadata and absolute(asked.metadata)))
     with only_driver(folder):
         metadata = keep_metadata(folder, asked.metadata)
         add_pool_scores([score], folder, asked.width, metadata, asked.redo)
     return said(score, Pool(folder, metadata))
+
+
+def _check_needs(score: Any, pool: Any) -> None:
+    """Raise UsageError where OUT is no pool or lacks a model: before a lock is left there, or a conflict is told."""
+    table = pool.table
+    for need in sorted(score.needs):
+        kind, _, model = need.partition(":")
+        if model:
+            pool.vectors(model, "image" if kind == "img_emb" else "text")
+        elif need not in table.columns:
+            table.read([need], table.stems[0])
 
 
 def summary(score: Any, pool: Any) -> dict[str, Any]:

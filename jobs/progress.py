@@ -77,6 +77,7 @@ class Progress:
         self.done += 1
         self.samples += samples
         self.failed += failed
+        self.read = self.samples
         beat.at(self.stage, self.unit, self.done, self.total)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, rate=self._rate())
