@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
 
@@ -41,6 +42,7 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
         progress.choose(progress_, quiet)
         if name:
             given[name] = _one(ctx, given[name], given.pop("out_"), signature.parameters[name].default)
+        _check_out(given.get(name or "out"), given.get("pool"))
         return verb(**given)
 
     parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values()]
@@ -86,3 +88,27 @@ def _one(ctx: typer.Context, positional: Any, option: Any, default: Any) -> Any:
             f"\n{ctx.get_usage()}"
         )
     return default
+
+
+def _check_out(out: str | list[str] | None, pool: list[str] | None) -> None:
+    """Raise UsageError where OUT lies in or is a file, or is the folder that the pool's shards are in."""
+    from mmfilter import storage
+
+    for folder in [out] if isinstance(out, str) else out or []:
+        if storage.is_remote(folder):
+            continue
+        there = os.path.abspath(folder)
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        if not os.path.isdir(there):
+            raise UsageError(f"{folder}: OUT is a folder, and {there} is a file; give another OUT")
+        for pattern in pool or []:
+            if os.path.abspath(folder) == os.path.abspath(pattern if os.path.isdir(pattern) else _folder(pattern)):
+                raise UsageError(
+                    f"{folder}: the pool's shards are in this folder, and OUT would write between them; give another "
+                    "OUT, such as runs/NAME"
+                )
+
+
+def _folder(pattern: str) -> str:
+    return os.path.dirname(pattern) or "."
