@@ -95,7 +95,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
+        app(prog_name="mmfilter")
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

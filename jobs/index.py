@@ -47,10 +47,12 @@ def add(app: typer.Typer) -> None:
 def index_pool(out: str, options: Any, width: Width) -> dict[str, Any]:
     """Build or extend the index; its index.json without the list of shards, and `did`. Raises MMFilterError."""
     from index.build import build_index
+    from mmfilter.table import open_table
 
     from .outdir import keep_metadata, only_driver
     from .pool_scores import mapper
 
+    open_table(out, options.metadata)  # before a lock is left in a folder that is no pool
     with only_driver(out):
         keep_metadata(out, options.metadata)
         info = build_index(out, options, mapper(width, "index"))

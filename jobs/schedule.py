@@ -33,6 +33,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """A subset for each epoch: OUT/schedules/NAME.schedule.json, which reshard and train take."""
         from mmfilter.epochs import Window
+        from mmfilter.table import open_table
 
         from .outdir import absolute, keep_metadata, only_driver
 
@@ -49,6 +50,8 @@ def add(app: typer.Typer) -> None:
             "subset": subset and absolute(subset),
             "metadata": metadata and absolute(metadata),
         }
+        if column or not subset:
+            open_table(absolute(out), source["metadata"])  # before a lock is left in a folder that is no pool
         with only_driver(absolute(out)):
             keep_metadata(absolute(out), metadata)
             result = make(source, how, name or kind)
