@@ -1,6 +1,7 @@
 """A set beside the pool: images, captions, or another pool, to be compared with or to be near to."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .vectors import Vectors, unit
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
 BATCH = 64
+DATACOMPS = {"b32": ("ViT-B-32", 512), "l14": ("ViT-L-14", 768)}  # array -> OpenAI's model, its dimensions
 
 
 @dataclass(frozen=True)
@@ -112,20 +114,40 @@ def _part(pool: Pool, model: str) -> dict[str, Any]:
     return dict((commit or {"parts": {}})["parts"].get(f"embed:{model}") or {})
 
 
+def _datacomps(pool: Pool, model: str) -> dict[str, Any]:
+    """DataComp's metadata has no commits; its `b32` and `l14` are OpenAI's. {} for any other array."""
+    name, dim = DATACOMPS.get(model, ("", 0))
+    stems = pool.table.stems
+    if not name or not stems or read_commit(pool.out, stems[0]) is not None or pool.vectors(model).dim != dim:
+        return {}
+    return {"model": name, "pretrained": "openai"}
+
+
+def _file_of(pool: Pool, model: str) -> str | None:
+    """The file of weights that the newest run on OUT was given for the model; a commit knows it by its hash alone."""
+    path = storage.join(pool.out, "run.json")
+    try:
+        node = json.loads(storage.read_bytes(path))["recipe"]["embed"][model]
+        file = node.get("weights")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return file if isinstance(file, str) and os.path.isfile(os.path.expanduser(file)) else None
+
+
 def embedder(asked: Asked) -> Any:
     """The model that embedded the pool. Raises UsageError, ConflictError, or what loading raises."""
     from mmfilter.embed import load
 
     assert asked.model
-    part = _part(asked.pool, asked.model)
+    part = _part(asked.pool, asked.model) or _datacomps(asked.pool, asked.model)
     if not part:
         raise UsageError(
-            f"{asked.pool.out}: nothing here says what model '{asked.model}' is; embed the other set with it, as an "
-            "OUT of its own, and name that"
+            f"{asked.pool.out}: nothing here says what model '{asked.model}' is, so words and pictures cannot be "
+            "embedded; name samples by uid, or embed the pool with a recipe (another set: as an OUT of its own)"
         )
-    weights = part.pop("weights")
+    weights = part.pop("weights", "")
     try:
-        found = load(asked.model, ModelSpec(**part))
+        found = load(asked.model, ModelSpec(**part, weights=_file_of(asked.pool, asked.model)))
     except ValueError as error:  # its weights were a file, which the commit knows by its hash alone
         raise UsageError(
             f"model '{asked.model}' was read from a file of weights; embed the other set with it, as an OUT of its own"

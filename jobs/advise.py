@@ -29,6 +29,9 @@ def add(app: typer.Typer) -> None:
         ] = False,
         draws: Annotated[int, typer.Option(min=0, max=10_000, help="Of the bootstrap.")] = 200,
         seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+        out: Annotated[
+            str | None, typer.Option("--out", help="A folder for advice.html and advice.json.", metavar="OUT")
+        ] = None,
         page: Annotated[str | None, typer.Option(help="Write the curve here, as one HTML file.")] = None,
         as_json: o.Json = False,
     ) -> None:
@@ -39,12 +42,22 @@ def add(app: typer.Typer) -> None:
 
         asked = Asked(budget, bucket_size, floor, scale, ranked, draws, seed)
         found = work_out(read_results(results, metric), asked)
-        if page:
-            from mmfilter import storage
-            from mmfilter.report.advice import advice_page
-
-            storage.write_atomic(page, advice_page(found).encode("utf-8", "replace"))
+        page = write(found, out, page)
         print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else "\n".join([*lines(found), *_where(page)]))
+
+
+def write(found: dict[str, Any], out: str | None, page: str | None) -> str | None:
+    """The page, and OUT/advice.json; returns the page's path, None where none was asked for."""
+    from mmfilter import storage
+    from mmfilter.report.advice import advice_page
+
+    if out:
+        text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
+        storage.write_atomic(storage.join(out, "advice.json"), text.encode())
+        page = page or storage.join(out, "advice.html")
+    if page:
+        storage.write_atomic(page, advice_page(found).encode("utf-8", "replace"))
+    return page
 
 
 def _where(page: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""OUT/progress.json: what the command at work on OUT is doing, written every few seconds for `mmfilter status`.
+"""OUT/.progress: what the command at work on OUT is doing, written every few seconds for `mmfilter status`.
 
 It is one small file, so a run on an object store can be watched too, and a driver that was killed shows
 by the file's age. The file decides nothing; what shards usually take also tells which worker hangs.
@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.status import EVERY, write_progress
+from mmfilter.status import EVERY, forget_old_note, write_progress
 
 HUNG, UNKNOWN = 10.0, 24.0  # a task hangs after so many typical times; so many patiences, where none is known
 
@@ -62,7 +62,7 @@ class Beat:
         return UNKNOWN * patience if typical is None else max(patience, HUNG * typical)
 
     def record(self, state: str) -> dict[str, Any]:
-        """What progress.json holds."""
+        """What the note holds."""
         with self.lock:
             return {
                 "state": state,
@@ -83,9 +83,10 @@ BEAT = Beat()
 
 @contextmanager
 def beating(out: str) -> Iterator[None]:
-    """Keep OUT/progress.json up to date for as long as the block lasts."""
+    """Keep OUT/.progress up to date for as long as the block lasts."""
     global BEAT
     beat = BEAT = Beat()
+    forget_old_note(out)
     ended = threading.Event()
 
     def keep() -> None:

@@ -14,7 +14,7 @@ def add(app: typer.Typer) -> None:
         name: o.OnlyName = None,
         license: Annotated[str, typer.Option(help="As Hugging Face writes it: cc-by-4.0, other, unknown.")] = "unknown",
         pretty: Annotated[str, typer.Option(help="The title (default: the recipe's name).")] = "",
-        metadata: Annotated[str | None, typer.Option(help="A folder of metadata, in place of OUT/metadata.")] = None,
+        metadata: o.Metadata = None,
     ) -> None:
         """OUT/subsets/NAME.md: where a subset came from, what was removed, what it is made of."""
         from mmfilter.card import write_card

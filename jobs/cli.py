@@ -4,6 +4,7 @@ import signal
 import sys
 from importlib import import_module
 from types import ModuleType
+from typing import Annotated
 
 import typer
 
@@ -13,6 +14,7 @@ MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
     *("subset", "schedule", "compare", "card"),
     *("index", "query", "serve", "dedup", "concepts"),
+    "recipe",
     *("synth", "train", "evaluate", "probe", "rank", "leaderboard", "advise", "demo"),
 )
 
@@ -20,16 +22,43 @@ app = typer.Typer(
     name="mmfilter",
     help="Turn a pool of image-text pairs into the subset that trains the best CLIP.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from mmfilter import __version__
+
+        print(f"mmfilter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 def register() -> None:
-    """Add the verbs. Their modules import nothing heavy."""
+    """Add the verbs, in their groups, once. Their modules import nothing heavy."""
+    if app.registered_commands:
+        return
+    from .common import common
+    from .groups import example_of, group_of
+
     for name in MODULES:
         import_module(f".{name}", __package__).add(app)
+    for verb in app.registered_commands:
+        assert verb.callback is not None
+        name = verb.callback.__name__
+        verb.rich_help_panel = group_of(name)
+        verb.epilog = f"Example: {example_of(name)}"
+        verb.callback = common(verb.callback)
 
 
 def rooms_are_ours() -> None:
@@ -66,7 +95,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
+        app(prog_name="mmfilter")
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

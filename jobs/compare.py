@@ -18,7 +18,7 @@ def add(app: typer.Typer) -> None:
             str | None,
             typer.Option("--out", help="The pool they are of: what they hold, how far apart.", metavar="OUT"),
         ] = None,
-        metadata: Annotated[str | None, typer.Option(help="A folder of metadata, in place of OUT/metadata.")] = None,
+        metadata: o.Metadata = None,
         model: Annotated[str, typer.Option(help="Whose embeddings (default: the only model there is).")] = "",
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
         target: Annotated[
@@ -71,23 +71,25 @@ def _digest(path: str) -> str:
     return hashlib.sha256(storage.read_bytes(path)).hexdigest()
 
 
-def named(words: list[str], out: str | None) -> dict[str, str]:
-    """A short name for each subset -> its path. Raises UsageError."""
+def find_subset(word: str, out: str | None) -> str:
+    """The path of a .npy file, or of a subset of OUT that is given by its name. Raises UsageError."""
     from mmfilter import storage
     from mmfilter.errors import nearest
 
-    paths = []
-    for word in words:
-        inside = storage.join(out, "subsets", f"{word}.npy") if out else ""
-        if inside and not word.endswith(".npy") and storage.exists(inside):
-            paths.append(inside)
-        elif storage.exists(word):
-            paths.append(word)
-        else:
-            known = [storage.stem(p) for p in storage.glob(storage.join(out, "subsets", "*.npy"))] if out else []
-            raise UsageError(
-                f"{word}: no such subset{nearest(word, known)} Give .npy files, or names of --out's subsets"
-            )
+    inside = storage.join(out, "subsets", f"{word}.npy") if out else ""
+    if inside and not word.endswith(".npy") and storage.exists(inside):
+        return inside
+    if storage.exists(word):
+        return word
+    known = [storage.stem(p) for p in storage.glob(storage.join(out, "subsets", "*.npy"))] if out else []
+    raise UsageError(f"{word}: no such subset{nearest(word, known)} Give .npy files, or names of --out's subsets")
+
+
+def named(words: list[str], out: str | None) -> dict[str, str]:
+    """A short name for each subset -> its path. Raises UsageError."""
+    from mmfilter import storage
+
+    paths = [find_subset(word, out) for word in words]
     stems = [storage.stem(path) for path in paths]
     names = [stem if stems.count(stem) == 1 else path for stem, path in zip(stems, paths, strict=True)]
     if len(set(names)) < len(names):

@@ -22,19 +22,22 @@ def add(app: typer.Typer) -> None:
             int | None, typer.Option(help="Of k-means, over the whole pool (default: where the sample is small).")
         ] = None,
         seed: Annotated[int, typer.Option(help="Of the sample and of k-means.")] = 0,
+        metadata: o.Metadata = None,
+        redo_changed: o.RedoColumns = False,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
         """Concepts: columns cluster_id, centroid_similarity, density, ...; OUT/concepts/MODEL with labels and a map."""
-        from .dedup import run_one
+        from .dedup import Asked, run_one
 
         fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "seed": seed}
         fields |= {"iterations": iterations, "passes": passes}
         above = [level for level in levels.split(",") if level]
         node = {"clusters": {**fields, "levels": above, "resamples": resamples}}
-        result = run_one(out, node, o.width(address, workers, None, None, None, local), summary)
+        asked = Asked(out, metadata, redo_changed, o.width(address, workers, None, None, None, local))
+        result = run_one(asked, node, summary)
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
 
 

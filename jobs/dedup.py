@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,8 @@ def add(app: typer.Typer) -> None:
         keep: Annotated[str | None, typer.Option(help="Which one: furthest, nearest, largest, score, random.")] = None,
         score: Annotated[str | None, typer.Option(help="The column for --keep score.")] = None,
         seed: Annotated[int, typer.Option(help="Of the clusters and of --keep random.")] = 0,
+        metadata: o.Metadata = None,
+        redo_changed: o.RedoColumns = False,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
@@ -42,27 +45,52 @@ def add(app: typer.Typer) -> None:
             node = {"overlap": {**shared, "against": against}}
         else:
             node = {"duplicates": {**shared, "k": k, "mode": mode, "keep": keep, "score": score, "seed": seed}}
-        result = run_one(out, node, o.width(address, workers, None, None, None, local), summary)
+        asked = Asked(out, metadata, redo_changed, o.width(address, workers, None, None, None, local))
+        result = run_one(asked, node, summary)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
 
 
-def run_one(out: str, node: dict[str, Any], width: Width, said: Any) -> Any:
-    """Compute one pool score of OUT, again where it was made otherwise; returns `said(score, pool)`."""
+@dataclass(frozen=True)
+class Asked:
+    """Where a pool score goes; `redo`: whether columns that were made otherwise may be replaced."""
+
+    out: str
+    metadata: str | None
+    redo: bool
+    width: Width
+
+
+def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
+    """Compute one pool score of OUT, again where the pool has changed; returns `said(score, pool)`.
+
+    Raises ConflictError where its columns were made otherwise, unless `redo`.
+    """
     from index.pool import Pool
     from mmfilter.plugs import PoolScore
     from mmfilter.scores import build_score
-    from mmfilter.table import open_table
 
-    from .outdir import absolute, only_driver
+    from .outdir import absolute, keep_metadata, only_driver
     from .pool_scores import add_pool_scores
 
-    folder = absolute(out)
+    folder = absolute(asked.out)
     score = build_score(node, "mmfilter cluster" if "clusters" in node else "mmfilter dedup")
     assert isinstance(score, PoolScore)
-    open_table(folder)  # before a lock is left in a folder that is none
+    _check_needs(score, Pool(folder, asked.metadata and absolute(asked.metadata)))
     with only_driver(folder):
-        add_pool_scores([score], folder, width, redo=True)
-    return said(score, Pool(folder))
+        metadata = keep_metadata(folder, asked.metadata)
+        add_pool_scores([score], folder, asked.width, metadata, asked.redo)
+    return said(score, Pool(folder, metadata))
+
+
+def _check_needs(score: Any, pool: Any) -> None:
+    """Raise UsageError where OUT is no pool or lacks a model: before a lock is left there, or a conflict is told."""
+    table = pool.table
+    for need in sorted(score.needs):
+        kind, _, model = need.partition(":")
+        if model:
+            pool.vectors(model, "image" if kind == "img_emb" else "text")
+        elif need not in table.columns:
+            table.read([need], table.stems[0])
 
 
 def summary(score: Any, pool: Any) -> dict[str, Any]:

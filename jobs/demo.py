@@ -14,7 +14,9 @@ SEED = 2026  # not the seed of the pool that the demo's model was trained on
 def add(app: typer.Typer) -> None:
     @app.command()
     def demo(
-        out: Annotated[str, typer.Option("--out", help="Where everything is written.", metavar="OUT")] = "runs/demo",
+        out: Annotated[
+            str, typer.Argument(help="Where everything is written.", metavar="OUT", show_default="runs/demo")
+        ] = "runs/demo",
         samples: Annotated[int, typer.Option(min=50, help="Samples in the generated pool.")] = 4000,
         seed: Annotated[int, typer.Option(help="The pool's seed.")] = SEED,
         workers: o.Workers = None,

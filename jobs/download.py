@@ -176,4 +176,4 @@ def lines(result: dict[str, Any]) -> list[str]:
     if result["tried_again"]:
         said.append(f"  asked again for {result['tried_again']:,}")
     said += [f"  {n:>9,} x {why}" for why, n in result["answers"].items()]
-    return said + [f"  inspect: {f['severity']} {f['kind']}: {f['text']}" for f in result["inspect"]["findings"]]
+    return said + [f"  inspect: {f['severity']} {f['what']}: {f['text']}" for f in result["inspect"]["findings"]]

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import typer
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.expected import expected_failures
-from mmfilter.feed import Source, feed
+from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
 from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
@@ -26,7 +26,7 @@ from . import options as o
 from .cluster import Width, machines, settle, start_ray, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, each, forget_attempts, read_attempts
-from .progress import Progress
+from .progress import Progress, count_read
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class MakeEmbedder:
 
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
-        source: Source = feed
+        source = _counted(feed)
         if setup.decoder_cpus:
             from .decoder import Lanes
 
@@ -57,6 +57,17 @@ class MakeEmbedder:
             return one(task, work, embedders, source)
 
         return do
+
+
+def _counted(source: Source) -> Source:
+    """`source`, which tells this process's progress what of a shard has been embedded."""
+
+    def read(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Fed]:
+        for fed in source(path, plan, failures, clock):
+            yield fed
+            count_read(len(fed.rows["uid"]))
+
+    return read
 
 
 @dataclass
@@ -82,6 +93,7 @@ def add(app: typer.Typer) -> None:
         recipe: o.RecipeArg,
         pool: o.Pool,
         out: o.Out = "runs/run",
+        weights: o.Weights = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -98,10 +110,10 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute, only_driver, save_run, shard_paths
 
-        loaded, paths, folder = load_recipe(recipe), shard_paths(pool), absolute(out)
+        loaded, paths, folder = load_recipe(recipe, weights), shard_paths(pool), absolute(out)
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            save_run(folder, pool=paths, recipe=loaded.source)
+            save_run(folder, pool=paths, recipe=loaded.source, metadata=None)
             counts = embed_pool(loaded, paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
         print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 from mmfilter.errors import SET_ASIDE, UsageError
 
 from . import options as o
+from . import progress
 
 
 def add(app: typer.Typer) -> None:
@@ -129,4 +129,4 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _say(text: str) -> None:
-    print(f"evaluate {text}", file=sys.stderr, flush=True)
+    progress.note("evaluate", text)

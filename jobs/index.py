@@ -21,7 +21,7 @@ def add(app: typer.Typer) -> None:
         factory: Annotated[str, typer.Option(help="FAISS's factory string (default: chosen).")] = "",
         recall: Annotated[float, typer.Option(help="Recall@10 that searches are tuned to.")] = 0.95,
         memory: Annotated[float | None, typer.Option(help="GiB to stay within (default: what is free).")] = None,
-        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata.")] = None,
+        metadata: o.Metadata = None,
         seed: Annotated[int, typer.Option(help="Of the training sample and of k-means.")] = 0,
         fresh: Annotated[bool, typer.Option("--fresh", help="Build anew, though there is one to add to.")] = False,
         address: o.Address = None,
@@ -47,11 +47,14 @@ def add(app: typer.Typer) -> None:
 def index_pool(out: str, options: Any, width: Width) -> dict[str, Any]:
     """Build or extend the index; its index.json without the list of shards, and `did`. Raises MMFilterError."""
     from index.build import build_index
+    from mmfilter.table import open_table
 
-    from .outdir import only_driver
+    from .outdir import keep_metadata, only_driver
     from .pool_scores import mapper
 
+    open_table(out, options.metadata)  # before a lock is left in a folder that is no pool
     with only_driver(out):
+        keep_metadata(out, options.metadata)
         info = build_index(out, options, mapper(width, "index"))
     return {**info, "shards": len(info["shards"]), "path": f"{out}/index/{info['name']}"}
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import FAILED, OK
+from mmfilter.errors import FAILED, OK, UsageError
 
 from . import options as o
 from .driver import Crash, Setup, drive
@@ -28,16 +28,36 @@ class MakeInspector:
 def add(app: typer.Typer) -> None:
     @app.command()
     def inspect(
-        pool: o.PoolArg,
+        pool: o.PoolArg = None,
+        out: Annotated[
+            str | None, typer.Option("--out", help="The pool of this run, in place of POOL.", metavar="OUT")
+        ] = None,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
         """Gaps, missing stats, repeated uids, unreadable tails: found before anything is embedded."""
-        report = inspect_pool(pool, o.width(address, workers, 0, None, None, local))
+        report = inspect_pool(shards_of(pool, out), o.width(address, workers, 0, None, None, local))
         print(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
         raise typer.Exit(FAILED if report.errors else OK)
+
+
+def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
+    """The shards of POOL, or those that the run in OUT was given. Raises UsageError for both or neither."""
+    from .outdir import absolute, load_run
+
+    if bool(pool) == bool(out):
+        raise UsageError(
+            "inspect: give the shards as POOL, or a run whose pool is meant as --out OUT"
+            + ("; not both" if pool else ": `mmfilter inspect POOL`")
+        )
+    if pool:
+        return pool
+    shards = load_run(absolute(str(out))).get("pool") or []
+    if not shards:
+        raise UsageError(f"{out}: this run names no shards; give them as `mmfilter inspect POOL`")
+    return list(shards)
 
 
 def inspect_pool(pool: list[str], width: Any) -> Any:

@@ -12,15 +12,15 @@ from . import options as o
 def add(app: typer.Typer) -> None:
     @app.command()
     def leaderboard(
-        dirs: Annotated[list[str], typer.Argument(help="Folders that `rank` wrote; several budgets.", metavar="DIR")],
+        outs: Annotated[list[str], typer.Argument(help="Folders that `rank` wrote; several budgets.", metavar="OUT")],
         proxy: Annotated[str, typer.Option(help="A folder of cheaper trials: does their ranking agree?")] = "",
-        page: Annotated[str, typer.Option(help="The page to write (default: DIR/leaderboard.html).")] = "",
+        page: Annotated[str, typer.Option(help="The page to write (default: OUT/leaderboard.html).")] = "",
         as_json: o.Json = False,
     ) -> None:
-        """Who trains the better model: a table with intervals, and DIR/leaderboard.html with plots."""
+        """Who trains the better model: a table with intervals, and OUT/leaderboard.html with plots."""
         from .outdir import absolute
 
-        print(show([absolute(path) for path in dirs], as_json, proxy and absolute(proxy), page and absolute(page)))
+        print(show([absolute(path) for path in outs], as_json, proxy and absolute(proxy), page and absolute(page)))
 
 
 def show(outs: Sequence[str], as_json: bool, proxy: str = "", page: str = "") -> str:

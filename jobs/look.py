@@ -16,17 +16,19 @@ def add(app: typer.Typer) -> None:
         name: o.OnlyName = None,
         labels: Annotated[str | None, typer.Option(help="Known labels (parquet: uid, kind, match).")] = None,
         samples: Annotated[int, typer.Option(min=1, max=100, help="Thumbnails on each side of a threshold.")] = 12,
+        metadata: o.Metadata = None,
     ) -> None:
         """OUT/report.html: what each rule kept and dropped, with pictures; one file that opens anywhere."""
         from .outdir import absolute
 
-        print(report_run(absolute(out), name or "", labels, samples))
+        print(report_run(absolute(out), name or "", labels, samples, metadata))
 
     @app.command()
     def explain(
         uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.")],
         out: o.Out = "runs/run",
         name: o.OnlyName = None,
+        metadata: o.Metadata = None,
         as_json: o.Json = False,
     ) -> None:
         """Why one sample was kept, dropped or failed: every rule's verdict, with its values."""
@@ -34,21 +36,24 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute
 
-        found = explain_uid(absolute(out), uid, name or "")
+        found = explain_uid(absolute(out), uid, name or "", absolute(metadata) if metadata else "")
         print(json.dumps(asdict(found), indent=1, default=str) if as_json else "\n".join(found.lines()))
 
 
-def report_run(out: str, name: str, labels: str | None = None, samples: int = 12) -> str:
+def report_run(out: str, name: str, labels: str | None = None, samples: int = 12, metadata: str | None = None) -> str:
     """Write the report of subset `name`, and its data card where there is none; returns the report's path."""
     from mmfilter import storage
     from mmfilter.card import write_card
+    from mmfilter.card_facts import CardOptions
     from mmfilter.decisions import resolve_name
     from mmfilter.report import ReportOptions, build_report
 
     from .outdir import absolute
 
-    path = build_report(out, name, ReportOptions(samples=samples, labels=absolute(labels) if labels else ""))
+    folder = absolute(metadata) if metadata else ""
+    options = ReportOptions(samples=samples, labels=absolute(labels) if labels else "", metadata=folder)
+    path = build_report(out, name, options)
     card = storage.join(out, "subsets", f"{resolve_name(out, name)}.md")
     if not storage.exists(card):  # the verb `card` may have been told more
-        write_card(out, name)
+        write_card(out, name, CardOptions(metadata=folder))
     return path

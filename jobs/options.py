@@ -8,10 +8,38 @@ from mmfilter.errors import UsageError
 
 from .cluster import Width
 
+WIDE, RESULT = "How wide", "What is printed"  # panels of a verb's --help
+
+
+def complete_recipe(typed: str) -> list[str]:
+    """Recipes whose names begin so, for shell completion."""
+    from mmfilter.recipe import known_recipes
+
+    return [name for name in known_recipes() if name.startswith(typed)]
+
+
 RecipeArg = Annotated[
-    str, typer.Argument(help="A packaged recipe's name, or the path of a YAML file.", metavar="RECIPE")
+    str,
+    typer.Argument(
+        help="A recipe's name (`mmfilter recipe list`), or the path of a YAML file.",
+        metavar="RECIPE",
+        autocompletion=complete_recipe,
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        help="Where a model of the recipe is: a file of weights, or a model folder. Repeatable.",
+        metavar="NAME=PATH",
+    ),
 ]
 OutArg = Annotated[str, typer.Argument(help="The folder of a run.", metavar="OUT")]
+OutsArg = Annotated[list[str], typer.Argument(help="Run folders; the first is the default one.", metavar="OUT")]
+Metadata = Annotated[
+    str | None,
+    typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.", metavar="DIR"),
+]
 Pool = Annotated[
     list[str],
     typer.Option(
@@ -19,26 +47,48 @@ Pool = Annotated[
     ),
 ]
 PoolArg = Annotated[
-    list[str], typer.Argument(help="Shards: a folder, a glob, a brace pattern, s3://...", metavar="POOL")
+    list[str] | None, typer.Argument(help="Shards: a folder, a glob, a brace pattern, s3://...", metavar="POOL")
 ]
 Out = Annotated[str, typer.Option("--out", help="Where everything is written.", metavar="OUT")]
 Name = Annotated[str | None, typer.Option("--name", help="The subset's name (default: the recipe's).")]
 OnlyName = Annotated[str | None, typer.Option("--name", help="The subset (default: the only one there is).")]
-Address = Annotated[str | None, typer.Option("--address", help="A running Ray cluster; without it Ray starts here.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="CPU workers (default: one a core).")]
-Gpus = Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs to use, a worker each (default: all).")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Decoding threads a worker.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images a step (CPU 64, GPU 256).")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", rich_help_panel=WIDE, help="A running Ray cluster; without it Ray starts here."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", rich_help_panel=WIDE, min=1, help="CPU workers (default: one a core).")
+]
+Gpus = Annotated[
+    int | None, typer.Option("--gpus", rich_help_panel=WIDE, min=0, help="GPUs to use, a worker each (default: all).")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", rich_help_panel=WIDE, min=1, help="Decoding threads a worker.")
+]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", rich_help_panel=WIDE, min=1, help="Images a step (CPU 64, GPU 256).")
+]
 Decoders = Annotated[
     int | None,
-    typer.Option("--decoders", min=0, help="Decoders on cores of their own (default: on nodes without GPU)."),
+    typer.Option(
+        "--decoders",
+        rich_help_panel=WIDE,
+        min=0,
+        help="Decoders on cores of their own (default: on nodes without GPU).",
+    ),
 ]
 Patience = Annotated[
-    float, typer.Option("--patience", min=0, help="Seconds after which a worker that hangs is killed; 0: never.")
+    float,
+    typer.Option(
+        "--patience", rich_help_panel=WIDE, min=0, help="Seconds after which a worker that hangs is killed; 0: never."
+    ),
 ]
-Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
+Local = Annotated[bool, typer.Option("--local", rich_help_panel=WIDE, help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RedoColumns = Annotated[
+    bool, typer.Option("--redo-changed", help="Replace columns of the same names that were made otherwise.")
+]
+Json = Annotated[bool, typer.Option("--json", rich_help_panel=RESULT, help="Print the result as JSON.")]
 
 
 def width(

@@ -124,6 +124,15 @@ def load_run(out: str) -> dict[str, Any]:
     return json.loads(storage.read_bytes(path))
 
 
+def keep_metadata(out: str, metadata: str | None) -> str | None:
+    """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked."""
+    if not metadata:
+        return None
+    folder = absolute(metadata)
+    save_run(out, metadata=folder)
+    return folder
+
+
 def save_run(out: str, **fields: Any) -> None:
     """Update OUT/run.json with `fields`."""
     path = storage.join(out, "run.json")

@@ -108,15 +108,22 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     was = filled(read_part(columns_path(out, score.columns[0], stem)), part, {"fields": defaults(type(score))})
     if was == part:
         return False
-    if was is not None and not redo:
-        for what in ("plug", "fields"):
-            if was.get(what) != part[what]:
-                raise ConflictError(
-                    f"{out}: column '{score.columns[0]}' of shard {stem} was made otherwise: its {what} were "
-                    f"{json.dumps(was.get(what))} and are now {json.dumps(part[what])}. Give another --out, put back "
-                    "what changed, or pass --redo-changed to compute it again"
-                )
+    if was is not None and not redo and (changed := _changed(was, part)):
+        raise ConflictError(
+            f"{out}: column{'s' * (len(score.columns) > 1)} {', '.join(score.columns)} (shard {stem}): made with "
+            f"{'; '.join(changed)}. Rules and reports that read them would say something else. Put back what changed, "
+            "give another --out, or pass --redo-changed to replace them"
+        )
     return True
+
+
+def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of the plug and its fields is not as it was, each as `name VALUE, now VALUE`."""
+    if was.get("plug") != now["plug"]:
+        return [f"{was.get('plug')}, now {now['plug']}"]
+    before, after = was.get("fields") or {}, now["fields"]
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return [f"{name} {json.dumps(before.get(name))}, now {json.dumps(after.get(name))}" for name in names]
 
 
 def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo: set[str]) -> None:

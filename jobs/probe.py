@@ -23,7 +23,7 @@ def add(app: typer.Typer) -> None:
         k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours that vote.")] = 20,
         temperature: Annotated[float, typer.Option(help="Of the votes' weights.")] = 0.07,
         ridge: Annotated[float, typer.Option(help="The linear probe's penalty.")] = 1e-4,
-        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata.")] = None,
+        metadata: o.Metadata = None,
         seed: Annotated[int, typer.Option(help="Which samples are held out.")] = 0,
         as_json: o.Json = False,
     ) -> None:

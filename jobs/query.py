@@ -27,7 +27,7 @@ def add(app: typer.Typer) -> None:
         floor: Annotated[float | None, typer.Option(help="All of this similarity or more; -k is a limit.")] = None,
         among: Annotated[list[str] | None, typer.Option(help="Only samples of this subset .npy. Repeatable.")] = None,
         where: Annotated[str | None, typer.Option(help="Only where this SQL over the columns holds.")] = None,
-        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata.")] = None,
+        metadata: o.Metadata = None,
         write: Annotated[str, typer.Option("--write", help="Write the samples found as a subset .npy.")] = "",
         as_json: o.Json = False,
     ) -> None:

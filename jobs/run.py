@@ -32,6 +32,7 @@ def add(app: typer.Typer) -> None:
         pool: o.Pool,
         out: o.Out = "runs/run",
         name: o.Name = None,
+        weights: o.Weights = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -56,7 +57,7 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute, shard_paths
         from .pool_scores import check_inputs
 
-        loaded = load_recipe(recipe)
+        loaded = load_recipe(recipe, weights)
         check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
@@ -85,7 +86,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     started = time.monotonic()
     out, seconds, plain = asked.out, {}, replace(asked.width, decoders=None)
     with only_driver(out):
-        save_run(out, pool=paths, recipe=recipe.source)
+        save_run(out, pool=paths, recipe=recipe.source, metadata=None)
         counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
         seconds["embed"] = time.monotonic() - started
         save_run(out, embed=summary(counts))

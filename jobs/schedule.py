@@ -27,14 +27,15 @@ def add(app: typer.Typer) -> None:
         window: Annotated[float, typer.Option(min=0, max=1, help="seta: the share of groups in the window.")] = 0.5,
         anneal: Annotated[float, typer.Option(min=0, max=1, help="seta: the last epochs, that take all.")] = 0.125,
         seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the draws.")] = 0,
-        metadata: Annotated[str | None, typer.Option(help="A folder of DataComp's metadata.")] = None,
+        metadata: o.Metadata = None,
         name: Annotated[str, typer.Option("--name", help="The schedule's name (default: its kind).")] = "",
         as_json: o.Json = False,
     ) -> None:
         """A subset for each epoch: OUT/schedules/NAME.schedule.json, which reshard and train take."""
         from mmfilter.epochs import Window
+        from mmfilter.table import open_table
 
-        from .outdir import absolute, only_driver
+        from .outdir import absolute, keep_metadata, only_driver
 
         if kind not in ("rs2", "seta"):
             raise UsageError(f"--kind {kind}: it is rs2 or seta")
@@ -44,8 +45,15 @@ def add(app: typer.Typer) -> None:
             raise UsageError(f"--hard {hard}: it is low or high")
         fields = {"kind": kind, "epochs": epochs, "keep": keep, "replacement": replacement, "seed": seed}
         how = {**fields, "column": column, "hard": hard, "window": Window(keep, groups, window, anneal)}
-        source = {"out": absolute(out), "subset": subset and absolute(subset), "metadata": metadata}
+        source = {
+            "out": absolute(out),
+            "subset": subset and absolute(subset),
+            "metadata": metadata and absolute(metadata),
+        }
+        if column or not subset:
+            open_table(absolute(out), source["metadata"])  # before a lock is left in a folder that is no pool
         with only_driver(absolute(out)):
+            keep_metadata(absolute(out), metadata)
             result = make(source, how, name or kind)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
 

@@ -3,7 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -21,17 +21,14 @@ from .cluster import Width
 from .pool_scores import add_pool_scores, check_inputs
 from .progress import Progress
 
-MetadataFlag = Annotated[
-    str | None, typer.Option("--metadata", help="A folder of DataComp's metadata, in place of OUT/metadata.")
-]
-
 
 def add(app: typer.Typer) -> None:
     @app.command()
     def score(
         recipe: o.RecipeArg,
         out: o.Out = "runs/run",
-        metadata: MetadataFlag = None,
+        metadata: o.Metadata = None,
+        weights: o.Weights = None,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
@@ -41,11 +38,13 @@ def add(app: typer.Typer) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute, only_driver
+        from .outdir import absolute, keep_metadata, only_driver
 
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
+        loaded = load_recipe(recipe, weights)
+        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
         with only_driver(folder):
-            result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata), width, redo_changed)
+            result = score_pool(loaded, folder, keep_metadata(folder, metadata), width, redo_changed)
         print(
             json.dumps(result, indent=1)
             if as_json

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import OK, SET_ASIDE, UsageError
+from mmfilter.errors import COPY, OK, SET_ASIDE, UsageError
 
 from . import options as o
 
@@ -16,10 +16,9 @@ def add(app: typer.Typer) -> None:
     def select(
         recipe: o.RecipeArg,
         out: o.Out = "runs/run",
-        metadata: Annotated[
-            str | None, typer.Option(help="A folder of DataComp's metadata, in place of OUT/metadata.")
-        ] = None,
+        metadata: o.Metadata = None,
         name: o.Name = None,
+        weights: o.Weights = None,
         decisions: Annotated[
             bool, typer.Option(help="Write each sample's verdicts (explain and the report read them).")
         ] = True,
@@ -27,13 +26,16 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
         from mmfilter.recipe import load_recipe
+        from mmfilter.table import open_table
 
-        from .outdir import absolute, only_driver
+        from .outdir import absolute, keep_metadata, only_driver
 
-        loaded = load_recipe(recipe)
+        loaded = load_recipe(recipe, weights)
         folder = absolute(out)
+        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
         with only_driver(folder):
-            result = select_subset(loaded, folder, name or loaded.name, metadata and absolute(metadata), decisions)
+            given = keep_metadata(folder, metadata)
+            result = select_subset(loaded, folder, name or loaded.name, given, decisions)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
 
@@ -46,7 +48,9 @@ def select_subset(
     from mmfilter.table import open_table
 
     if recipe.select is None:
-        raise UsageError(f"{recipe.where}: has no 'select'; add the rules that choose, or use `mmfilter embed`")
+        raise UsageError(
+            f"{recipe.where}: has no 'select'; add the rules that choose ({COPY}), or use `mmfilter embed`"
+        )
     options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
     return asdict(select(open_table(out, metadata), recipe.select, options))
 

@@ -8,18 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import MMFilterError, need
+from mmfilter.errors import MMFilterError, UsageError, need
 
-OutsArg = Annotated[
-    list[str], typer.Argument(help="Run folders; the first is the one asked by default.", metavar="OUT")
-]
+from . import options as o
+
 EXTRA = "mmfilter[serve]"
 
 
 def add(app: typer.Typer) -> None:
     @app.command()
     def serve(
-        outs: OutsArg,
+        outs: o.OutsArg,
         host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
         port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 1234,
         max_k: Annotated[int, typer.Option(min=1, help="Most results of a search.")] = 1000,
@@ -35,6 +34,7 @@ def add(app: typer.Typer) -> None:
             typer.Option(envvar="MMFILTER_TOKEN", show_envvar=False, help="Who asks must send it (or MMFILTER_TOKEN)."),
         ] = "",
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
+        metadata: o.Metadata = None,
     ) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
         for module in ("fastapi", "uvicorn", "prometheus_client"):
@@ -45,9 +45,15 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute
 
+        if metadata and len(outs) > 1:
+            raise UsageError(
+                f"--metadata {metadata}: it is of one OUT, and {len(outs)} are given; run `mmfilter select` or `index` "
+                "with --metadata on each, which then remember theirs"
+            )
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
+            metadata=absolute(metadata) if metadata else "",
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         listen(application, bind(host, port), bool(settings.token))

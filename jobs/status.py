@@ -25,12 +25,19 @@ def status_of(out: str) -> dict[str, Any]:
 
     from .outdir import load_run
 
-    return run_status(out, [storage.stem(path) for path in load_run(out).get("pool", [])])
+    run = load_run(out)
+    said = run_status(out, [storage.stem(path) for path in run.get("pool", [])])
+    return {**said, "metadata": run.get("metadata")}
 
 
 def lines(said: dict[str, Any]) -> list[str]:
     """The status for a person."""
     shards, samples = said["shards"], said["samples"]
+    if said.get("metadata") and not shards["of"]:
+        return [
+            f"{said['state']}  {_driver(said['driver'])}".rstrip(),
+            f"scores metadata of {said['metadata']}, no tars",
+        ]
     out = [f"{said['state']}  {_driver(said['driver'])}".rstrip()]
     out.append(
         f"shards  {shards['of']:,} = done {shards['done']:,} + set aside {shards['set_aside']:,} "

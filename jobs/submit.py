@@ -30,6 +30,7 @@ def add(app: typer.Typer) -> None:
         out: o.Out,
         pool: SomePool = None,
         name: o.Name = None,
+        weights: o.Weights = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
         threads: o.Threads = None,
@@ -52,7 +53,7 @@ def add(app: typer.Typer) -> None:
 
         if status + logs + stop > 1:
             raise UsageError("--status, --logs and --stop: one at a time")
-        job = Job(load_recipe(recipe), absolute(out))
+        job = Job(load_recipe(recipe, weights), absolute(out))
         asked = "stop" if stop else "logs" if logs else "status" if status else ""
         if not asked and not pool:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")

@@ -21,8 +21,12 @@ def add(app: typer.Typer) -> None:
     @app.command()
     def subset(
         words: Annotated[
-            list[str], typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy - D.npy + E.npy '*' 3, left to right.")
+            list[str],
+            typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy - D.npy + E.npy '*' 3, left to right."),
         ],
+        out: Annotated[
+            str | None, typer.Option("--out", help="A run: its subsets may be given by name.", metavar="OUT")
+        ] = None,
         write: Annotated[str, typer.Option("--write", help="Write the result here.")] = "",
         sort: Annotated[bool, typer.Option("--sort", help="Accept an unsorted file.")] = False,
         unique: Annotated[bool, typer.Option("--unique", help="Each uid once.")] = False,
@@ -32,9 +36,10 @@ def add(app: typer.Typer) -> None:
         from mmfilter import storage
         from mmfilter.subset import Subset, load
 
-        def read(path: str) -> Subset:
-            if not storage.exists(path):
-                raise UsageError(f"{path}: no such subset")
+        from .compare import find_subset
+
+        def read(word: str) -> Subset:
+            path = find_subset(word, out)
             return Subset(load(storage.read_bytes(path), path)) if sort else Subset.read(path)
 
         if len(words) % 2 == 0:

@@ -1,13 +1,12 @@
 """`train`: a small CLIP of one's own on clean pairs: a data filtering network."""
 
-import json
 import shlex
-import sys
 from typing import Any
 
 import typer
 
 from . import options as o
+from . import progress
 from . import train_flags as t
 
 SAMPLES = 100_000
@@ -16,8 +15,8 @@ SAMPLES = 100_000
 def add(app: typer.Typer) -> None:
     @app.command()
     def train(
-        pool: o.Pool,
         out: t.Out,
+        pool: o.Pool,
         model: t.Model = "demo",
         pretrained: t.Pretrained = "",
         subset: t.Subset = "",
@@ -135,11 +134,4 @@ def _told(report: Any) -> str:
 
 
 def _say(row: dict[str, Any]) -> None:
-    if sys.stderr.isatty():
-        print(
-            "\r" + "  ".join(f"{k} {v}" for k, v in row.items()),
-            end="\n" if row["step"] == row["steps"] else "",
-            file=sys.stderr,
-        )
-    else:
-        print(json.dumps({"event": "train", **row}), file=sys.stderr, flush=True)
+    progress.step("train", row, row["step"] == row["steps"])

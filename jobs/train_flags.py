@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-Out = Annotated[str, typer.Option("--out", help="The model's folder.", metavar="FOLDER")]
+Out = Annotated[str, typer.Argument(help="The model's folder.", metavar="OUT")]
 Model = Annotated[
     str, typer.Option(help="An open_clip name, a JSON config; to go on from: a model folder, hf-hub:owner/name.")
 ]

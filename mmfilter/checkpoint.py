@@ -91,7 +91,10 @@ def tokenizer_of(text_cfg: dict[str, Any]) -> Any:
     tokenizer = SimpleTokenizer(context_length=length, **kwargs)
     wanted = text_cfg.get("vocab_size", tokenizer.vocab_size)
     if tokenizer.vocab_size > wanted:
-        raise DataError(f"the vocabulary has {tokenizer.vocab_size} tokens, the model {wanted}: they are not one pair")
+        raise DataError(
+            f"the vocabulary has {tokenizer.vocab_size} tokens, the model {wanted}: they are not one pair. A model "
+            f"folder brings its own ({VOCABULARY}); `mmfilter train --vocabulary N` learns one"
+        )
     return tokenizer
 
 

@@ -16,7 +16,7 @@ from .engine import Engine, Job
 from .errors import MMFilterError, need
 from .hub import nothing_fetched
 from .schedule import load_schedule
-from .start import configuration, vocabulary
+from .start import configuration, merges_for, vocabulary
 from .storage import write_atomic
 from .train import check, held_out_auc, sources, worked_out
 from .train_options import Row, TrainOptions, TrainReport
@@ -39,7 +39,9 @@ class Prepared:
         self.folder = os.path.join(options.out, engine.FOLDER)
         self.path, self.resume = os.path.join(self.folder, "job.json"), resume
         os.makedirs(self.folder, exist_ok=True)
-        vocabulary(options.vocabulary, options.out, self.config["model_cfg"], self.source)
+        merges = merges_for(options.vocabulary, self.config["model_cfg"], weights)
+        self.options = replace(self.options, vocabulary=merges)
+        vocabulary(merges, options.out, self.config["model_cfg"], self.source)
         data, epochs = engine.shards(self.options, self.engine, self.source, copy)
         words = engine.arguments(self.options, self.engine, self.config["preprocess_cfg"], weights, data)
         job = Job(self._registered(), self.options.device, words, epochs)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 OK, FAILED, USAGE, SET_ASIDE, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes
+COPY = "`mmfilter recipe copy NAME` writes a packaged recipe to a file of yours"  # in what asks to change a recipe
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # the disk's fault, and no shard's
 
 

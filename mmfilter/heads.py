@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import storage
-from .errors import ConflictError, DataError, UsageError
+from .errors import COPY, ConflictError, DataError, UsageError
 from .hub import why
 
 ENDINGS = (".safetensors", ".npz", ".npy", ".pth", ".pt", ".bin")
@@ -62,7 +62,8 @@ def read_head(path: str, sha256: str | None = None) -> tuple[Layer, ...]:
     layers, digest = _read(path, json.dumps(identity))
     if sha256 and digest != sha256:
         raise ConflictError(
-            f"{path}: its sha256 is {digest}, the recipe wants {sha256}. Fetch the right file, or change the recipe"
+            f"{path}: its sha256 is {digest}, the recipe wants {sha256}. Fetch the right file, or change the recipe "
+            f"({COPY})"
         )
     return layers
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from .checkpoint import CONFIG
-from .errors import MMFilterError
+from .errors import COPY, MMFilterError
 
 _dry: ContextVar[bool] = ContextVar("dry", default=False)
 
@@ -42,8 +42,9 @@ def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
         file = file if repo else os.path.basename(str(tag.get("url")))
         raise MMFilterError(
             f"the weights of {name} ({pretrained}) are not on this machine and could not be fetched "
-            f"({why(error)}). Where there is a network run `{fetch}`, bring {file} here, and add "
-            f"`weights: /path/to/{file}` beside `pretrained: {pretrained}` in the recipe; "
+            f"({why(error)}). Where there is a network run `{fetch}`, bring {file} here, and give it as "
+            f"`--weights NAME=/path/to/{file}`, where NAME is the model's in the recipe (or write "
+            f"`weights: /path/to/{file}` beside `pretrained: {pretrained}` in the recipe; {COPY}); "
             f"or bring the cache itself to {_cache()}"
         ) from error
 

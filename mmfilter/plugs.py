@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import storage
-from .errors import UsageError, nearest
+from .errors import COPY, UsageError, nearest
 from .results import TaskResult
 
 M = TypeVar("M", bound=BaseModel)
@@ -101,7 +101,7 @@ class PoolScore(Plug):
         """Raise UsageError, saying how to get it, where something that it reads is not there; asked before all work."""
         for path in self.inputs:
             if not storage.exists(path):
-                raise UsageError(f"nothing is at {path}; put it there, or copy the recipe and name yours")
+                raise UsageError(f"nothing is at {path}; put it there, or name yours in the recipe ({COPY})")
 
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 from .errors import UsageError, nearest
 from .fields import ReadOptions, checked_captions, checked_pool_id, checked_uids
 from .images import ImageLimits
+from .overrides import with_weights
 from .plugs import PoolScore, Rule, Score, build_plug
 from .registry import Registry
 from .repeat import Repeat, build_repeats
@@ -53,25 +54,45 @@ def packaged() -> list[str]:
     return sorted(p.name[:-5] for p in files("mmfilter.recipes").iterdir() if p.name.endswith(".yaml"))
 
 
-def load_recipe(name: str) -> Recipe:
-    """A recipe of this or another package by name, or a YAML file by path. Raises UsageError that names the place.
+def known_recipes() -> dict[str, str]:
+    """Name -> where it is, of the packaged recipes and of other packages' (entry points ``mmfilter.recipes``)."""
+    return dict(sorted(_registry().table().items()))
+
+
+def _registry() -> Registry:
+    return Registry("recipes", {own: f"mmfilter.recipes:{own}.yaml" for own in packaged()})
+
+
+def recipe_yaml(name: str) -> tuple[str, str]:
+    """(the YAML of a recipe that has a name, how messages name its place). Raises UsageError with the nearest name.
 
     Another package's is the text of the YAML, under the entry-point group ``mmfilter.recipes``.
     """
     if name in packaged():
-        return parse_recipe(files("mmfilter.recipes").joinpath(f"{name}.yaml").read_text(), f"recipe {name}.yaml")
-    if not os.path.isfile(name):
-        recipes = Registry("recipes", {own: f"mmfilter.recipes:{own}.yaml" for own in packaged()})
-        known = sorted(recipes.table())
-        if name in known:
-            return parse_recipe(str(recipes.get(name)), f"recipe {name} ({recipes.table()[name]})")
-        raise UsageError(f"no recipe or file is called '{name}'{nearest(name, known)} Known: {', '.join(known)}")
+        return files("mmfilter.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"recipe {name}.yaml"
+    known = known_recipes()
+    if name not in known:
+        raise UsageError(
+            f"no recipe or file is called '{name}'{nearest(name, known)} Known: {', '.join(known)} "
+            "(`mmfilter recipe list` says what each does)"
+        )
+    return str(_registry().get(name)), f"recipe {name} ({known[name]})"
+
+
+def load_recipe(name: str, weights: Sequence[str] | None = None) -> Recipe:
+    """A recipe of this or another package by name, or a YAML file by path. Raises UsageError that names the place.
+
+    `weights` are words NAME=PATH, which replace the source of a model's weights (`overrides.with_weights`).
+    """
+    if name in packaged() or not os.path.isfile(name):
+        return parse_recipe(*recipe_yaml(name), weights=weights)
     with open(name, encoding="utf-8") as file:
-        return parse_recipe(file.read(), f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name)))
+        where, folder = f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name))
+        return parse_recipe(file.read(), where, folder, weights)
 
 
-def parse_recipe(text: str, where: str, folder: str = "") -> Recipe:
-    """Parse and check a recipe. Relative model paths are taken from `folder`."""
+def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str] | None = None) -> Recipe:
+    """Parse and check a recipe. Relative model paths are taken from `folder`; `weights` as of `load_recipe`."""
     try:
         source = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -84,6 +105,9 @@ def parse_recipe(text: str, where: str, folder: str = "") -> Recipe:
     if not isinstance(source.get("name"), str) or not source["name"].replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"{where}: name: give the recipe a name of letters, digits, '-' and '_'")
     embed = _models(source.get("embed") or {}, f"{where}: embed", folder)
+    if weights:
+        source = with_weights(source, embed, weights, where)
+        embed = _models(source["embed"], f"{where}: embed", folder)
     scores = _scores(source.get("scores") or [], embed, f"{where}: scores")
     shard = tuple(score for score in scores if isinstance(score, Score))
     pool = tuple(score for score in scores if isinstance(score, PoolScore))

@@ -10,6 +10,7 @@ from .errors import UsageError, nearest
 from .storage import read_bytes, write_atomic
 from .weights import HUB, ModelSpec, find
 
+CLIP_TOKENS = 49_408  # of CLIP's own vocabulary
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.json")
 """The demo model's configuration: 64 px, 3.6 million parameters, quick on a CPU."""
 
@@ -81,6 +82,16 @@ def _preprocess(model_cfg: dict[str, Any], said: dict[str, Any]) -> dict[str, An
 
     defaults = asdict(PreprocessCfg(size=model_cfg["vision_cfg"].get("image_size", 224)))
     return {**defaults, **{name: value for name, value in said.items() if name in defaults}}
+
+
+def merges_for(merges: int, model_cfg: dict[str, Any], weights: str) -> int:
+    """How many merges are learned: `merges`, or for a model that is trained from scratch, brings no vocabulary and is
+    too small for CLIP's own, as many as it has room for.
+    """
+    text_cfg = model_cfg["text_cfg"]
+    size = int(text_cfg.get("vocab_size") or CLIP_TOKENS)
+    own = "bpe_path" in (text_cfg.get("tokenizer_kwargs") or {}) or text_cfg.get("hf_tokenizer_name")
+    return merges if merges or weights or own or size >= CLIP_TOKENS else max(size - bpe.EXTRA, 0)
 
 
 def vocabulary(merges: int, out: str, model_cfg: dict[str, Any], source: pairs.Source) -> Any:

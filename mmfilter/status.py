@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -20,8 +21,11 @@ SLOW, SLOW_AT_LEAST = 3.0, 30.0  # a straggler is in flight this many typical ti
 READERS = 32  # commits read at once: on an object store each waits for an answer
 
 
+NOTE, OLD_NOTE = ".progress", "progress.json"  # not *.json: img2dataset takes every such file for a shard's stats
+
+
 def progress_path(out: str) -> str:
-    return storage.join(out, "progress.json")
+    return storage.join(out, NOTE)
 
 
 def write_progress(out: str, record: Mapping[str, Any]) -> None:
@@ -34,8 +38,20 @@ def write_progress(out: str, record: Mapping[str, Any]) -> None:
 
 def read_progress(out: str) -> dict[str, Any]:
     """The driver's last note; empty where there is none or it is damaged."""
+    return _note(progress_path(out)) or _note(storage.join(out, OLD_NOTE))
+
+
+def forget_old_note(out: str) -> None:
+    """Remove the note of a version that called it progress.json; a file that is no such note stays."""
+    path = storage.join(out, OLD_NOTE)
+    if {"pid", "host", "in_flight"} <= _note(path).keys():
+        with suppress(OSError, MMFilterError):
+            storage.remove(path)
+
+
+def _note(path: str) -> dict[str, Any]:
     try:
-        record = json.loads(storage.read_bytes(progress_path(out)))
+        record = json.loads(storage.read_bytes(path))
         return record if isinstance(record["time"], (int, float)) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -1,6 +1,7 @@
 """A pool's score table: metadata parquet and added columns, joined on uid, read column by column."""
 
 import io
+import json
 import posixpath
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -168,9 +169,11 @@ def _read_parquet(path: str, columns: list[str]) -> pl.DataFrame:
 def open_table(out: str, metadata: str | None = None) -> Table:
     """The table of a run's folder, or of a bare folder of DataComp's metadata.
 
-    `metadata` names the folder of parquet files (default: OUT/metadata, else OUT itself). In a folder
-    of ours only committed shards count. Raises UsageError when there is no parquet file.
+    `metadata` names the folder of parquet files (default: the one that an earlier command on OUT was given, else
+    OUT/metadata, else OUT itself). In a folder that mmfilter embedded only committed shards count. Raises UsageError
+    when there is no parquet file.
     """
+    metadata = metadata or remembered_metadata(out)
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
     stems = {_name(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
     commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
@@ -184,6 +187,16 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     for place, path in added.items():
         columns.update({name: place for name in _schema(path) if name not in columns})
     return Table(out, folder, tuple(names), columns)
+
+
+def remembered_metadata(out: str) -> str | None:
+    """The metadata folder that an earlier command was given with --metadata, as OUT/run.json has it."""
+    path = storage.join(out, "run.json")
+    try:
+        given = json.loads(storage.read_bytes(path))["metadata"] if storage.exists(path) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return given if isinstance(given, str) and given else None
 
 
 def _name(path: str) -> str:

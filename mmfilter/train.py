@@ -14,7 +14,7 @@ from . import checkpoint, pairs
 from .auc import auc
 from .errors import UsageError
 from .schedule import load_schedule
-from .start import DEMO, configuration, vocabulary
+from .start import DEMO, configuration, merges_for, vocabulary
 from .subset import Subset
 from .train_options import Augment, Row, TrainOptions, TrainReport
 from .train_record import record
@@ -37,6 +37,7 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
     with _threads(options.threads):
         torch.manual_seed(options.seed)
         config, weights = configuration(options.model, options.pretrained)
+        options = replace(options, vocabulary=merges_for(options.vocabulary, config["model_cfg"], weights))
         source, held = sources(options, config["preprocess_cfg"])
         os.makedirs(options.out, exist_ok=True)
         tokenizer = vocabulary(options.vocabulary, options.out, config["model_cfg"], source)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary
-from .errors import ConflictError, DataError, UsageError, nearest
+from .errors import COPY, ConflictError, DataError, UsageError, nearest
 from .hub import fetch_hub, fetch_tag, quiet, why
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo")
@@ -74,7 +74,8 @@ def resolve(spec: ModelSpec) -> Resolved:
     if spec.sha256 and digest != spec.sha256:
         raise ConflictError(
             f"{path or spec.model}: the weights' sha256 is {digest or 'none (random)'}, "
-            f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant"
+            f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant "
+            f"({COPY})"
         )
     return Resolved(name, path, digest, tag)
 

@@ -62,9 +62,10 @@ def test_a_dry_run_writes_nothing_and_counts_the_cost(recipe, tmp_path, mmfilter
     assert cost["models"]["b32"]["gflop_a_sample"] >= 0 and cost["parts"]["embed:b32"] == 3
 
 
-def test_progress_is_json_lines_off_a_terminal(recipe, tmp_path, mmfilter):
+def test_progress_is_json_lines_when_asked(recipe, tmp_path, mmfilter):
     write_pool(tmp_path / "pool", 2, 5)
-    _, _, said = mmfilter("run", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local")
+    words = ("run", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "--progress", "json")
+    _, _, said = mmfilter(*words)
     events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     last = [event for event in events if event["stage"] == "embed"][-1]
     assert (last["event"], last["shards"], last["of"], last["samples"]) == ("end", 2, 2, 10)

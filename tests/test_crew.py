@@ -101,11 +101,11 @@ def test_fault_48_a_straggler_is_named(tmp_path, monkeypatch):
     paths = write_pool(tmp_path / "pool", 3, 2)
     (tmp_path / "run.json").write_text(json.dumps({"pool": paths}))
     with only_driver(out):
-        while not (tmp_path / "progress.json").exists():
+        while not (tmp_path / ".progress").exists():
             time.sleep(0.01)  # the next note comes after seconds
         beat.BEAT.flying = {"00000001": time.time() - SLOW_AT_LEAST - 5, "00000002": time.time() - 5}
         beat.BEAT.lasted.append(4.0)
-        (tmp_path / "progress.json").write_text(json.dumps(beat.BEAT.record("running")))
+        (tmp_path / ".progress").write_text(json.dumps(beat.BEAT.record("running")))
         said = status_of(out)
         assert list(said["stragglers"]) == ["00000001"] and "  straggler: shard 00000001, for 35 s" in lines(said)
 

@@ -25,6 +25,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+EVERYWHERE = ("help", "progress_", "quiet")  # of every verb; operations.md has them
 CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
@@ -33,6 +34,11 @@ def verbs() -> dict[str, Any]:
     if not cli.app.registered_commands:
         cli.register()
     return dict(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def params(command: Any) -> list[Any]:
+    """A verb's parameters; of a verb with verbs of its own, those of all of them."""
+    return [*command.params, *(p for inner in getattr(command, "commands", {}).values() for p in inner.params)]
 
 
 def text(page: Path) -> str:
@@ -55,11 +61,16 @@ def test_every_verb_has_a_page_that_names_its_options(verb: str) -> None:
     page = ROOT / "docs" / f"{verb}.md"
     assert page.is_file(), f"docs/{verb}.md is not there: write a page for the verb"
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", " ".join(first_cells(page))))
-    options = [p for p in verbs()[verb].params if p.param_type_name == "option" and p.name != "help"]
+    options = [p for p in params(verbs()[verb]) if p.param_type_name == "option" and p.name not in EVERYWHERE]
     known = {flag for option in options for flag in (*option.opts, *option.secondary_opts) if flag.startswith("--")}
     assert told == known, f"{page.name}: not told {sorted(known - told)}, not there {sorted(told - known)}"
-    for argument in (p for p in verbs()[verb].params if p.param_type_name == "argument"):
+    for argument in (p for p in params(verbs()[verb]) if p.param_type_name == "argument"):
         assert str(argument.metavar or argument.name).upper() in text(page).upper()
+
+
+def test_operations_has_the_options_of_every_verb() -> None:
+    told = " ".join(first_cells(ROOT / "docs/operations.md"))
+    assert all(option in told for option in ("--progress", "--quiet", "--out", "--help"))
 
 
 @pytest.mark.parametrize(("kind", "names"), [("score", SCORES), ("rule", RULES), ("recipe", packaged())], ids=str)
@@ -95,7 +106,7 @@ def test_commands_that_are_shown_exist(page: Path) -> None:
     for block in re.findall(r"```sh\n(.*?)```", text(page), re.DOTALL):
         for verb, rest in re.findall(r"^(?:\.venv/bin/)?mmfilter (\w+)(.*)$", block, re.MULTILINE):
             assert verb in verbs(), f"{page.name}: mmfilter {verb}"
-            known = {flag for p in verbs()[verb].params for flag in (*p.opts, *p.secondary_opts)}
+            known = {flag for p in params(verbs()[verb]) for flag in (*p.opts, *p.secondary_opts)}
             used = re.findall(r"(?<=\s)--[a-z0-9-]+", rest.split(" # ")[0])
             assert set(used) <= known, f"{page.name}: mmfilter {verb}: {used}"
 

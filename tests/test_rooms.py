@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {"mmfilter": {"index", "jobs", "ray", "faiss"}, "index": {"jobs", "ray"}, "jobs": set[str]()}
+EXCEPTIONS = {"mmfilter/__main__.py": {"jobs"}}  # `python -m mmfilter` starts the command line
 HEAVY = ("torch", "torchvision", "open_clip", "ray", "faiss", "pandas", "webdataset", "huggingface_hub")
 FILE_LINES, FUNCTION_LINES = 300, 50
 # Over the limit for now; a mended file must leave this list.
@@ -31,7 +32,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def test_imports_run_one_way(room: str) -> None:
     for path in sorted((ROOT / room).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        wrong = set(imported(tree)) & FORBIDDEN[room]
+        wrong = set(imported(tree)) & FORBIDDEN[room] - EXCEPTIONS.get(str(path.relative_to(ROOT)), set())
         assert not wrong, f"{path.relative_to(ROOT)} imports {sorted(wrong)}"
         assert room not in imported(tree), f"{path.relative_to(ROOT)}: imports inside a room are relative"
 

@@ -139,17 +139,17 @@ def test_the_drivers_note_while_it_works(tmp_path):
         note = {"in_flight": {}}
         for _ in range(100):  # the thread's own first note may come after ours
             write_progress(out, beat.BEAT.record("running"))
-            note = json.loads(Path(out, "progress.json").read_text())
+            note = json.loads(Path(out, ".progress").read_text())
             if note["in_flight"]:
                 break
             time.sleep(0.05)
         assert list(note["in_flight"]) == ["00000001"] and note["pid"] == os.getpid() and note["of"] == 3
         beat.back("pool/00000001.tar")
         assert beat.BEAT.record("running")["in_flight"] == {} and beat.BEAT.record("running")["typical_s"] >= 0
-    assert json.loads(Path(out, "progress.json").read_text())["state"] == "ended"
+    assert json.loads(Path(out, ".progress").read_text())["state"] == "ended"
     with pytest.raises(ZeroDivisionError), only_driver(out):
         raise ZeroDivisionError
-    assert json.loads(Path(out, "progress.json").read_text())["state"] == "stopped"
+    assert json.loads(Path(out, ".progress").read_text())["state"] == "stopped"
 
 
 def test_a_note_that_cannot_be_written_is_no_reason_to_stop(tmp_path):

@@ -209,7 +209,7 @@ def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
     assert first["status"] == "SUCCEEDED" and first["out"] == str(out) and "in 15 = kept 15" in said
     run_recipe(parse_recipe(RECIPE, "t"), paths, RunOptions(str(tmp_path / "here"), "t", Width(local=True)))
     assert results(out) == results(tmp_path / "here")
-    note = json.loads((out / "progress.json").read_text())
+    note = json.loads((out / ".progress").read_text())
     assert note["job"] == first["job"] and note["state"] == "ended"
     code, told, _ = mmfilter(*words, "--logs", env=env)
     assert code == 0 and "in 15 = kept 15" in told

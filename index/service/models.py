@@ -19,8 +19,8 @@ from .settings import Refused
 class Models:
     """A pool's embedders, each loaded when it is first wanted. Any thread."""
 
-    def __init__(self, out: str, allowed: bool = True) -> None:
-        self.out, self.allowed = out, allowed
+    def __init__(self, out: str, allowed: bool = True, metadata: str = "") -> None:
+        self.out, self.allowed, self.metadata = out, allowed, metadata or None
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -31,7 +31,7 @@ class Models:
         with self._lock:
             if name not in self._loaded:
                 try:
-                    self._loaded[name] = embedder(Asked(Pool(self.out), name))
+                    self._loaded[name] = embedder(Asked(Pool(self.out, self.metadata), name))
                 except MMFilterError as error:
                     raise Refused(503, f"model '{name}' cannot be loaded: {error}") from error
             return self._loaded[name]

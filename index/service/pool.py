@@ -134,7 +134,7 @@ class Pool:
         table = old is None or bool(changed & {"metadata", "columns"})
         if table:
             self.tars = pool_tars(self.out)
-            found = Snapshot(Columns(open_table(self.out), self.settings.cache))
+            found = Snapshot(Columns(open_table(self.out, self.settings.metadata or None), self.settings.cache))
             found = replace(found, failed=sum(read_failed(self.out, set(found.columns.table.stems)).values()))
         else:
             assert old is not None
@@ -155,7 +155,7 @@ class Pool:
         for name in names(self.out):
             before = old.indices.get(name) if old else None
             try:
-                index = peek_index(self.out, name)
+                index = peek_index(self.out, name, self.settings.metadata or None)
             except MMFilterError as error:
                 self._failed(error)
                 if before and old and old.columns is columns:

@@ -19,6 +19,7 @@ class Settings:
     models: bool = True  # load the models that text and image queries take
     refresh: float = 2.0  # seconds between looks for what changed on disk
     body_seconds: float = 20.0  # how long a request may take to send its body
+    metadata: str = ""  # a folder of DataComp's metadata, in place of OUT/metadata
 
 
 class Refused(MMFilterError):

@@ -1,0 +1,114 @@
+"""What every verb has: --out beside a positional OUT, --progress, --quiet; its group and example in the help."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, get_args
+
+import typer
+
+from mmfilter.errors import UsageError
+
+from . import progress
+from .options import RESULT
+
+OutOption = Annotated[str | None, typer.Option("--out", help="The same as a positional OUT.", metavar="OUT")]
+OutsOption = Annotated[
+    list[str] | None, typer.Option("--out", help="The same as a positional OUT. Repeatable.", metavar="OUT")
+]
+Mode = Annotated[
+    progress.Mode | None,
+    typer.Option(
+        "--progress",
+        help="How far it is, on stderr (default: bar on a terminal, else plain; or MMFILTER_PROGRESS).",
+        rich_help_panel=RESULT,
+        show_choices=True,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="The result alone: --progress none.", rich_help_panel=RESULT)
+]
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def common(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The verb with the options that all verbs have. One whose OUT is positional takes --out OUT as well."""
+    signature = inspect.signature(verb)
+    name = next((p.name for p in signature.parameters.values() if _is_out(p)), "")
+
+    @functools.wraps(verb)
+    def wrapped(ctx: typer.Context, progress_: progress.Mode | None = None, quiet: bool = False, **given: Any) -> Any:
+        progress.choose(progress_, quiet)
+        if name:
+            given[name] = _one(ctx, given[name], given.pop("out_"), signature.parameters[name].default)
+        _check_out(given.get(name or "out"), given.get("pool"))
+        return verb(**given)
+
+    parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values()]
+    if name:
+        at = list(signature.parameters).index(name)
+        parameters[at] = _optional(parameters[at])
+        option = OutOption if get_args(signature.parameters[name].annotation)[0] is str else OutsOption
+        parameters.append(inspect.Parameter("out_", KEYWORD, default=None, annotation=option))
+    parameters += [
+        inspect.Parameter("progress_", KEYWORD, default=None, annotation=Mode),
+        inspect.Parameter("quiet", KEYWORD, default=False, annotation=Quiet),
+        inspect.Parameter("ctx", KEYWORD, annotation=typer.Context),
+    ]
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
+def _is_out(parameter: inspect.Parameter) -> bool:
+    """Whether it is a positional OUT."""
+    return any(
+        type(more).__name__ == "ArgumentInfo" and more.metavar == "OUT" for more in get_args(parameter.annotation)[1:]
+    )
+
+
+def _optional(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The positional OUT, no longer required: --out may give it."""
+    kind, *more = get_args(parameter.annotation)
+    return parameter.replace(default=None, annotation=Annotated[kind | None, *more])
+
+
+def _one(ctx: typer.Context, positional: Any, option: Any, default: Any) -> Any:
+    """OUT, given in one of two ways. Raises UsageError where it is given in both, or not at all."""
+    if positional and option:
+        shown = positional if isinstance(positional, str) else " ".join(positional)
+        raise UsageError(f"{ctx.command.name}: OUT is given twice, as {shown} and as --out; give it once")
+    given = positional or option
+    if given:
+        return given
+    if default is inspect.Parameter.empty:
+        raise UsageError(
+            f"{ctx.command.name}: OUT is missing. Give the folder as `mmfilter {ctx.command.name} OUT`, or as --out OUT"
+            f"\n{ctx.get_usage()}"
+        )
+    return default
+
+
+def _check_out(out: str | list[str] | None, pool: list[str] | None) -> None:
+    """Raise UsageError where OUT lies in or is a file, or is the folder that the pool's shards are in."""
+    from mmfilter import storage
+
+    for folder in [out] if isinstance(out, str) else out or []:
+        if storage.is_remote(folder):
+            continue
+        there = os.path.abspath(folder)
+        while not os.path.lexists(there):
+            there = os.path.dirname(there)
+        if not os.path.isdir(there):
+            raise UsageError(f"{folder}: OUT is a folder, and {there} is a file; give another OUT")
+        for pattern in pool or []:
+            if os.path.abspath(folder) == os.path.abspath(pattern if os.path.isdir(pattern) else _folder(pattern)):
+                raise UsageError(
+                    f"{folder}: the pool's shards are in this folder, and OUT would write between them; give another "
+                    "OUT, such as runs/NAME"
+                )
+
+
+def _folder(pattern: str) -> str:
+    return os.path.dirname(pattern) or "."
