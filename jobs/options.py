@@ -36,6 +36,9 @@ Decoders = Annotated[
 Patience = Annotated[
     float, typer.Option("--patience", min=0, help="Seconds after which a worker that hangs is killed; 0: never.")
 ]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on without named shards that do not exist; nothing is recorded.")
+]
 Local = Annotated[bool, typer.Option("--local", help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter import storage
+from mmfilter.check import check_score_files
 from mmfilter.columns import add_columns
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
@@ -18,7 +19,7 @@ from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width
-from .pool_scores import add_pool_scores, check_inputs
+from .pool_scores import add_pool_scores
 from .progress import Progress
 
 MetadataFlag = Annotated[
@@ -41,11 +42,14 @@ def add(app: typer.Typer) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
 
+        from .check import Request, check_request
         from .outdir import absolute, only_driver
 
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
+        loaded, given = load_recipe(recipe), metadata and absolute(metadata)
+        check_request(loaded, Request("score", folder, metadata=given))
         with only_driver(folder):
-            result = score_pool(load_recipe(recipe), folder, metadata and absolute(metadata), width, redo_changed)
+            result = score_pool(loaded, folder, given, width, redo_changed)
         print(
             json.dumps(result, indent=1)
             if as_json
@@ -63,7 +67,7 @@ def score_pool(
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
     """
-    check_inputs(recipe.pool_scores, recipe.where)
+    check_score_files(recipe, recipe.pool_scores)
     table = open_table(out, metadata)
     todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
     for score in todo:

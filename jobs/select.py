@@ -28,10 +28,14 @@ def add(app: typer.Typer) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
         from mmfilter.recipe import load_recipe
 
+        from .check import Request, check_request
         from .outdir import absolute, only_driver
 
         loaded = load_recipe(recipe)
         folder = absolute(out)
+        check_request(
+            loaded, Request("select", folder, metadata=metadata and absolute(metadata), name=name or loaded.name)
+        )
         with only_driver(folder):
             result = select_subset(loaded, folder, name or loaded.name, metadata and absolute(metadata), decisions)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))

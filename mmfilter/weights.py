@@ -102,12 +102,17 @@ def find(spec: ModelSpec) -> tuple[str, str, dict[str, Any]]:
     if spec.model.startswith(HUB):
         path = fetch_hub(spec.model[len(HUB) :])
         return f"local-dir:{os.path.dirname(path)}", path, {}  # the cached snapshot: nothing is asked of the hub again
-    name = spec.model.replace("/", "-")
-    known(name)
-    tag = _tag(name, spec)
+    name, tag = check_name(spec)
     if spec.pretrained == "random":
         return name, "", tag
     return name, _file(spec.weights) if spec.weights else fetch_tag(name, str(spec.pretrained), tag), tag
+
+
+def check_name(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """(open_clip's name, the tag's entry) of a model of open_clip's. Raises UsageError with the nearest name."""
+    name = spec.model.replace("/", "-")
+    known(name)
+    return name, _tag(name, spec)
 
 
 def known(name: str) -> None:
