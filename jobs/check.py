@@ -122,7 +122,7 @@ def _todo(recipe: Recipe, asked: Request) -> set[str]:
 
 
 def _same_model(spec: ModelSpec, part: dict[str, Any]) -> bool:
-    return all(part.get(field) == getattr(spec, field) for field in ("model", "pretrained", "weights"))
+    return all(part.get(field) == getattr(spec, field) for field in ("model", "pretrained"))
 
 
 def _undone(asked: Request) -> str:

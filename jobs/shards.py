@@ -69,7 +69,7 @@ def lines(noted: dict[str, Any]) -> list[str]:
     if not noted["shards"]:
         return []
     named = ", ".join(noted["first"]) + (", ..." if noted["shards"] > len(noted["first"]) else "")
-    return [f"  missing: {noted['shards']:,} shards that do not exist ({named}); nothing is recorded for them"]
+    return [f"  missing: {noted['shards']:,} named shards do not exist ({named}); nothing is recorded for them"]
 
 
 def _expand(pool: list[str]) -> tuple[list[str], list[str]]:

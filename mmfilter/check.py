@@ -8,7 +8,7 @@ from .recipe import Recipe
 from .rules import check_columns, walk
 from .sidecar import BASE
 from .uids import HALVES
-from .weights import HUB, ModelSpec, check_name, find
+from .weights import HUB, ModelSpec, check_name, find, verify
 from .work import PIXELS, known_need, looks, reads_pixels
 
 
@@ -50,7 +50,7 @@ def check_rule_files(recipe: Recipe) -> None:
 
 
 def check_score_files(recipe: Recipe, scores: Sequence[Score | PoolScore]) -> None:
-    """Raise UsageError, MissingDependency for what these scores read and is not there."""
+    """Raise UsageError for what these scores need and is not there: files, packages."""
     for score in scores:
         _check(score, f"{recipe.where}: score '{score.columns[0]}'")
 
@@ -59,7 +59,7 @@ def _check(plug: Plug, where: str) -> None:
     try:
         plug.check()
     except MMFilterError as error:
-        raise type(error)(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
 def check_needs(recipe: Recipe, columns: Iterable[str], pool_scores: bool = True) -> None:
@@ -97,8 +97,11 @@ def check_models(recipe: Recipe, names: Iterable[str]) -> dict[str, str]:
     """
     absent = {}
     for name in names:
+        spec = recipe.embed[name]
         try:
-            find(recipe.embed[name])
+            _, path, _ = find(spec)
+            if spec.sha256:
+                verify(spec, path)
         except NotFetched as error:
             absent[name] = str(error)
         except MMFilterError as error:

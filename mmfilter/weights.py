@@ -70,13 +70,18 @@ def resolve(spec: ModelSpec) -> Resolved:
     are neither here nor to be had, ConflictError when they are not those of `spec.sha256`.
     """
     name, path, tag = find(spec)
+    return Resolved(name, path, verify(spec, path), tag)
+
+
+def verify(spec: ModelSpec, path: str) -> str:
+    """The sha256 of the weights' file, "" where there is none. Raises ConflictError where the recipe wants another."""
     digest = sha256_file(path) if path else ""
     if spec.sha256 and digest != spec.sha256:
         raise ConflictError(
             f"{path or spec.model}: the weights' sha256 is {digest or 'none (random)'}, "
             f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant"
         )
-    return Resolved(name, path, digest, tag)
+    return digest
 
 
 def local_sha256(spec: ModelSpec) -> str | None:
