@@ -103,20 +103,29 @@ def add(app: typer.Typer) -> None:
         patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
+        allow_missing: o.AllowMissing = False,
         as_json: o.Json = False,
     ) -> None:
         """Embeddings and scores of every shard: metadata parquet and npz. Done shards are skipped."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute, only_driver, save_run, shard_paths
+        from .check import Request, check_request
+        from .outdir import absolute, only_driver, save_run
+        from .shards import find_shards, note
+        from .shards import lines as missing_lines
 
-        loaded, paths, folder = load_recipe(recipe, weights), shard_paths(pool), absolute(out)
+        loaded, shards = load_recipe(recipe, weights), find_shards(pool, allow_missing)
+        folder = absolute(out)
+        check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed))
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            save_run(folder, pool=paths, recipe=loaded.source, metadata=None)
-            counts = embed_pool(loaded, paths, folder, width, redo_changed)
+            recorded = {"pool": shards.paths, "recipe": loaded.source, "missing_shards": shards.missing}
+            save_run(folder, **recorded, metadata=None)
+            counts = embed_pool(loaded, shards.paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
-        print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
+        result = {**summary(counts), "missing": note(shards.missing)}
+        plain = [*lines(result), *missing_lines(result["missing"])]
+        print(json.dumps(result, indent=1) if as_json else "\n".join(plain))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
 
 

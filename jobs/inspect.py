@@ -32,13 +32,15 @@ def add(app: typer.Typer) -> None:
         out: Annotated[
             str | None, typer.Option("--out", help="The pool of this run, in place of POOL.", metavar="OUT")
         ] = None,
+        allow_missing: o.AllowMissing = False,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
         """Gaps, missing stats, repeated uids, unreadable tails: found before anything is embedded."""
-        report = inspect_pool(shards_of(pool, out), o.width(address, workers, 0, None, None, local))
+        width = o.width(address, workers, 0, None, None, local)
+        report = inspect_pool(shards_of(pool, out), width, allow_missing)
         print(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
         raise typer.Exit(FAILED if report.errors else OK)
 
@@ -60,17 +62,22 @@ def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
     return list(shards)
 
 
-def inspect_pool(pool: list[str], width: Any) -> Any:
-    """The PoolReport of the shards that the patterns name. Ray is started only for a large pool."""
+def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False) -> Any:
+    """The PoolReport of the shards that the patterns name. Ray is started only for a large pool.
+
+    Raises as `find_shards` does; with `allow_missing` the named shards that do not exist are a finding.
+    """
     from dataclasses import replace
 
     from mmfilter import storage
     from mmfilter.errors import MMFilterError
+    from mmfilter.findings import worst_first
     from mmfilter.inspect import combine
 
-    from .outdir import absolute
+    from .shards import find_shards
 
-    paths = [absolute(path) for path in storage.expand(pool)]
+    shards = find_shards(pool, allow_missing, namesakes=True)
+    paths = shards.paths
     small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
     width = replace(width, local=width.local or (small and width.address is None))
     found: dict[str, Any] = {}
@@ -80,4 +87,18 @@ def inspect_pool(pool: list[str], width: Any) -> Any:
                 raise MMFilterError(f"{path}: {result.error.splitlines()[0]}")
             found[path] = result
             progress.advance(result.samples, sum(result.failed.values()))
-    return combine([found[path] for path in dict.fromkeys(paths)])
+    report = combine([found[path] for path in dict.fromkeys(paths)])
+    report.findings += [missing_finding(shards.missing)] if shards.missing else []
+    report.findings = worst_first(report.findings)
+    return report
+
+
+def missing_finding(missing: list[str]) -> Any:
+    """Named shards that do not exist, as a warning: whoever allows them knows."""
+    from mmfilter.findings import Finding
+
+    from .shards import note
+
+    first = ", ".join(note(missing)["first"])
+    text = f"{len(missing):,} shards that are named do not exist: {first}{', ...' if len(missing) > 5 else ''}"
+    return Finding("warning", "missing_shard", "", len(missing), text, "`run --allow-missing` goes on without them too")

@@ -83,6 +83,9 @@ Patience = Annotated[
         "--patience", rich_help_panel=WIDE, min=0, help="Seconds after which a worker that hangs is killed; 0: never."
     ),
 ]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on without named shards that do not exist; nothing is recorded.")
+]
 Local = Annotated[bool, typer.Option("--local", rich_help_panel=WIDE, help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
 RedoColumns = Annotated[

@@ -27,16 +27,10 @@ def absolute(path: str) -> str:
 
 
 def shard_paths(pool: list[str]) -> list[str]:
-    """Absolute shard paths of the --pool patterns. Raises UsageError on two shards of one name."""
-    paths = [absolute(path) for path in storage.expand(pool)]
-    seen: dict[str, str] = {}
-    for path in paths:
-        stem = storage.stem(path)
-        if stem in seen:
-            where = "given twice" if seen[stem] == path else f"the name of both {seen[stem]} and {path}"
-            raise UsageError(f"--pool: shard '{stem}' is {where}; shards are known by name, so run such pools apart")
-        seen[stem] = path
-    return paths
+    """Absolute shard paths of the --pool patterns, all of which exist. Raises as `find_shards` does."""
+    from .shards import find_shards
+
+    return find_shards(pool).paths
 
 
 @contextmanager

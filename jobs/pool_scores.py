@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, MMFilterError, UsageError
+from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
@@ -55,15 +55,6 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
         return results
 
     return run
-
-
-def check_inputs(scores: Sequence[PoolScore], where: str) -> None:
-    """Raise UsageError for what a score reads and is not there: before the pool is embedded, not after."""
-    for score in scores:
-        try:
-            score.check()
-        except UsageError as error:
-            raise UsageError(f"{where}: score '{score.columns[0]}': {error}") from error
 
 
 def add_pool_scores(

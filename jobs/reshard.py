@@ -52,7 +52,10 @@ def add(app: typer.Typer) -> None:
         max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,
         max_bytes: Annotated[int, typer.Option(min=1, help="Bytes a shard at most.")] = 3_000_000_000,
         allow_missing: Annotated[
-            bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")
+            bool,
+            typer.Option(
+                "--allow-missing", help="Go on without named shards that do not exist, and uids that the pool lacks."
+            ),
         ] = False,
         blur_faces: Annotated[
             bool, typer.Option("--blur-faces", help="Blur faces by the json's face_bboxes; other samples are copied.")
@@ -66,13 +69,14 @@ def add(app: typer.Typer) -> None:
         from mmfilter.reshard_plan import ReshardOptions
         from mmfilter.samples import ReadOptions
 
-        from .outdir import absolute, shard_paths
+        from .outdir import absolute
+        from .shards import find_shards
 
         asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces)
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
         request = Request(asked, ReadOptions())
-        results = reshard_subsets(wanted, shard_paths(pool), width, request)
+        results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
         told: Any = results if subset.endswith(".schedule.json") else results[0]
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
         raise typer.Exit(OK)

@@ -23,6 +23,7 @@ class RunOptions:
     redo: bool = False
     reshard: bool = True
     labels: str | None = None
+    missing: tuple[str, ...] = ()  # named shards that do not exist
 
 
 def add(app: typer.Typer) -> None:
@@ -42,6 +43,7 @@ def add(app: typer.Typer) -> None:
         patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
+        allow_missing: o.AllowMissing = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
         labels: Annotated[
             str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")
@@ -54,27 +56,40 @@ def add(app: typer.Typer) -> None:
         """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute, shard_paths
-        from .pool_scores import check_inputs
+        from .outdir import absolute
+        from .shards import find_shards
 
-        loaded = load_recipe(recipe, weights)
-        check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
+        loaded, shards = load_recipe(recipe, weights), find_shards(pool, allow_missing)
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
-        asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
-        paths = shard_paths(pool)
+        asked = RunOptions(
+            absolute(out), name or loaded.name, width, redo_changed, reshard, labels, tuple(shards.missing)
+        )
+        check_run(loaded, shards.paths, asked, dry_run)
         if dry_run:
             from .dryrun import say
 
-            say(loaded, paths, asked, as_json)
+            say(loaded, shards.paths, asked, as_json)
             return
-        result = run_recipe(loaded, paths, asked)
+        result = run_recipe(loaded, shards.paths, asked)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
+
+
+def check_run(recipe: Any, paths: list[str], asked: RunOptions, dry_run: bool = False) -> None:
+    """Raise MMFilterError for what can be known to fail, before anything is spent (jobs/check.py)."""
+    from .check import Request, check_request
+
+    resharded = asked.reshard and recipe.select is not None
+    request = Request(
+        "dry-run" if dry_run else "run", asked.out, paths, None, asked.name, asked.labels, resharded, asked.redo
+    )
+    check_request(recipe, request)
 
 
 def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, Any]:
     """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
     from mmfilter import storage
+    from mmfilter.reshard_plan import ReshardOptions
 
     from .embed import embed_pool, summary
     from .look import report_run
@@ -82,15 +97,16 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .pool_scores import add_pool_scores
     from .reshard import Request, reshard_subset
     from .select import select_subset
+    from .shards import note
 
     started = time.monotonic()
     out, seconds, plain = asked.out, {}, replace(asked.width, decoders=None)
     with only_driver(out):
-        save_run(out, pool=paths, recipe=recipe.source, metadata=None)
+        save_run(out, pool=paths, recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
         counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
         seconds["embed"] = time.monotonic() - started
         save_run(out, embed=summary(counts))
-        result: dict[str, Any] = {"out": out, "embed": summary(counts)}
+        result: dict[str, Any] = {"out": out, "embed": summary(counts), "missing": note(asked.missing)}
         if recipe.pool_scores:
             step = time.monotonic()
             result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
@@ -104,8 +120,9 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             if asked.reshard:
                 step = time.monotonic()
                 to = storage.join(out, "shards", asked.name)
+                limits = ReshardOptions(allow_missing=bool(asked.missing))
                 result["reshard"] = reshard_subset(
-                    selection["path"], paths, to, plain, Request(None, recipe.read, True)
+                    selection["path"], paths, to, plain, Request(limits, recipe.read, True)
                 )
                 seconds["reshard"] = time.monotonic() - step
             save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
@@ -117,9 +134,11 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
     from . import reshard, select
+    from .shards import lines as missing_lines
 
     said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
+    said += missing_lines(result["missing"])
     if "reshard" in result:
         said.append(f"shards  {reshard.line(result['reshard'])}")
     if "report" in result:

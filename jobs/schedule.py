@@ -65,7 +65,7 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
     from mmfilter import storage
     from mmfilter.epochs import rs2, seta
     from mmfilter.schedule import ENDING, Schedule, write_schedule
-    from mmfilter.select import NAME
+    from mmfilter.subset import NAME
 
     if not NAME.fullmatch(name):
         raise UsageError(f"a schedule's name is letters, digits, '-' and '_', not '{name}'; give another --name")

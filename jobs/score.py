@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from mmfilter import storage
+from mmfilter.check import check_score_files
 from mmfilter.columns import add_columns
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
@@ -18,7 +19,7 @@ from mmfilter.work import part_differs, plan_work, reads_pixels, score_part, sel
 
 from . import options as o
 from .cluster import Width
-from .pool_scores import add_pool_scores, check_inputs
+from .pool_scores import add_pool_scores
 from .progress import Progress
 
 
@@ -38,11 +39,12 @@ def add(app: typer.Typer) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
 
+        from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
 
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
         loaded = load_recipe(recipe, weights)
-        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
+        check_request(loaded, Request("score", folder, metadata=metadata and absolute(metadata)))
         with only_driver(folder):
             result = score_pool(loaded, folder, keep_metadata(folder, metadata), width, redo_changed)
         print(
@@ -62,7 +64,7 @@ def score_pool(
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
     """
-    check_inputs(recipe.pool_scores, recipe.where)
+    check_score_files(recipe, recipe.pool_scores)
     table = open_table(out, metadata)
     todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
     for score in todo:

@@ -26,13 +26,15 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
         from mmfilter.recipe import load_recipe
-        from mmfilter.table import open_table
 
+        from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
 
         loaded = load_recipe(recipe, weights)
         folder = absolute(out)
-        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
+        check_request(
+            loaded, Request("select", folder, metadata=metadata and absolute(metadata), name=name or loaded.name)
+        )
         with only_driver(folder):
             given = keep_metadata(folder, metadata)
             result = select_subset(loaded, folder, name or loaded.name, given, decisions)

@@ -38,6 +38,7 @@ def add(app: typer.Typer) -> None:
         decoders: o.Decoders = None,
         patience: o.Patience = 3600,
         redo_changed: o.Redo = False,
+        allow_missing: o.AllowMissing = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
         runtime_env: RuntimeEnv = None,
         follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
@@ -49,7 +50,9 @@ def add(app: typer.Typer) -> None:
         """`run` on a cluster, by Ray's job API. Submitted twice it attaches; after a failure it goes on."""
         from mmfilter.recipe import load_recipe
 
+        from .check import Request, check_request
         from .outdir import absolute
+        from .shards import check_visible
 
         if status + logs + stop > 1:
             raise UsageError("--status, --logs and --stop: one at a time")
@@ -57,7 +60,11 @@ def add(app: typer.Typer) -> None:
         asked = "stop" if stop else "logs" if logs else "status" if status else ""
         if not asked and not pool:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")
+        if not asked:
+            check_visible(pool or [], allow_missing)
+            check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
+        words += ["--allow-missing"] if allow_missing else []
         words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size)
         words += _flags(decoders=decoders, patience=patience)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))

@@ -1,7 +1,6 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -21,12 +20,10 @@ from .plugs import Rule
 from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
-from .subset import Subset, later_repeats
+from .subset import Subset, check_name, later_repeats
 from .table import READERS, Group, Table
 from .uids import DTYPE, HALVES
 from .versions import versions
-
-NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     later rows are failures with the status `uid_repeated`.
     """
     started = time.perf_counter()
-    if not NAME.fullmatch(options.name):  # it becomes a file and a folder: '../metadata' would be written over
-        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{options.name}'; give another --name")
+    check_name(options.name)
     check_columns(rule, [*table.columns, *HALVES], options.where)
     for i, entry in enumerate(options.repeat):
         where = f"{options.where.removesuffix('select')}repeat[{i}].rule"

@@ -2,15 +2,17 @@
 
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from . import storage
-from .errors import DataError
+from .errors import DataError, UsageError
 from .uids import DTYPE, format_uids, parse_uids
 
 MAGIC = b"\x93NUMPY"
+NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 class Subset:
@@ -142,6 +144,12 @@ def load(data: bytes, path: str) -> np.ndarray:
     if array.ndim != 1 or array.dtype != DTYPE:
         raise DataError(f"{path}: dtype {array.dtype}, shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
     return array
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError for a name that cannot be a subset's: it becomes a file and a folder, so no '../metadata'."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{name}'; give another --name")
 
 
 def check(uids: np.ndarray, path: str) -> np.ndarray:

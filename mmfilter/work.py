@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -97,7 +98,7 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
     difference; with `work.redo` such a shard is simply done again (a tar that was only `touched`: see
     recheck.py).
     """
-    if commit is None:
+    if commit is None or arrived(commit, path):
         return list(work.parts)
     stem, have = storage.stem(path), _parts_there(work, commit, path)
     conflict = _input_conflict(commit, path) or _part_conflict(work, have, commit)
@@ -110,6 +111,11 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
             "read once and not embedded anew, other such shards are done again"
         )
     return [part for part in work.parts if part not in have]
+
+
+def arrived(commit: Mapping[str, Any], path: str) -> bool:
+    """Whether the shard was recorded as failed while its tar did not exist, and now it does: that is no conflict."""
+    return commit.get("input", {}) is None and storage.identity_or_none(path) is not None
 
 
 def touched(work: Work, commit: Mapping[str, Any], path: str) -> bool:
@@ -137,7 +143,11 @@ def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, 
 
 def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
     now, was = storage.identity_or_none(path), commit.get("input")
-    return "" if now in [was, *commit.get("also", [])] else f"Its tar {path} was {was} and is {now}."
+    if now in [was, *commit.get("also", [])]:
+        return ""
+    before, here = (posixpath.dirname(tar) for tar in (str(commit.get("path", path)), path))
+    other = f" It was made of another pool, {before}: one OUT holds one pool." if before != here else ""
+    return f"Its tar {path} was {was} and is {now}.{other}"
 
 
 def _part_conflict(work: Work, have: Mapping[str, Any], commit: Mapping[str, Any]) -> str:
