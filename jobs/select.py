@@ -1,12 +1,13 @@
 """`select`: apply a recipe's rules to a pool that has its columns; seconds, no model."""
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import OK, SET_ASIDE, UsageError
+from mmfilter.errors import OK, SET_ASIDE, MMFilterError, UsageError
 
 from . import options as o
 
@@ -41,14 +42,31 @@ def add(app: typer.Typer) -> None:
 def select_subset(
     recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True
 ) -> dict[str, Any]:
-    """Select by the recipe's rules; the selection as plain values. Raises UsageError, DataError."""
+    """Select by the recipe's rules, and write the subset's card; the selection as plain values.
+
+    Raises UsageError, DataError.
+    """
+    from mmfilter.card import read_earlier
     from mmfilter.select import SelectOptions, select
     from mmfilter.table import open_table
 
     if recipe.select is None:
         raise UsageError(f"{recipe.where}: has no 'select'; add the rules that choose, or use `mmfilter embed`")
     options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
-    return asdict(select(open_table(out, metadata), recipe.select, options))
+    table, earlier = open_table(out, metadata), read_earlier(out, name, metadata or "")
+    selection = select(table, recipe.select, options)
+    _card(out, name, earlier)
+    return asdict(selection)
+
+
+def _card(out: str, name: str, earlier: Any) -> None:
+    """The subset is complete without a card, so what keeps the card from being written is only told."""
+    from mmfilter.card import refresh_card
+
+    try:
+        refresh_card(out, name, earlier)
+    except MMFilterError as error:
+        print(f"mmfilter: the subset is written, its card is not: {error}", file=sys.stderr)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
