@@ -1,6 +1,7 @@
 """`select`: apply a recipe's rules to a pool that has its columns; seconds, no model."""
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ import typer
 from mmfilter.errors import OK, SET_ASIDE, MMFilterError, UsageError
 
 from . import options as o
+
+CARD_SAMPLES = 5_000_000  # of a pool: above, the card would take longer than the selection, and more memory
 
 
 def add(app: typer.Typer) -> None:
@@ -55,14 +58,20 @@ def select_subset(
     options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
     table, earlier = open_table(out, metadata), read_earlier(out, name, metadata or "")
     selection = select(table, recipe.select, options)
-    _card(out, name, earlier)
+    _card(out, name, earlier, selection.counts["in"])
     return asdict(selection)
 
 
-def _card(out: str, name: str, earlier: Any) -> None:
+def _card(out: str, name: str, earlier: Any, samples: int) -> None:
     """The subset is complete without a card, so what keeps the card from being written is only told."""
     from mmfilter.card import refresh_card
 
+    if samples > CARD_SAMPLES:
+        command = ["mmfilter", "card", out, "--name", name]
+        print(
+            f"mmfilter: a card of {samples:,} samples takes a while: `{shlex.join(command)}` writes it", file=sys.stderr
+        )
+        return
     try:
         refresh_card(out, name, earlier)
     except MMFilterError as error:
