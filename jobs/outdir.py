@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 from mmfilter import storage
+from mmfilter.dates import now
 from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
 
 from .beat import beating
@@ -128,7 +129,7 @@ def keep_metadata(out: str, metadata: str | None) -> str | None:
 
 
 def save_run(out: str, **fields: Any) -> None:
-    """Update OUT/run.json with `fields`."""
+    """Update OUT/run.json with `fields`. `started`, the date, is that of the first time."""
     path = storage.join(out, "run.json")
-    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {"started": now()}
     storage.write_atomic(path, json.dumps({**run, **fields}, indent=1, sort_keys=True).encode())

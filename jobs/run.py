@@ -1,7 +1,6 @@
 """`run`: a whole recipe, from shards to a subset, new shards and a report. Each step skips what is done."""
 
 import json
-import time
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -90,7 +89,9 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
     from mmfilter import storage
     from mmfilter.reshard_plan import ReshardOptions
+    from mmfilter.subset_record import read_or_empty, same_selection
 
+    from .clock import StepClock
     from .embed import embed_pool, summary
     from .look import report_run
     from .outdir import only_driver, save_run
@@ -99,35 +100,36 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .select import select_subset
     from .shards import note
 
-    started = time.monotonic()
-    out, seconds, plain = asked.out, {}, replace(asked.width, decoders=None)
+    out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
         save_run(out, pool=paths, recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
-        counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
-        seconds["embed"] = time.monotonic() - started
+        with clock.step("embed"):
+            counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
+        clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
         result: dict[str, Any] = {"out": out, "embed": summary(counts), "missing": note(asked.missing)}
         if recipe.pool_scores:
-            step = time.monotonic()
-            result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
-            seconds["pool_scores"] = time.monotonic() - step
+            with clock.step("pool_scores"):
+                result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
+            clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
-            step = time.monotonic()
-            selection = select_subset(recipe, out, asked.name)
+            record = storage.join(out, "subsets", f"{asked.name}.json")
+            before = read_or_empty(record)
+            with clock.step("select"):
+                selection = select_subset(recipe, out, asked.name)
+            clock.did("select", not same_selection(before, read_or_empty(record)))
             result |= {"counts": selection["counts"], "selection": selection}
-            seconds["select"] = time.monotonic() - step
             if asked.reshard:
-                step = time.monotonic()
-                to = storage.join(out, "shards", asked.name)
-                limits = ReshardOptions(allow_missing=bool(asked.missing))
-                result["reshard"] = reshard_subset(
-                    selection["path"], paths, to, plain, Request(limits, recipe.read, True)
-                )
-                seconds["reshard"] = time.monotonic() - step
-            save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
+                to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
+                request = Request(limits, recipe.read, True)
+                with clock.step("reshard"):
+                    result["reshard"] = reshard_subset(selection["path"], paths, to, plain, request)
+                clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
+        clock.save()
+        if recipe.select is not None:
             result["report"] = report_run(out, asked.name, asked.labels)
-        result["seconds"] = {k: round(v, 2) for k, v in seconds.items()}
+        result["seconds"] = clock.seconds
     return result
 
 

@@ -161,11 +161,12 @@ def _again(facts: Facts) -> str:
     pool = (
         " ".join(f"--pool {shlex.quote(storage.join(folder, '*.tar'))}" for folder in _folders(facts)) or "--pool POOL"
     )
+    to = f"--out runs/{facts.name}"
     if first and first != recipe:
-        lines += _saved(first, "pool.yaml", f"mmfilter run pool.yaml {pool} --out OUT")
-        lines += _saved(recipe, "recipe.yaml", f"mmfilter select recipe.yaml --out OUT --name {facts.name}")
+        lines += _saved(first, "pool.yaml", f"mmfilter run pool.yaml {pool} {to}")
+        lines += _saved(recipe, "recipe.yaml", f"mmfilter select recipe.yaml {to} --name {facts.name}")
     elif recipe:
-        lines += _saved(recipe, "recipe.yaml", f"mmfilter run recipe.yaml {pool} --out OUT --name {facts.name}")
+        lines += _saved(recipe, "recipe.yaml", f"mmfilter run recipe.yaml {pool} {to} --name {facts.name}")
     versions: dict[str, set[str]] = {}
     for source in [facts.record, *facts.commits.values()]:
         for name, version in (source.get("versions") or {}).items():

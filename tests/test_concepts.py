@@ -134,6 +134,30 @@ def test_terms_of_any_script():
     assert found[0][0] in ("dog runs", "dog", "runs") and "cat" in " ".join(found[1]) and found[2] == []
 
 
+def test_a_label_holds_no_words_that_say_nothing():
+    """Function words, also of languages that no list knows: what is frequent everywhere sets nothing apart."""
+    rng = np.random.default_rng(0)
+    things = ["cat", "kite", "lamp", "boat"]
+    texts, cluster = [], []
+    for number, thing in enumerate(things):
+        for i in range(60):
+            mine = "blorp" if rng.random() < (0.95 if number == 1 else 0.6) else "norp"  # an unknown function word
+            inside = "in its" if number == 0 or i % 4 == 0 else "of the"
+            texts.append(f"{mine} {thing} {inside} {['black', 'wooden', 'old'][(i + number) % 3]} box please")
+            cluster.append(number)
+    found = labels(count(texts, np.array(cluster)), 4)
+    assert [label[0].split()[-1] for label in found] == things
+    said = {word for label in found for term in label for word in term.split()}
+    assert not said & {"in", "its", "of", "the", "please"}
+    assert not any("blorp" in label for label in found) and labels(count(texts, np.array(cluster)), 4) == found
+
+
+def test_a_cluster_of_function_words_still_has_a_label():
+    counts = count(["in the", "in the", "of it", "of it"], np.array([0, 0, 1, 1]))
+    assert labels(counts, 2) == [["in", "the"], ["it", "of"]]
+    assert labels(count(["a cat in the sun"] * 3, np.zeros(3, int)), 1)[0] == ["cat", "sun"]
+
+
 def test_the_map_keeps_groups_together():
     rng = np.random.default_rng(0)
     rows = np.concatenate([np.eye(3, 20)[i] + rng.normal(size=(15, 20)) * 0.05 for i in range(3)]).astype(np.float32)
