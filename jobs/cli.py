@@ -88,22 +88,30 @@ def _stop(number: int, _: object) -> None:
     raise Stopped(number)
 
 
-def main() -> None:
-    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
-    rooms_are_ours()
+def run(words: list[str]) -> int:
+    """Run one command line in this process and return its exit code. What went wrong is a sentence on stderr."""
     register()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     try:
-        app(prog_name="mmfilter")
+        app(args=words, prog_name="mmfilter")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
-        raise SystemExit(FAILED) from None
+        return FAILED
     except Stopped as stopped:
         print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
-        raise SystemExit(stopped.code) from None
+        return stopped.code
+    return 0
+
+
+def main() -> None:
+    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
+    rooms_are_ours()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    raise SystemExit(run(sys.argv[1:]))

@@ -35,8 +35,8 @@ def concepts_of(folder, name="b32"):
 
 
 @pytest.mark.slow
-def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
-    code, said, error = mmfilter("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
+def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter_process):
+    code, said, error = mmfilter_process("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
     assert code == 0 and "140 samples in 4 clusters" in said and "fox" in said, error
     table = pq.read_table(f"{pool}/columns/cluster_id")
     types = {field.name: str(field.type) for field in table.schema}

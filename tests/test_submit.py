@@ -90,12 +90,12 @@ def test_a_runtime_environment(tmp_path):
     assert job_api.read_env(str(path)) == {"pip": ["loud"]}
 
 
-def test_mistakes_and_what_is_absent(tmp_path, mmfilter, monkeypatch):
+def test_mistakes_and_what_is_absent(tmp_path, mmfilter_process, monkeypatch):
     (tmp_path / "t.yaml").write_text(RECIPE)
     words = ["submit", tmp_path / "t.yaml", "--address", "http://127.0.0.1:9", "--out", tmp_path / "o"]
-    code, _, said = mmfilter(*words)
+    code, _, said = mmfilter_process(*words)
     assert code == 2 and "--pool" in said
-    code, _, said = mmfilter(*words, "--stop", "--logs")
+    code, _, said = mmfilter_process(*words, "--stop", "--logs")
     assert code == 2 and "one at a time" in said
 
     def absent(module, pip):
@@ -181,7 +181,7 @@ def head():
 
 
 @pytest.mark.slow
-def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter):
+def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter_process):
     """CVE-2023-48022: whoever reaches the job API runs code. With a token, whoever has it."""
     assert [asked(head, path) for path in ("/api/jobs/", "/api/version", "/api/cluster_status")] == [401] * 3
     assert asked(head, "/api/jobs/", "0" * 32) == 403
@@ -189,21 +189,21 @@ def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter):
     (tmp_path / "t.yaml").write_text(RECIPE)
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", tmp_path / "o", "--pool", tmp_path]
     for env in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}):
-        code, _, said = mmfilter(*words, env=env)
+        code, _, said = mmfilter_process(*words, env=env)
         assert code == 1 and "RAY_AUTH_MODE=token" in said and "Traceback" not in said
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.slow
-def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
+def test_a_job_from_submit_to_done(head, tmp_path, mmfilter_process):
     paths = write_pool(tmp_path / "pool", 3, 5)
     (tmp_path / "t.yaml").write_text(RECIPE)
     out = tmp_path / "o"
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", out]
     env = {**head.env, "RAY_ADDRESS": "http://127.0.0.1:9"}  # --address counts
-    code, _, said = mmfilter(*words, "--status", env=env)
+    code, _, said = mmfilter_process(*words, "--status", env=env)
     assert code == 2 and "no job mmfilter-t-" in said
-    code, told, said = mmfilter(*words, "--pool", tmp_path / "pool", "--json", env=env)
+    code, told, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--json", env=env)
     assert code == 0, said
     first = json.loads(told)
     assert first["status"] == "SUCCEEDED" and first["out"] == str(out) and "in 15 = kept 15" in said
@@ -211,9 +211,9 @@ def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
     assert results(out) == results(tmp_path / "here")
     note = json.loads((out / ".progress").read_text())
     assert note["job"] == first["job"] and note["state"] == "ended"
-    code, told, _ = mmfilter(*words, "--logs", env=env)
+    code, told, _ = mmfilter_process(*words, "--logs", env=env)
     assert code == 0 and "in 15 = kept 15" in told
-    code, told, _ = mmfilter(*words, "--pool", tmp_path / "pool", "--no-reshard", env=env)
+    code, told, _ = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-reshard", env=env)
     assert code == 0 and f"{first['job']}-2 SUCCEEDED" in told, "it goes on, and finds all done"
     counted = f"http://127.0.0.1:{head.metrics}/metrics"
     until = time.monotonic() + 30
@@ -225,28 +225,28 @@ def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
 
 
 @pytest.mark.slow
-def test_a_job_is_attached_to_and_stopped(head, tmp_path, mmfilter):
+def test_a_job_is_attached_to_and_stopped(head, tmp_path, mmfilter_process):
     write_pool(tmp_path / "pool", 200, 20)
     (tmp_path / "t.yaml").write_text(RECIPE)
     out = tmp_path / "o"
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", out]
-    code, told, said = mmfilter(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
+    code, told, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
     assert code == 0 and " submitted" in said
-    code, _, said = mmfilter(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
+    code, _, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
     assert code == 0 and "runs already" in said
     until = time.monotonic() + 60
     while not list(Path(out).glob("metadata/*.json")) and time.monotonic() < until:
         time.sleep(0.1)
-    assert mmfilter(*words, "--stop", env=head.env)[0] == 0
+    assert mmfilter_process(*words, "--stop", env=head.env)[0] == 0
     while "STOPPED" not in told and time.monotonic() < until + 30:
-        told = mmfilter(*words, "--status", env=head.env)[1]
+        told = mmfilter_process(*words, "--status", env=head.env)[1]
     assert "STOPPED" in told
     done = len(list(Path(out).glob("metadata/*.json")))
     assert 0 < done < 200, "finished shards are kept"
 
 
 @pytest.mark.slow
-def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter):
+def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter_process):
     """By Ray's own command, as docs/rank.md has it. The board is that of the same trainings without a cluster."""
     pool = tmp_path / "pool"
     generate(str(pool), SynthOptions(samples=60, per_shard=30, size=64))
@@ -263,7 +263,7 @@ def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter):
         timeout=300,
     )
     assert done.returncode == 0 and "64 pairs seen (micro" in done.stdout, done.stdout + done.stderr
-    code, _, said = mmfilter(*rank[1:], tmp_path / "here", "--local")
+    code, _, said = mmfilter_process(*rank[1:], tmp_path / "here", "--local")
     assert code == 0, said
     there, here = (json.loads((tmp_path / place / "leaderboard.json").read_text()) for place in ("there", "here"))
     outs = [board.pop("out") for board in there["boards"] + here["boards"]]
