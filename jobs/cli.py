@@ -1,13 +1,14 @@
 """`mmfilter`: one command, a verb for everything a person can start."""
 
-import signal
 import sys
 from importlib import import_module
 from types import ModuleType
 
 import typer
 
-from mmfilter.errors import FAILED, INTERRUPTED, NO_ROOM, MMFilterError, cannot_write
+from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
+
+from .stopping import stoppable
 
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
@@ -47,24 +48,15 @@ def rooms_are_ours() -> None:
             raise SystemExit(1)
 
 
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM; no KeyboardInterrupt, which the command-line library answers in its own way."""
-
-    def __init__(self, number: int) -> None:
-        self.code = INTERRUPTED if number == signal.SIGINT else 128 + number
-
-
-def _stop(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough; what follows is the way out
-    raise Stopped(number)
-
-
 def main() -> None:
     """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
-    rooms_are_ours()
-    register()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    with stoppable():
+        rooms_are_ours()
+        register()
+        _answer()
+
+
+def _answer() -> None:
     try:
         app()
     except MMFilterError as error:
@@ -75,6 +67,3 @@ def main() -> None:
             raise
         print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
         raise SystemExit(FAILED) from None
-    except Stopped as stopped:
-        print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
-        raise SystemExit(stopped.code) from None

@@ -1,6 +1,7 @@
 """`index`: a kNN index over a pool's embeddings, built, or brought up to shards that came since."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -47,11 +48,14 @@ def add(app: typer.Typer) -> None:
 def index_pool(out: str, options: Any, width: Width) -> dict[str, Any]:
     """Build or extend the index; its index.json without the list of shards, and `did`. Raises MMFilterError."""
     from index.build import build_index
+    from mmfilter.table import open_table
 
+    from . import choice
     from .outdir import only_driver
     from .pool_scores import mapper
 
     with only_driver(out):
+        width = choice.choose(replace(width, gpus=0), choice.rows(open_table(out, options.metadata)))
         info = build_index(out, options, mapper(width, "index"))
     return {**info, "shards": len(info["shards"]), "path": f"{out}/index/{info['name']}"}
 

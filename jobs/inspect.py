@@ -9,10 +9,10 @@ import typer
 
 from mmfilter.errors import FAILED, OK
 
+from . import choice
 from . import options as o
 from .driver import Crash, Setup, drive
 from .progress import Progress
-from .reshard import IN_PROCESS
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,6 @@ def add(app: typer.Typer) -> None:
 
 def inspect_pool(pool: list[str], width: Any) -> Any:
     """The PoolReport of the shards that the patterns name. Ray is started only for a large pool."""
-    from dataclasses import replace
-
     from mmfilter import storage
     from mmfilter.errors import MMFilterError
     from mmfilter.inspect import combine
@@ -51,8 +49,7 @@ def inspect_pool(pool: list[str], width: Any) -> Any:
     from .outdir import absolute
 
     paths = [absolute(path) for path in storage.expand(pool)]
-    small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
-    width = replace(width, local=width.local or (small and width.address is None))
+    width = choice.choose(width, choice.copying(paths))
     found: dict[str, Any] = {}
     with Progress("inspect", len(paths)) as progress:
         for path, result in drive(paths, MakeInspector(), width):
