@@ -1,6 +1,5 @@
 """`mmfilter`: one command, a verb for everything a person can start."""
 
-import signal
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -8,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mmfilter.errors import FAILED, INTERRUPTED, NO_ROOM, MMFilterError, cannot_write
+from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
+
+from .stopping import stoppable
 
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
@@ -76,18 +77,6 @@ def rooms_are_ours() -> None:
             raise SystemExit(1)
 
 
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM; no KeyboardInterrupt, which the command-line library answers in its own way."""
-
-    def __init__(self, number: int) -> None:
-        self.code = INTERRUPTED if number == signal.SIGINT else 128 + number
-
-
-def _stop(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough; what follows is the way out
-    raise Stopped(number)
-
-
 def run(words: list[str]) -> int:
     """Run one command line in this process and return its exit code. What went wrong is a sentence on stderr."""
     register()
@@ -103,15 +92,11 @@ def run(words: list[str]) -> int:
             raise
         print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
         return FAILED
-    except Stopped as stopped:
-        print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
-        return stopped.code
     return 0
 
 
 def main() -> None:
     """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
-    rooms_are_ours()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    raise SystemExit(run(sys.argv[1:]))
+    with stoppable():
+        rooms_are_ours()
+        raise SystemExit(run(sys.argv[1:]))

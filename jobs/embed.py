@@ -20,12 +20,13 @@ from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, looks, pending, plan_work
+from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_work, select_parts
 
+from . import choice, marker
 from . import options as o
 from .cluster import Width, machines, settle, start_ray, with_decoders
 from .driver import ATTEMPTS, Crash, Setup, drive
-from .outdir import count_attempt, each, forget_attempts, read_attempts
+from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
 from .progress import Progress, count_read
 
 
@@ -164,12 +165,25 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
-    _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
+    if todo:
+        width = _chosen(width, work, models, todo)
+        _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
     stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
     for stem, commit in zip(stems, each(partial(read_commit, out), stems, storage.is_remote(out)), strict=True):
         assert commit is not None
         counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
     return counts
+
+
+def _chosen(width: Width, work: Work, models: Mapping[str, ModelSpec], todo: Mapping[str, list[str]]) -> Width:
+    """On Ray or in this process; before that, the death of the process that was at one of the shards is counted."""
+    died, stems = marker.left_behind(), {storage.stem(path) for path in todo}
+    if died is not None and died["shard"] in stems:
+        count_death(work.out, died["shard"])
+    tried = {storage.stem(name) for name in storage.names(storage.join(work.out, "attempts"))}
+    deadly = [stem for stem in sorted(tried & stems) if read_attempts(work.out, stem).get("died")]
+    some = select_parts(work, sorted(set().union(*todo.values())))
+    return choice.choose(width, choice.embedding(list(todo), models, needs_pass(some)), "".join(deadly[:1]))
 
 
 def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Width:
@@ -184,8 +198,6 @@ def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Widt
 
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
     out = make.work.out
-    if not paths:
-        return
     tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
     left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:

@@ -9,10 +9,10 @@ import typer
 
 from mmfilter.errors import FAILED, OK, UsageError
 
+from . import choice
 from . import options as o
 from .driver import Crash, Setup, drive
 from .progress import Progress
-from .reshard import IN_PROCESS
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,6 @@ def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False) -> An
 
     Raises as `find_shards` does; with `allow_missing` the named shards that do not exist are a finding.
     """
-    from dataclasses import replace
-
-    from mmfilter import storage
     from mmfilter.errors import MMFilterError
     from mmfilter.findings import worst_first
     from mmfilter.inspect import combine
@@ -78,8 +75,7 @@ def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False) -> An
 
     shards = find_shards(pool, allow_missing, namesakes=True)
     paths = shards.paths
-    small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
-    width = replace(width, local=width.local or (small and width.address is None))
+    width = choice.choose(width, choice.copying(paths))
     found: dict[str, Any] = {}
     with Progress("inspect", len(paths)) as progress:
         for path, result in drive(paths, MakeInspector(), width):

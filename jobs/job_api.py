@@ -150,7 +150,7 @@ def follow(client: Any, submission: str) -> int:
     """
     import asyncio
 
-    from .cli import Stopped
+    from .stopping import Stopped
 
     printed = failures = 0
     try:

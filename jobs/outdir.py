@@ -12,6 +12,7 @@ from mmfilter import storage
 from mmfilter.dates import now
 from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
 
+from . import marker
 from .beat import beating
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ def only_driver(out: str) -> Iterator[None]:
     if storage.is_remote(out):
         from .lease import lease
 
-        with lease(out), beating(out):
+        with lease(out), beating(out), marker.kept(out):
             yield
         return
     import fcntl
@@ -53,7 +54,7 @@ def only_driver(out: str) -> Iterator[None]:
                 f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
             ) from error
         _sweep(out)
-        with beating(out):
+        with beating(out), marker.kept(out):
             yield
 
 
@@ -98,9 +99,19 @@ def read_attempts(out: str, stem: str) -> dict[str, Any]:
 
 def count_attempt(out: str, stem: str, error: str) -> int:
     """Record one more failed attempt; returns how many there are now."""
-    n = read_attempts(out, stem)["attempts"] + 1
-    storage.write_atomic(attempts_path(out, stem), json.dumps({"attempts": n, "error": error}).encode())
-    return n
+    record = read_attempts(out, stem)
+    record |= {"attempts": record["attempts"] + 1, "error": error}
+    storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
+    return int(record["attempts"])
+
+
+def count_death(out: str, stem: str) -> None:
+    """Record that the command's own process died at the shard. That counts once, however often it happens: a person
+    may have killed it, and only workers that die as well set a shard aside."""
+    record = read_attempts(out, stem)
+    if not record.get("died"):
+        record = {"attempts": record["attempts"] + 1, "error": "the process that did it died", "died": True}
+        storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
 
 
 def forget_attempts(out: str, stem: str) -> None:

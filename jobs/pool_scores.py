@@ -11,6 +11,7 @@ from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
 
+from . import choice
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .progress import Progress
@@ -76,7 +77,9 @@ def add_pool_scores(
         if not all(storage.exists(storage.join(out, file)) for file in score.files):
             todo = list(stems)
         if todo:
-            columns = score(pool, mapper(width, score.columns[0], score.on_gpu))
+            devices = width if score.on_gpu else replace(width, gpus=0)
+            chosen = choice.choose(devices, choice.rows(pool.table))
+            columns = score(pool, mapper(chosen, score.columns[0], score.on_gpu))
             _write(pool, score, columns, part, set(todo))
         written[score.columns[0]] = len(todo)
     return written

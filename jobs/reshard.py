@@ -9,12 +9,11 @@ import typer
 
 from mmfilter.errors import OK, MMFilterError
 
+from . import choice
 from . import options as o
 from .cluster import Width
 from .driver import Crash, Setup, drive
 from .progress import Progress
-
-IN_PROCESS = 4 << 30  # bytes of tars; below it Ray's start takes longer than the work
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,6 @@ def reshard_subsets(
     """`reshard_subset` of each folder's subset; the pool is indexed once for all of them."""
     from dataclasses import replace
 
-    from mmfilter import storage
     from mmfilter.reshard import finished
     from mmfilter.reshard_plan import ReshardOptions
     from mmfilter.samples import ReadOptions
@@ -126,8 +124,7 @@ def reshard_subsets(
     options = request.options or ReshardOptions()
     indexes: list[Any] = []
     if not all(finished(paths, Subset.read(path), folder, options) for folder, path in wanted.items()):
-        small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
-        width = replace(width, gpus=0, local=width.local or (small and width.address is None))
+        width = choice.choose(replace(width, gpus=0), choice.copying(paths))
         union = Subset.from_uids([])
         for path in dict.fromkeys(wanted.values()):
             union |= Subset.read(path).unique()

@@ -19,7 +19,7 @@ from job_util import Client, asked, cluster
 from jobs_util import recipe_text, results
 from tars import write_pool
 
-from jobs import cli, job_api
+from jobs import job_api, stopping
 from jobs.cluster import Width
 from jobs.job_api import Job
 from jobs.run import RunOptions, run_recipe
@@ -156,7 +156,7 @@ def test_control_c_leaves_the_job_alone(capsys, monkeypatch):
             await asyncio.sleep(30)
             yield "never"
 
-    before = [signal.signal(number, cli._stop) for number in (signal.SIGINT,)]
+    before = [signal.signal(number, stopping.on_signal) for number in (signal.SIGINT,)]
     try:
         with pytest.raises(SystemExit) as stopped:
             job_api.follow(Interrupted(), "j")
