@@ -109,11 +109,12 @@ def unusable(report: Any) -> list[Any]:
     """That no sample at all can be used, as an error."""
     from mmfilter.findings import Finding
 
-    if report.samples or not report.failed:
+    problem = report.form.problem()
+    failed = sum(report.failed.values())
+    if not problem and (report.samples or not failed):
         return []
-    text = f"none of {sum(report.failed.values()):,} samples can be used"
-    cure = report.form.problem() or "see the other findings for why"
-    return [Finding("error", "no_sample", "", sum(report.failed.values()), text, cure)]
+    text = "none of the first samples can be used" if report.samples else f"none of {failed:,} samples can be used"
+    return [Finding("error", "no_sample", "", failed, text, problem or "see the other findings for why")]
 
 
 def missing_finding(missing: list[str]) -> Any:

@@ -43,7 +43,7 @@ def add(app: typer.Typer) -> None:
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
         keep_going: o.KeepGoing = False,
-        reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
+        reshard: o.Reshard = True,
         runtime_env: RuntimeEnv = None,
         follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
         status: Annotated[bool, typer.Option("--status", help="Say how the job is, and submit nothing.")] = False,
@@ -68,9 +68,8 @@ def add(app: typer.Typer) -> None:
             check_visible(pool or [], allow_missing)
             check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
-        words += [*(["--allow-missing"] if allow_missing else []), *(["--keep-going"] if keep_going else [])]
-        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size)
-        words += _flags(decoders=decoders, patience=patience)
+        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
+        words += _flags(patience=patience) + _switches(allow_missing=allow_missing, keep_going=keep_going)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
         with job_api.answers(address) as client:
             code = _look(client, job, asked, as_json) if asked else _start(client, job, follow, as_json)
@@ -96,6 +95,10 @@ def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: boo
 
 def _flags(**given: float | None) -> list[str]:
     return [word for flag, n in given.items() if n is not None for word in (f"--{flag.replace('_', '-')}", str(n))]
+
+
+def _switches(**given: bool) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name, on in given.items() if on]
 
 
 def _look(client: Any, job: Job, what: str, as_json: bool) -> int:
