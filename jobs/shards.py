@@ -64,12 +64,17 @@ def note(missing: Sequence[str]) -> dict[str, Any]:
     return {"shards": len(missing), "first": list(missing[:SHOWN])}
 
 
+def counted(number: int) -> str:
+    """`1 named shard does`, `2 named shards do`."""
+    return f"{number:,} named shard{' does' if number == 1 else 's do'}"
+
+
 def lines(noted: dict[str, Any]) -> list[str]:
     """`note`'s values for a person: a line, or none where no shard is missing."""
     if not noted["shards"]:
         return []
     named = ", ".join(noted["first"]) + (", ..." if noted["shards"] > len(noted["first"]) else "")
-    return [f"  missing: {noted['shards']:,} named shards do not exist ({named}); nothing is recorded for them"]
+    return [f"  missing: {counted(noted['shards'])} not exist ({named}); nothing is recorded for them"]
 
 
 def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
