@@ -82,6 +82,8 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
     paths: list[str] = []
     named: list[str] = []
     for pattern in pool:
+        if not pattern.strip():
+            raise UsageError("--pool: is empty; give .tar files, a folder that holds them, or a pattern")
         _listable(pattern)
         literal = {absolute(path) for path in _braces(pattern)}
         found = [absolute(path) for path in storage.expand([pattern])]

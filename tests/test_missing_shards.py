@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from jobs_util import results
 from store_util import served, store  # noqa: F401
 
 from jobs.shards import find_shards
-from mmfilter import storage
-from mmfilter.errors import UsageError
+from mmfilter import remote, storage
+from mmfilter.errors import StoreError, UsageError
 from mmfilter.subset import Subset
 
 
@@ -123,6 +125,27 @@ def test_what_cannot_be_read_is_not_taken_for_absent(here, monkeypatch, number, 
     code, _, said = invoke("run", "t.yaml", "--pool", pool, "--out", "out", "--local")
     assert code == 1 and os.strerror(number) in said and "check the mount" in said
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("status", [0, 503, 403, 404])
+def test_a_web_server_that_does_not_answer_says_nothing_of_a_shard(monkeypatch, status):
+    """fsspec's client takes a refused connection, like any status, for "no such file"."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(remote, "MAX_WAIT", 0.001)
+    server = HTTPServer(("127.0.0.1", 0), type("Says", (BaseHTTPRequestHandler,), {}))
+    for method in ("do_GET", "do_HEAD"):
+        setattr(server.RequestHandlerClass, method, lambda request: request.send_error(status))
+    url = f"http://127.0.0.1:{server.server_address[1]}/x.tar"
+    if status:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    else:
+        server.server_close()
+    with pytest.raises(UsageError if status == 404 else StoreError):
+        find_shards([url])
+    if status:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_link_that_leads_nowhere_is_missing(here):
