@@ -42,10 +42,19 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
 
 
 def check_visible(pool: list[str], allow_missing: bool = False) -> None:
-    """`find_shards` of the local patterns whose folder exists on this machine: others are the cluster's to look for."""
+    """`find_shards` of the local patterns whose folder holds tars on this machine: a disk that it shares with the
+    cluster. Others are the cluster's to look for: an empty folder here may be a mount point there.
+    """
     for pattern in pool:
-        if not storage.is_remote(pattern) and os.path.isdir(_folder(pattern)):
+        if not storage.is_remote(pattern) and _holds_tars(pattern if os.path.isdir(pattern) else _folder(pattern)):
             find_shards([pattern], allow_missing)
+
+
+def _holds_tars(folder: str) -> bool:
+    try:
+        return any(name.endswith(".tar") for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _refuse_namesakes(paths: Sequence[str]) -> None:

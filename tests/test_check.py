@@ -155,7 +155,8 @@ def test_submit_checks_before_it_connects(here):
     code, _, said = invoke("submit", "t.yaml", *words, "--pool", "pool/{00000000..00000009}.tar")
     assert code == 2 and "7 of 10 named shards" in said
     write("s.yaml", embed={"m": {"model": "ViT-B-23", "pretrained": "openai"}}, select="everything")
-    code, _, said = invoke("submit", "s.yaml", *words, "--pool", "/on/the/cluster/")
+    (here / "mounted there").mkdir()
+    code, _, said = invoke("submit", "s.yaml", *words, "--pool", "/on/the/cluster/", "--pool", "mounted there")
     assert code == 2 and "did you mean 'ViT-B-32'" in said
 
 
