@@ -121,8 +121,8 @@ def missing_finding(missing: list[str]) -> Any:
     """Named shards that do not exist, as a warning: whoever allows them knows."""
     from mmfilter.findings import Finding
 
-    from .shards import note
+    from .shards import counted, note
 
     first = ", ".join(note(missing)["first"])
-    text = f"{len(missing):,} shards that are named do not exist: {first}{', ...' if len(missing) > 5 else ''}"
+    text = f"{counted(len(missing))} not exist: {first}{', ...' if len(missing) > 5 else ''}"
     return Finding("warning", "missing_shard", "", len(missing), text, "`run --allow-missing` goes on without them too")
