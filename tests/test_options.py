@@ -196,6 +196,22 @@ def test_progress_is_shown_as_asked(how, tmp_path, monkeypatch):
         assert done.err == ""
 
 
+def test_verbose_tells_each_unit_and_where_an_error_arose(tmp_path):
+    write_pool(tmp_path / "pool", 3, 1)
+    done = plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "-v")
+    assert [line.split(",")[0] for line in done.err.splitlines()[:3]] == [f"embed {n}/3 shards" for n in (1, 2, 3)]
+    done = plain("status", tmp_path / "absent", "-v")
+    assert done.code == 2 and done.err.startswith("Traceback") and done.err.splitlines()[-1].startswith("mmfilter: ")
+
+
+def test_a_pattern_that_the_shell_expanded_says_so(tmp_path):
+    write_pool(tmp_path / "pool", 3, 1)
+    done = plain("run", "no_filter", "--pool", *sorted((tmp_path / "pool").glob("*.tar")), "--out", tmp_path / "o")
+    assert done.code == 2 and "00000001.tar and 1 more. Quote the pattern" in done.err and not (tmp_path / "o").exists()
+    done = plain("run", "no_filter", "more", "--pool", tmp_path / "pool")
+    assert done.code == 2 and "unexpected argument more.\n" in done.err
+
+
 def test_progress_that_is_none_says_so(monkeypatch, tmp_path):
     done = plain("status", tmp_path, "-q", "--progress", "json")
     assert done.code == 2 and "give one of them" in done.err
