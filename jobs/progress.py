@@ -83,8 +83,15 @@ class Progress:
         beat.at(self.stage, self.unit, self.done, self.total)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, rate=self._rate())
-        elif time.monotonic() - self._said > (1.0 if self.mode is Mode.json else PLAIN_S) or _every:
+        elif self._due():
             self._say("progress")
+
+    def _due(self) -> bool:
+        """Whether a line is due; the last unit's is that of the end, which JSON tells apart."""
+        since = time.monotonic() - self._said
+        if self.mode is Mode.json:
+            return since > 1.0 or self.done == self.total
+        return (since > PLAIN_S or _every) and self.done < self.total
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._ended.set()
