@@ -25,7 +25,7 @@ def add(app: typer.Typer) -> None:
 
     @app.command()
     def explain(
-        uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.")],
+        uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.", metavar="UID")],
         out: o.Out = "runs/run",
         name: o.OnlyName = None,
         metadata: o.Metadata = None,
