@@ -38,7 +38,7 @@ def add(app: typer.Typer) -> None:
         print(json.dumps(asdict(found), indent=1, default=str) if as_json else "\n".join(found.lines()))
 
 
-def report_run(out: str, name: str, labels: str | None = None, samples: int = 12) -> str:
+def report_run(out: str, name: str, labels: str | None = None, samples: int = 12, metadata: str | None = None) -> str:
     """Write the report of subset `name`, and its data card unless there is one of it; returns the report's path."""
     from mmfilter import storage
     from mmfilter.card import is_of, read_earlier, write_card
@@ -47,9 +47,10 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
 
     from .outdir import absolute
 
-    path = build_report(out, name, ReportOptions(samples=samples, labels=absolute(labels) if labels else ""))
-    name = resolve_name(out, name)
-    earlier = read_earlier(out, name)
+    folder = absolute(metadata) if metadata else ""
+    options = ReportOptions(samples=samples, labels=absolute(labels) if labels else "", metadata=folder)
+    path, name = build_report(out, name, options), resolve_name(out, name)
+    earlier = read_earlier(out, name, folder)
     if storage.exists(storage.join(out, "subsets", f"{name}.npy")) and not is_of(earlier.text, out, name):
         write_card(out, name, earlier.options)
     return path
