@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from mmfilter import storage
 from mmfilter.errors import nearest
 from mmfilter.subset import Subset
-from mmfilter.subset_record import read_or_empty
 from mmfilter.uids import parse_uids
 
 from .guard import COOKIE, session_of
@@ -64,7 +63,7 @@ class Native:
             "out": served.out,
             "pools": list(self.service.pools),
             "outs": [pool.out for pool in self.service.pools.values()],
-            "models": await run_in_threadpool(_models, now),
+            "models": await run_in_threadpool(lambda: now.models),
             "samples": len(now.columns),
             "indices": indices,
             "columns": await run_in_threadpool(column_info, now),
@@ -168,13 +167,6 @@ class Native:
             value = session_of(self.service.settings.token)
             answer.set_cookie(COOKIE, value, httponly=True, samesite="strict", path="/")
         return answer
-
-
-def _models(now: Snapshot) -> list[str]:
-    """Short names of the models that embedded the pool, as its first shard's commit has them."""
-    table = now.columns.table
-    commit = read_or_empty(storage.join(table.metadata, f"{table.stems[0]}.json"))
-    return sorted(commit.get("models") or {})
 
 
 def _row(now: Snapshot, uid: str) -> int:
