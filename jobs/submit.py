@@ -11,6 +11,7 @@ from mmfilter.errors import OK, UsageError
 
 from . import job_api
 from . import options as o
+from .entrypoint import ABSENT, ABSENT_CODE
 from .job_api import Job
 
 HeadAddress = Annotated[str, typer.Option("--address", help="The head's job server: http://HOST:8265.")]
@@ -85,8 +86,8 @@ def _start(client: Any, job: Job, follow: bool, as_json: bool) -> int:
 
 
 def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: bool) -> list[str]:
-    """`mmfilter run ...` as the head runs it, in a folder that holds the recipe alone."""
-    words = ["mmfilter", "run", job_api.RECIPE]
+    """`run ...` as the head runs it, in a folder that holds the recipe alone."""
+    words = ["run", job_api.RECIPE]
     words += [word for path in pool for word in ("--pool", path)]
     words += ["--out", job.out, "--address", "auto"]
     words += ["--name", name] if name else []
@@ -118,6 +119,7 @@ def _look(client: Any, job: Job, what: str, as_json: bool) -> int:
 
 def _tell(client: Any, submission: str, as_json: bool) -> None:
     info = client.get_job_info(submission)
-    said = {"job": submission, "status": str(info.status.value), "message": (info.message or "").split("\n")[0]}
+    message = ABSENT if info.driver_exit_code == ABSENT_CODE else (info.message or "").split("\n")[0]
+    said = {"job": submission, "status": str(info.status.value), "message": message}
     said |= {"out": (info.metadata or {}).get("out", ""), "exit_code": info.driver_exit_code}
     print(json.dumps(said, indent=1) if as_json else f"{said['job']} {said['status']}  {said['message']}")
