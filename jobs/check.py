@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 from mmfilter import check, storage
 from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write, nearest
+from mmfilter.fields import ReadOptions
+from mmfilter.form import SHARDS, look_at_form
 from mmfilter.hub import nothing_fetched
 from mmfilter.presence import unreadable
 from mmfilter.recipe import Recipe
-from mmfilter.samples import ReadOptions
 from mmfilter.sidecar import read_commit
 from mmfilter.subset import check_name
 from mmfilter.table import open_table
@@ -155,7 +156,15 @@ def _check_first_shard(read: ReadOptions, asked: Request) -> None:
         return  # a pattern matched it a moment ago
     except OSError as error:
         raise unreadable(path, error) from error
-    # Here, unless `asked.keep_going`: what the shard's form tells (uids, captions), with `read`.
+    problem = None if asked.keep_going else look_at_form(_first(path, asked.paths), read).problem()
+    if problem:
+        raise UsageError(f"{path}: {problem}")
+
+
+def _first(path: str, paths: Sequence[str]) -> list[str]:
+    """The shards from `path` on."""
+    at = list(paths).index(path)
+    return list(paths[at : at + SHARDS])
 
 
 def _check_out(asked: Request) -> None:

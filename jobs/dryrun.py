@@ -8,6 +8,7 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.check import check_models
 from mmfilter.errors import MMFilterError
+from mmfilter.form import look_at_form
 from mmfilter.hub import nothing_fetched
 from mmfilter.recipe import Recipe
 from mmfilter.weights import local_sha256
@@ -50,6 +51,7 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
             }
     with nothing_fetched():
         absent = check_models(recipe, models)
+    form = look_at_form(list(todo), recipe.read)
     rate = matmul_rate() if models else 0.0
     pflop = sum(model["pflop"] for model in models.values())
     return {
@@ -66,6 +68,8 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
         "pflop": round(pflop, 4),
         "device_gflop_per_s": round(rate / 1e9, 1),
         "device_seconds_at_least": round(pflop * 1e15 / rate, 2) if rate else 0.0,
+        "fields": form.to_dict(),
+        "fields_lines": form.lines() if todo else [],
         "then": _then(recipe, asked),
     }
 
@@ -130,6 +134,7 @@ def _lines(cost: dict[str, Any]) -> list[str]:
         f"about {cost['samples_to_do']:,} samples, {cost['gb_to_read']:g} GB to read"
     ]
     said += missing_lines(cost["missing"])
+    said += [f"  {line}" for line in cost["fields_lines"]]
     said += [f"  {part}: {n:,} shards" for part, n in cost["parts"].items() if part != "read"]
     said += [
         f"  model {n}: {m['gflop_a_sample']:g} GFLOP a sample, {m['pflop']:g} PFLOP" for n, m in cost["models"].items()

@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +24,7 @@ from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_w
 from . import choice, marker
 from . import options as o
 from .cluster import Width, machines, settle, start_ray, with_decoders
+from .counts import PoolCounts, lines, summary
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
 from .progress import Progress, count_read
@@ -71,23 +71,6 @@ def _counted(source: Source) -> Source:
     return read
 
 
-@dataclass
-class PoolCounts:
-    """What the pool came to: `read` = `ok` + the sum of `failed`. `aside` are shards given up on."""
-
-    shards: int = 0
-    done_before: int = 0
-    read: int = 0
-    ok: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    aside: dict[str, str] = field(default_factory=dict)
-
-    def add(self, report: ShardReport) -> None:
-        self.read += report.read
-        self.ok += report.ok
-        self.failed.update(report.failed)
-
-
 def add(app: typer.Typer) -> None:
     @app.command()
     def embed(
@@ -95,6 +78,9 @@ def add(app: typer.Typer) -> None:
         pool: o.Pool,
         out: o.Out = "runs/run",
         weights: o.Weights = None,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -105,22 +91,24 @@ def add(app: typer.Typer) -> None:
         local: o.Local = False,
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
+        keep_going: o.KeepGoing = False,
         as_json: o.Json = False,
     ) -> None:
         """Embeddings and scores of every shard: metadata parquet and npz. Done shards are skipped."""
         from mmfilter.recipe import load_recipe
 
         from .check import Request, check_request
-        from .outdir import absolute, only_driver, save_run
+        from .outdir import absolute, only_driver, pool_fields, save_run
         from .shards import find_shards, note
         from .shards import lines as missing_lines
 
-        loaded, shards = load_recipe(recipe, weights), find_shards(pool, allow_missing)
+        shards = find_shards(pool, allow_missing)
+        loaded = load_recipe(recipe, weights).read_as(uids, pool_id, captions)
         folder = absolute(out)
-        check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed))
+        check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed, keep_going=keep_going))
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            recorded = {"pool": shards.paths, "recipe": loaded.source, "missing_shards": shards.missing}
+            recorded = {**pool_fields(shards.paths), "recipe": loaded.source, "missing_shards": shards.missing}
             save_run(folder, **recorded, metadata=None)
             counts = embed_pool(loaded, shards.paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
@@ -164,14 +152,14 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
     if models:
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
-    counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
+    counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)
     if todo:
         width = _chosen(width, work, models, todo)
         _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
     stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
-    for stem, commit in zip(stems, each(partial(read_commit, out), stems, storage.is_remote(out)), strict=True):
+    for commit in each(partial(read_commit, out), stems, storage.is_remote(out)):
         assert commit is not None
-        counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
+        counts.add(commit)
     return counts
 
 
@@ -256,24 +244,3 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     counts.read += len(rows)
     counts.failed["shard_set_aside"] += len(rows)
     return True
-
-
-def summary(counts: PoolCounts) -> dict[str, Any]:
-    """Plain values for run.json and the CLI."""
-    return {
-        "shards": counts.shards,
-        "shards_done_before": counts.done_before,
-        "read": counts.read,
-        "ok": counts.ok,
-        "failed": dict(sorted(counts.failed.items())),
-        "shards_set_aside": counts.aside,
-    }
-
-
-def lines(said: dict[str, Any]) -> list[str]:
-    """The summary for a person."""
-    out = [
-        f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"
-    ]
-    out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
-    return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]

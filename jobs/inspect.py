@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter.errors import FAILED, OK, UsageError
+from mmfilter.fields import ReadOptions, read_options
 
 from . import choice
 from . import options as o
@@ -19,10 +20,12 @@ from .progress import Progress
 class MakeInspector:
     """Lints a tar."""
 
+    read: ReadOptions = ReadOptions()
+
     def __call__(self, _: Setup) -> Callable[[str], Any]:
         from mmfilter.inspect import inspect_shard
 
-        return inspect_shard
+        return lambda path: inspect_shard(path, self.read)
 
 
 def add(app: typer.Typer) -> None:
@@ -33,6 +36,9 @@ def add(app: typer.Typer) -> None:
             str | None, typer.Option("--out", help="The pool of this run, in place of POOL.", metavar="OUT")
         ] = None,
         allow_missing: o.AllowMissing = False,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
@@ -40,7 +46,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Gaps, missing stats, repeated uids, unreadable tails: found before anything is embedded."""
         width = o.width(address, workers, 0, None, None, local)
-        report = inspect_pool(shards_of(pool, out), width, allow_missing)
+        report = inspect_pool(shards_of(pool, out), width, allow_missing, reading(out, uids, pool_id, captions))
         print(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
         raise typer.Exit(FAILED if report.errors else OK)
 
@@ -62,13 +68,21 @@ def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
     return list(shards)
 
 
-def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False) -> Any:
+def reading(out: str | None, uids: str | None, pool_id: str | None, captions: str | None) -> ReadOptions:
+    """How samples are read: as the run in `out` did, where one is named, and as the flags say."""
+    from .outdir import absolute, run_reading
+
+    return read_options(run_reading(absolute(out)) if out else ReadOptions(), uids, pool_id, captions)
+
+
+def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False, read: ReadOptions = ReadOptions()) -> Any:
     """The PoolReport of the shards that the patterns name. Ray is started only for a large pool.
 
     Raises as `find_shards` does; with `allow_missing` the named shards that do not exist are a finding.
     """
     from mmfilter.errors import MMFilterError
     from mmfilter.findings import worst_first
+    from mmfilter.form import look_at_form
     from mmfilter.inspect import combine
 
     from .shards import find_shards
@@ -78,15 +92,28 @@ def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False) -> An
     width = choice.choose(width, choice.copying(paths))
     found: dict[str, Any] = {}
     with Progress("inspect", len(paths)) as progress:
-        for path, result in drive(paths, MakeInspector(), width):
+        for path, result in drive(paths, MakeInspector(read), width):
             if isinstance(result, Crash):
                 raise MMFilterError(f"{path}: {result.error.splitlines()[0]}")
             found[path] = result
             progress.advance(result.samples, sum(result.failed.values()))
     report = combine([found[path] for path in dict.fromkeys(paths)])
     report.findings += [missing_finding(shards.missing)] if shards.missing else []
+    report.form = look_at_form(paths, read)
+    report.findings += unusable(report)
     report.findings = worst_first(report.findings)
     return report
+
+
+def unusable(report: Any) -> list[Any]:
+    """That no sample at all can be used, as an error."""
+    from mmfilter.findings import Finding
+
+    if report.samples or not report.failed:
+        return []
+    text = f"none of {sum(report.failed.values()):,} samples can be used"
+    cure = report.form.problem() or "see the other findings for why"
+    return [Finding("error", "no_sample", "", sum(report.failed.values()), text, cure)]
 
 
 def missing_finding(missing: list[str]) -> Any:

@@ -3,7 +3,7 @@
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar
@@ -11,6 +11,7 @@ from typing import IO, Any, TypeVar
 from mmfilter import storage
 from mmfilter.dates import now
 from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
+from mmfilter.fields import ReadOptions
 
 from . import marker
 from .beat import beating
@@ -137,6 +138,29 @@ def keep_metadata(out: str, metadata: str | None) -> str | None:
     folder = absolute(metadata)
     save_run(out, metadata=folder)
     return folder
+
+
+def run_reading(out: str) -> ReadOptions:
+    """How the run in OUT read its samples; the default where OUT holds none, or one that says nothing of it."""
+    from mmfilter.recipe import reading
+
+    path = storage.join(out, "run.json")
+    try:
+        source = json.loads(storage.read_bytes(path))["recipe"] if storage.exists(path) else {}
+        return reading(source.get("read") or {}, path)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ReadOptions()
+
+
+def reading_beside(subset: str) -> ReadOptions:
+    """How samples were read by the run whose folder holds the subset's file (OUT/subsets/NAME.npy)."""
+    return run_reading(os.path.dirname(os.path.dirname(subset))) if subset else ReadOptions()
+
+
+def pool_fields(paths: Sequence[str]) -> dict[str, Any]:
+    """What run.json says of the shards: their paths, and their names where those are not the files'."""
+    named = any(isinstance(path, storage.ShardPath) for path in paths)
+    return {"pool": list(paths), "shard_names": [storage.stem(path) for path in paths] if named else None}
 
 
 def save_run(out: str, **fields: Any) -> None:

@@ -23,11 +23,12 @@ class MakeIndexer:
     subset: Any
     read: Any
     blur: bool = False
+    members: tuple[str, ...] = ()
 
     def __call__(self, _: Setup) -> Callable[[str], Any]:
         from mmfilter.shard_index import index_shard
 
-        return lambda path: index_shard(path, self.read, self.subset, self.blur)
+        return lambda path: index_shard(path, self.read, self.subset, self.blur, self.members)
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,28 @@ def add(app: typer.Typer) -> None:
         blur_faces: Annotated[
             bool, typer.Option("--blur-faces", help="Blur faces by the json's face_bboxes; other samples are copied.")
         ] = False,
+        members: Annotated[
+            str, typer.Option(help="Further members to copy, by extension: 'npy,mask.png'.", metavar="'A,B'")
+        ] = "",
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
         """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
+        from mmfilter.fields import member_names, read_options
         from mmfilter.reshard_plan import ReshardOptions
-        from mmfilter.samples import ReadOptions
 
-        from .outdir import absolute
+        from .outdir import absolute, reading_beside
         from .shards import find_shards
 
-        asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces)
+        asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces, member_names(members.split(",")))
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
-        request = Request(asked, ReadOptions())
+        request = Request(asked, read_options(reading_beside(absolute(subset)), uids, pool_id, captions))
         results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
         told: Any = results if subset.endswith(".schedule.json") else results[0]
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
@@ -128,7 +135,12 @@ def reshard_subsets(
         union = Subset.from_uids([])
         for path in dict.fromkeys(wanted.values()):
             union |= Subset.read(path).unique()
-        found = _all(paths, MakeIndexer(union, request.read or ReadOptions(), options.blur_faces), width, "index")
+        found = _all(
+            paths,
+            MakeIndexer(union, request.read or ReadOptions(), options.blur_faces, options.members),
+            width,
+            "index",
+        )
         indexes = [found[path] for path in paths]
     return [_written(Subset.read(path), paths, folder, (width, request), indexes) for folder, path in wanted.items()]
 

@@ -23,6 +23,7 @@ class RunOptions:
     reshard: bool = True
     labels: str | None = None
     missing: tuple[str, ...] = ()  # named shards that do not exist
+    keep_going: bool = False
 
 
 def add(app: typer.Typer) -> None:
@@ -33,6 +34,9 @@ def add(app: typer.Typer) -> None:
         out: o.Out = "runs/run",
         name: o.Name = None,
         weights: o.Weights = None,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -43,6 +47,7 @@ def add(app: typer.Typer) -> None:
         local: o.Local = False,
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
+        keep_going: o.KeepGoing = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
         labels: Annotated[
             str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")
@@ -58,10 +63,10 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute
         from .shards import find_shards
 
-        loaded, shards = load_recipe(recipe, weights), find_shards(pool, allow_missing)
+        loaded, shards = load_recipe(recipe, weights).read_as(uids, pool_id, captions), find_shards(pool, allow_missing)
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         asked = RunOptions(
-            absolute(out), name or loaded.name, width, redo_changed, reshard, labels, tuple(shards.missing)
+            absolute(out), name or loaded.name, width, redo_changed, reshard, labels, tuple(shards.missing), keep_going
         )
         check_run(loaded, shards.paths, asked, dry_run)
         if dry_run:
@@ -79,9 +84,9 @@ def check_run(recipe: Any, paths: list[str], asked: RunOptions, dry_run: bool = 
     from .check import Request, check_request
 
     resharded = asked.reshard and recipe.select is not None
-    request = Request(
-        "dry-run" if dry_run else "run", asked.out, paths, None, asked.name, asked.labels, resharded, asked.redo
-    )
+    verb: Any = "dry-run" if dry_run else "run"
+    given = (asked.name, asked.labels, resharded, asked.redo, asked.keep_going)
+    request = Request(verb, asked.out, paths, None, *given)
     check_request(recipe, request)
 
 
@@ -92,9 +97,10 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from mmfilter.subset_record import read_or_empty, same_selection
 
     from .clock import StepClock
-    from .embed import embed_pool, summary
+    from .counts import summary
+    from .embed import embed_pool
     from .look import report_run
-    from .outdir import only_driver, save_run
+    from .outdir import only_driver, pool_fields, save_run
     from .pool_scores import add_pool_scores
     from .reshard import Request, reshard_subset
     from .select import select_subset
@@ -102,7 +108,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 
     out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
-        save_run(out, pool=paths, recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
+        save_run(out, **pool_fields(paths), recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
         with clock.step("embed"):
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
         clock.did("embed", counts.done_before < counts.shards)
@@ -136,9 +142,11 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
     from . import reshard, select
+    from .counts import form_lines
     from .shards import lines as missing_lines
 
     said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
+    said += form_lines(result["embed"])
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
     said += missing_lines(result["missing"])
     if "reshard" in result:

@@ -1,5 +1,6 @@
 """The shards that `--pool` names: found, counted, and refused before any work where some do not exist."""
 
+import itertools
 import os
 import posixpath
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
     """(all paths, those among them that were named and not found by a listing), absolute, in order."""
     paths: list[str] = []
     named: list[str] = []
-    for pattern in pool:
+    for pattern in itertools.chain.from_iterable(map(storage.split, pool)):
         _listable(pattern)
         literal = {absolute(path) for path in _braces(pattern)}
         found = [absolute(path) for path in storage.expand([pattern])]
@@ -88,6 +89,8 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
 def _braces(pattern: str) -> list[str]:
     from braceexpand import braceexpand
 
+    if not storage.is_remote(pattern) and os.path.exists(pattern):
+        return [pattern]
     try:
         return list(braceexpand(pattern))
     except ValueError:  # unbalanced

@@ -31,6 +31,9 @@ def add(app: typer.Typer) -> None:
         pool: SomePool = None,
         name: o.Name = None,
         weights: o.Weights = None,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
         threads: o.Threads = None,
@@ -39,6 +42,7 @@ def add(app: typer.Typer) -> None:
         patience: o.Patience = 3600,
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
+        keep_going: o.KeepGoing = False,
         reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
         runtime_env: RuntimeEnv = None,
         follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
@@ -56,7 +60,7 @@ def add(app: typer.Typer) -> None:
 
         if status + logs + stop > 1:
             raise UsageError("--status, --logs and --stop: one at a time")
-        job = Job(load_recipe(recipe, weights), absolute(out))
+        job = Job(load_recipe(recipe, weights).read_as(uids, pool_id, captions), absolute(out))
         asked = "stop" if stop else "logs" if logs else "status" if status else ""
         if not asked and not pool:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")
@@ -64,7 +68,7 @@ def add(app: typer.Typer) -> None:
             check_visible(pool or [], allow_missing)
             check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
-        words += ["--allow-missing"] if allow_missing else []
+        words += [*(["--allow-missing"] if allow_missing else []), *(["--keep-going"] if keep_going else [])]
         words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size)
         words += _flags(decoders=decoders, patience=patience)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))

@@ -11,6 +11,7 @@ from .card_facts import Facts
 from .composition import QUANTILES
 from .markdown import block, code, plain, table
 from .recipe import fingerprint
+from .report.origin import derived
 
 HASH = 16  # digits of a fingerprint that are shown
 
@@ -53,6 +54,8 @@ def _origin(facts: Facts) -> str:
         )
     if inputs:
         rows.append(("Identity of the shards", f"{size:,} bytes, fingerprint {code(fingerprint(inputs)[:HASH])}"))
+    if made := derived(facts.run):
+        rows.append(("Uids", made))
     counts = facts.record["counts"]
     rows += [(name, f"{counts[name]:,}") for name in ("in", "kept", "dropped", "failed") if name in counts]
     return "## Where it came from\n\n" + table(["Pool", ""], rows)

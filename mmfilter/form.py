@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .fields import CONTENT, ReadOptions
 from .images import DecodeError, image_ending, probe
@@ -35,6 +36,11 @@ class Form:
     @property
     def valid(self) -> int:
         return self.read - sum(self.failed.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for json."""
+        counted = {"captions": self.captions, "uids": self.uids, "images": self.images, "failed": self.failed}
+        return {"read": self.read, "json": self.jsons, **{what: dict(found) for what, found in counted.items()}}
 
     def lines(self) -> list[str]:
         """What was found where, for a person."""

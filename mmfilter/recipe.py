@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
 from .errors import UsageError, nearest
-from .fields import ReadOptions, checked_captions, checked_pool_id, checked_uids
+from .fields import ReadOptions, checked_captions, checked_pool_id, checked_uids, read_options
 from .images import ImageLimits
 from .overrides import with_weights
 from .plugs import PoolScore, Rule, Score, build_plug
@@ -42,6 +42,15 @@ class Recipe:
     source: dict[str, Any] = field(repr=False)
     pool_scores: tuple[PoolScore, ...] = ()
     repeat: tuple[Repeat, ...] = ()
+
+    def read_as(self, uids: str | None = None, pool_id: str | None = None, captions: str | None = None) -> "Recipe":
+        """The recipe with another way of reading samples, in its `source` too. Raises UsageError."""
+        given = {"uids": uids, "pool_id": pool_id, "captions": captions}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return self
+        source = {**self.source, "read": {**(self.source.get("read") or {}), **given}}
+        return replace(self, read=read_options(self.read, **given), source=source)
 
     @property
     def where(self) -> str:
@@ -111,7 +120,7 @@ def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str]
     scores = _scores(source.get("scores") or [], embed, f"{where}: scores")
     shard = tuple(score for score in scores if isinstance(score, Score))
     pool = tuple(score for score in scores if isinstance(score, PoolScore))
-    read = _read(source.get("read") or {}, where)
+    read = reading(source.get("read") or {}, where)
     repeat = build_repeats(source.get("repeat") or [], f"{where}: repeat")
     if repeat and source.get("select") is None:
         raise UsageError(f"{where}: repeat: says how often what 'select' keeps is repeated; add 'select: everything'")
@@ -160,7 +169,8 @@ def _rule(source: Mapping[str, Any], where: str) -> Rule | None:
     return None if source.get("select") is None else build_rule(source["select"], f"{where}: select")
 
 
-def _read(node: Any, where: str) -> ReadOptions:
+def reading(node: Any, where: str) -> ReadOptions:
+    """How a recipe's `read` says samples are read. Raises UsageError that names the place."""
     if not isinstance(node, dict):
         raise UsageError(f"{where}: read: a mapping with the keys {', '.join(READ_FIELDS)}")
     for key, value in node.items():

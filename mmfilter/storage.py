@@ -49,7 +49,10 @@ def expand(patterns: str | Iterable[str]) -> list[str]:
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     paths: list[str] = []
     for given in patterns:
-        for pattern in [given] if _is_here(given) else given.split("::"):
+        if isinstance(given, ShardPath):  # expanded before
+            paths.append(given)
+            continue
+        for pattern in split(given):
             if pattern.startswith("pipe:"):
                 raise UsageError(f"{pattern}: 'pipe:' runs a shell command and is never opened; mount or copy the data")
             root = _fixed_part(pattern)
@@ -57,6 +60,11 @@ def expand(patterns: str | Iterable[str]) -> list[str]:
     if not paths:
         raise UsageError("the pool is empty: no pattern was given")
     return paths
+
+
+def split(pattern: str) -> list[str]:
+    """The patterns that WebDataset's `a::b` joins."""
+    return [pattern] if _is_here(pattern) else pattern.split("::")
 
 
 def _is_here(path: str) -> bool:

@@ -33,6 +33,7 @@ class Origin:
     started: str
     selected: str
     aside: dict[str, str]
+    uids: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,15 @@ def origin(pool: Pool, run: Mapping[str, Any]) -> Origin:
         shown(run.get("started")),
         shown(pool.record.get("selected")),
         {str(shard): str(why) for shard, why in sorted(aside.items())},
+        derived(run),
     )
+
+
+def derived(run: Mapping[str, Any]) -> str:
+    """How many uids were not stated by the pool, and what they were made of; empty where all were."""
+    made = (run.get("embed") or {}).get("uids") or {}
+    told = [f"{made['derived']:,} derived from {made.get('of', '')}"] if made.get("derived") else []
+    return ", ".join(told + ([f"{made['hashed']:,} hashed from the pool's identifiers"] if made.get("hashed") else []))
 
 
 def clock(run: Mapping[str, Any]) -> Clock | None:
