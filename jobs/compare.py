@@ -88,7 +88,10 @@ def find_subset(word: str, out: str | None) -> str:
     if storage.exists(word):
         return word
     known = [storage.stem(p) for p in storage.glob(storage.join(out, "subsets", "*.npy"))] if out else []
-    raise UsageError(f"{word}: no such subset{nearest(word, known)} Give .npy files, or names of --out's subsets")
+    place = f" in {out}" if out else ""
+    raise UsageError(
+        f"{word}: no such subset{place}{nearest(word, known)} Give .npy files, or names of --out's subsets"
+    )
 
 
 def named(words: list[str], out: str | None) -> dict[str, str]:

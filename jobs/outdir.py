@@ -132,10 +132,16 @@ def load_run(out: str) -> dict[str, Any]:
 
 
 def keep_metadata(out: str, metadata: str | None) -> str | None:
-    """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked."""
+    """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked.
+
+    Raises UsageError where it holds no metadata.
+    """
     if not metadata:
         return None
+    from mmfilter.table import open_table
+
     folder = absolute(metadata)
+    open_table(out, folder)  # a folder without metadata is not noted: later commands would read it unasked
     save_run(out, metadata=folder)
     return folder
 

@@ -50,8 +50,7 @@ def add(app: typer.Typer) -> None:
             "subset": subset and absolute(subset),
             "metadata": metadata and absolute(metadata),
         }
-        if column or not subset:
-            open_table(absolute(out), source["metadata"])  # before a lock is left in a folder that is no pool
+        open_table(absolute(out), source["metadata"])  # before anything is written into a folder that is no run
         with only_driver(absolute(out)):
             keep_metadata(absolute(out), metadata)
             result = make(source, how, name or kind)

@@ -38,6 +38,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
+        from mmfilter.table import open_table
 
         from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
@@ -45,6 +46,7 @@ def add(app: typer.Typer) -> None:
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
         loaded = load_recipe(recipe, weights)
         check_request(loaded, Request("score", folder, metadata=metadata and absolute(metadata)))
+        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
         with only_driver(folder):
             result = score_pool(loaded, folder, keep_metadata(folder, metadata), width, redo_changed)
         print(

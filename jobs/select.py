@@ -30,6 +30,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
         from mmfilter.recipe import load_recipe
+        from mmfilter.table import open_table
 
         from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
@@ -39,6 +40,7 @@ def add(app: typer.Typer) -> None:
         check_request(
             loaded, Request("select", folder, metadata=metadata and absolute(metadata), name=name or loaded.name)
         )
+        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
         with only_driver(folder):
             given = keep_metadata(folder, metadata)
             result = select_subset(loaded, folder, name or loaded.name, given, decisions)

@@ -27,8 +27,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != "README.md")]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
 COMMENT = re.compile(r"<!-- (not run|file): (.+?) -->")
+RUN = ("sh", "python", "yaml", "toml")
 SHELL_ONLY = re.compile(r"[|&;<>$`*?()]")
 PRELUDE = f"""
 set -euo pipefail
@@ -46,6 +47,13 @@ mmfilter() {{
   return 1
 }}
 """
+
+
+def all_pages() -> list[Path]:
+    """The README, then the pages of docs/ in the order in which docs/README.md names them."""
+    named = [DOCS / name for name in re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "README.md").read_text("utf-8"))]
+    rest = [page for page in sorted(DOCS.glob("*.md")) if page not in named]
+    return list(dict.fromkeys([README, *named, *rest]))
 
 
 @dataclass(frozen=True)
@@ -165,17 +173,17 @@ def clone(folder: Path) -> None:
     os.chdir(folder)
 
 
-def walk(pages: list[Path]) -> int:
-    """Run the pages' blocks in the current folder. Returns how many failed."""
+def walk(pages: list[Path], processes: bool) -> int:
+    """Run the pages' blocks in the current folder, README's each command in a process. Returns how many failed."""
     failed = 0
     for page in pages:
         started, ran, skipped = time.monotonic(), 0, 0
         for block in blocks(page):
-            if block.skipped or block.language not in ("sh", "python", "yaml", "toml"):
+            if block.skipped or not (block.file or block.language in RUN):
                 skipped += bool(block.skipped)
                 continue
             begun = time.monotonic()
-            wrong = run(block, processes=page == PAGES[0])
+            wrong = run(block, processes and page == README)
             ran, failed = ran + 1, failed + bool(wrong)
             if wrong or time.monotonic() - begun > 5:
                 print(f"  {block.where}: {'FAILED ' if wrong else ''}{time.monotonic() - begun:.1f} s", flush=True)
@@ -193,16 +201,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="Markdown files (default: the README and all of docs/)")
     parser.add_argument("--folder", type=Path, help="where to run them, and to leave what they wrote")
+    parser.add_argument("--one-process", action="store_true", help="also README's plain commands in this process")
     parser.add_argument("--stop", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.stop:
         print(stop_service(), end="")
         return 0
-    pages = [page.resolve() for page in asked.pages] or PAGES
+    pages = [page.resolve() for page in asked.pages] or all_pages()
     with tempfile.TemporaryDirectory(prefix="mmfilter-walk-", ignore_cleanup_errors=True) as temporary:
         clone(asked.folder.resolve() if asked.folder else Path(temporary))
         try:
-            failed = walk(pages)
+            failed = walk(pages, not asked.one_process)
         finally:
             stop_service()
             os.chdir(ROOT)
