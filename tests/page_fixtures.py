@@ -20,7 +20,7 @@ def page_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "pool" / "00000009.tar").write_bytes(tar(members))
     cli("run", "demo", "--pool", root / "pool", "--out", root / "out", "--local")
     cli("cluster", root / "out", "--model", "demo", "--local")
-    cli("dedup", root / "out", "--model", "demo", "--local")
+    cli("dedup", root / "out", "--model", "demo", "--redo-changed", "--local")
     cli("index", root / "out", "--model", "demo", "--local")
     return root / "out"
 
