@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-fast walk lint install clean
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -24,6 +24,12 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: install
+	$(BIN)/python -m pytest -m fast -n 2 --dist loadfile --no-loadscope-reorder
+
+walk: install
+	$(BIN)/python tests/walk.py
 
 clean:
 	rm -rf $(VENV) runs

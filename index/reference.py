@@ -17,7 +17,7 @@ from mmfilter.preprocess import Unpreparable
 from mmfilter.samples import split_name
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
-from mmfilter.tar import Gap, members
+from mmfilter.tar import WHOLE, Gap, members
 from mmfilter.uids import format_uids
 from mmfilter.weights import ModelSpec
 
@@ -176,7 +176,7 @@ def images(path: str) -> Iterator[tuple[str, bytes]]:
             yield name, storage.read_bytes(file)
             continue
         with storage.open_read(file) as stream:
-            for member in members(stream, lambda name: split_name(name)[1] in ENDINGS):
+            for member in members(stream, lambda name: WHOLE * (split_name(name)[1] in ENDINGS)):
                 if isinstance(member, Gap) and member.status not in ("no_end", "trailing_garbage", "zero_blocks"):
                     raise DataError(f"{file}: {member.error} (at byte {member.offset}); fetch it again")
                 if not isinstance(member, Gap) and member.kind == "file" and split_name(member.name)[1] in ENDINGS:

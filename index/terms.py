@@ -7,11 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from .stop_words import STOP_WORDS
+
 WORD = re.compile(r"[^\W\d_][\w'’-]*", re.UNICODE)
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 PRIOR = 100.0  # the weight of all captions' word frequencies, in words: small clusters need more to stand out
 TERMS = 5
 LONGEST = 2000  # characters of a caption that are read
+LIFT = 3.0  # times as frequent as in all other captions: what a term of a label is at least, where one is
 
 
 def words(text: str) -> set[str]:
@@ -43,7 +46,10 @@ def labels(counts: dict[int, Counter[str]], k: int) -> list[list[str]]:
 
     By the z-score of the log-odds ratio with an informative prior (Monroe, Colaresi, Quinn 2008,
     equations 16 and 22): of a term's share in the cluster against all others, the prior being all captions.
-    A term that stands once, and one that is part of a term before it, is left out.
+    A term that stands once, and one that is part of a term before it, is left out. So are function words, pairs
+    that hold one, and a term whose odds are less than LIFT times those in the other captions: in a large cluster the
+    z-score of a word that is frequent everywhere is high as well, whatever its language. A cluster that has no other
+    terms is labelled by these.
     """
     whole: Counter[str] = Counter()
     for counter in counts.values():
@@ -64,11 +70,22 @@ def _label(here: Counter[str], whole: Counter[str], total: int) -> list[str]:
         odds -= np.log((other + prior) / (total - n + PRIOR - other - prior))
         z = np.nan_to_num(odds / np.sqrt(1 / (mine + prior) + 1 / (other + prior)))
     z = z if other.any() else mine  # nothing to be set apart from: the most frequent
+    order = np.lexsort((np.arange(len(terms)), -z))
+    content = np.array([STOP_WORDS.isdisjoint(term.split()) for term in terms])
+    apart = (odds >= np.log(LIFT)) | ~other.any()
+    for mask in (content & apart, content, np.ones(len(terms), bool)):
+        if (mask & (z > 0)).any():
+            return _first([terms[at] for at in order if mask[at] and z[at] > 0])
+    return []
+
+
+def _first(terms: list[str]) -> list[str]:
+    """The first TERMS of `terms` that share no word with one before."""
     chosen: list[str] = []
-    for at in np.lexsort((np.arange(len(terms)), -z)):
-        parts = set(terms[at].split())
-        if z[at] > 0 and not any(parts & set(term.split()) for term in chosen):
-            chosen.append(terms[at])
+    for term in terms:
+        parts = set(term.split())
+        if not any(parts & set(other.split()) for other in chosen):
+            chosen.append(term)
         if len(chosen) == TERMS:
             break
     return chosen

@@ -1,5 +1,8 @@
 """`python -m jobs`: the same as the command `mmfilter`."""
 
-from .cli import main
+from .stopping import stoppable
 
-main()
+with stoppable():  # already while the command line is imported
+    from .cli import main
+
+    main()

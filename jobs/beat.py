@@ -19,6 +19,8 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.status import EVERY, forget_old_note, write_progress
 
+from .stopping import NOTES
+
 HUNG, UNKNOWN = 10.0, 24.0  # a task hangs after so many typical times; so many patiences, where none is known
 
 
@@ -97,13 +99,21 @@ def beating(out: str) -> Iterator[None]:
     thread = threading.Thread(target=keep, name="beat", daemon=True)
     thread.start()
     state = "stopped"
+
+    def note() -> None:
+        write_progress(out, beat.record(state))
+
+    if not storage.is_remote(out):
+        NOTES.append(note)
     try:
         yield
         state = "ended"
     finally:
         ended.set()
         thread.join(EVERY)
-        write_progress(out, beat.record(state))
+        note()
+        if note in NOTES:
+            NOTES.remove(note)
 
 
 def at(stage: str, unit: str, done: int, total: int) -> None:

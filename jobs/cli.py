@@ -1,6 +1,5 @@
 """`mmfilter`: one command, a verb for everything a person can start."""
 
-import signal
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -8,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mmfilter.errors import FAILED, INTERRUPTED, NO_ROOM, MMFilterError, cannot_write
+from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
+
+from .stopping import stoppable
 
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
@@ -78,34 +79,26 @@ def rooms_are_ours() -> None:
             raise SystemExit(1)
 
 
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM; no KeyboardInterrupt, which the command-line library answers in its own way."""
-
-    def __init__(self, number: int) -> None:
-        self.code = INTERRUPTED if number == signal.SIGINT else 128 + number
-
-
-def _stop(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough; what follows is the way out
-    raise Stopped(number)
-
-
-def main() -> None:
-    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
-    rooms_are_ours()
+def run(words: list[str]) -> int:
+    """Run one command line in this process and return its exit code. What went wrong is a sentence on stderr."""
     register()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
     try:
-        app(prog_name="mmfilter")
+        app(args=words, prog_name="mmfilter")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED if end.code else 0
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        return error.exit_code
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
         print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
-        raise SystemExit(FAILED) from None
-    except Stopped as stopped:
-        print("mmfilter: stopped; finished shards are kept, and the same command goes on from here", file=sys.stderr)
-        raise SystemExit(stopped.code) from None
+        return FAILED
+    return 0
+
+
+def main() -> None:
+    """The console entry point. Exit codes: 0 well, 1 failed, 2 usage, 3 some set aside, 130 Ctrl-C, 143 SIGTERM."""
+    with stoppable():
+        rooms_are_ours()
+        raise SystemExit(run(sys.argv[1:]))

@@ -12,6 +12,10 @@ from typing import Any
 
 from mmfilter.errors import MMFilterError
 
+from .stopping import handlers_kept, held_back
+
+DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of CUDA, ROCm, and CUDA on WSL
+LOCAL_THREADS = 4  # that decode, where one process does everything: beside a model on one core
 DECODER_CPUS = 4
 """Cores of a decoder that feeds a GPU: reading a tar is one thread's work, some 20,000 samples/s of it."""
 
@@ -70,6 +74,11 @@ def start_ray(address: str | None) -> Any:
     The workers' working directory is set to an empty folder: otherwise Ray puts the driver's current
     folder on their path, and a file there called `index.py` or `jobs.py` would hide ours.
     """
+    with held_back(), handlers_kept():
+        return _started(address)
+
+
+def _started(address: str | None) -> Any:
     if address is None:
         _ask_for_a_token()
     import ray
@@ -108,13 +117,14 @@ def _ask_for_a_token() -> None:
 
 def machines(ray: Any) -> list[dict[str, float]]:
     """The resources of each node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    with held_back():
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def settle(width: Width, tasks: int, nodes: list[dict[str, float]] | None = None) -> Shape:
     """The shape for `tasks` tasks on a cluster's `nodes` (None: this process alone)."""
     if nodes is None:
-        here = {"CPU": float(os.cpu_count() or 1), "GPU": 0.0 if width.gpus == 0 else float(_local_gpus())}
+        here = {"CPU": float(os.cpu_count() or 1), "GPU": 0.0 if width.gpus == 0 else float(local_gpus())}
         gpus = int(here["GPU"] if width.gpus is None else min(width.gpus, here["GPU"]))
         nodes = [here]
     else:
@@ -128,7 +138,8 @@ def settle(width: Width, tasks: int, nodes: list[dict[str, float]] | None = None
         workers = cpus if width.workers is None else width.workers
         if width.address is None and not width.local:  # a worker that this machine has no core for would never start
             workers = min(workers, cpus)
-        shape = Shape(max(1, min(workers, tasks)), 1, 0, width.threads or 1, width.batch_size or 64)
+        threads = width.threads or (max(1, min(cpus - 1, LOCAL_THREADS)) if width.local else 1)
+        shape = Shape(max(1, min(workers, tasks)), 1, 0, threads, width.batch_size or 64)
     each = max(1, -(-tasks // shape.workers))  # more shards at a time would leave another worker without
     own = min(shape.own, each)
     fed = min(-(-width.decoders // shape.workers) + 1 if width.decoders else 0, each - own)
@@ -165,7 +176,10 @@ def with_decoders(width: Width) -> Width:
     return replace(width, decoders=room if any(node.get("GPU", 0) for node in nodes) else 0)
 
 
-def _local_gpus() -> int:
+def local_gpus() -> int:
+    """GPUs of this machine. Where no driver shows a device, torch, whose import takes seconds, is not asked."""
+    if sys.platform == "linux" and not any(map(os.path.exists, DEVICES)):
+        return 0
     import torch
 
     return torch.cuda.device_count()

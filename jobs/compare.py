@@ -1,6 +1,7 @@
 """`compare`: subsets side by side, before anyone trains on them."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -59,9 +60,12 @@ def compare_subsets(words: list[str], out: str | None, metadata: str | None, ask
     from index.compare import compare as side_by_side
     from index.pool import Pool
 
+    from . import choice
     from .pool_scores import mapper
 
-    return found | side_by_side(subsets, Pool(out, metadata), Wanted(**asked), mapper(width, "compare"))
+    pool = Pool(out, metadata)
+    width = choice.choose(replace(width, gpus=0), choice.rows(pool.table))
+    return found | side_by_side(subsets, pool, Wanted(**asked), mapper(width, "compare"))
 
 
 def _digest(path: str) -> str:
@@ -84,7 +88,10 @@ def find_subset(word: str, out: str | None) -> str:
     if storage.exists(word):
         return word
     known = [storage.stem(p) for p in storage.glob(storage.join(out, "subsets", "*.npy"))] if out else []
-    raise UsageError(f"{word}: no such subset{nearest(word, known)} Give .npy files, or names of --out's subsets")
+    place = f" in {out}" if out else ""
+    raise UsageError(
+        f"{word}: no such subset{place}{nearest(word, known)} Give .npy files, or names of --out's subsets"
+    )
 
 
 def named(words: list[str], out: str | None) -> dict[str, str]:

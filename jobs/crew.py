@@ -19,11 +19,13 @@ from typing import Any
 
 from mmfilter.errors import MMFilterError
 
-from . import beat, resting
+from . import beat, resting, stopping
 from .cluster import Shape, Width, machines, settle
 from .driver import ATTEMPTS, Crash, Make, Setup
+from .stopping import held_back
 
 TICK = 2.0  # seconds between two looks at what brings no news of itself
+SLICE_S = 0.2  # after so long a wait for Ray looks whether a signal has arrived
 HEAD = 45.0  # seconds that the head may be silent; after 60 Ray ends the process without a word of ours
 LOSSES = 10  # nodes that may be lost under one task before it is held against the task
 SAY = 60.0  # seconds without a worker, after which it is said what is waited for
@@ -71,17 +73,24 @@ class Crew:
         """
         try:
             while self.left:
-                self._recruit()
-                self._hand_out()
-                for number, result in [*self._hear(), *self._look()]:
+                with held_back():
+                    self._recruit()
+                    self._hand_out()
+                    news = [*self._hear(), *self._look()]
+                for number, result in news:
                     self.left -= 1
                     yield number, result
-            well = [*self.rested, *(hand.actor for hand in self.hands if hand.ready)]
-            self.rested, self.hands = [], [hand for hand in self.hands if not hand.ready]
-            resting.keep(self.kind, well)
+            with held_back():
+                self._to_rest()
         finally:
-            for actor in [*self.rested, *(hand.actor for hand in self.hands)]:
-                self.ray.kill(actor)
+            with held_back():
+                for actor in [*self.rested, *(hand.actor for hand in self.hands)]:
+                    self.ray.kill(actor)
+
+    def _to_rest(self) -> None:
+        well = [*self.rested, *(hand.actor for hand in self.hands if hand.ready)]
+        self.rested, self.hands = [], [hand for hand in self.hands if not hand.ready]
+        resting.keep(self.kind, well)
 
     def _recruit(self) -> None:
         if time.monotonic() < self.recruits:
@@ -112,11 +121,7 @@ class Crew:
         """What comes back next, if anything does within a tick."""
         from ray.exceptions import RayError
 
-        if not self.calls:
-            time.sleep(TICK)
-            return
-        done, _ = self.ray.wait(list(self.calls), num_returns=1, timeout=TICK)
-        for reference in done:
+        for reference in self._wait():
             hand, number = self.calls.pop(reference)
             try:
                 answer = self.ray.get(reference)
@@ -132,6 +137,17 @@ class Crew:
                 del hand.flying[number]
                 hand.alone = False
                 yield number, answer
+
+    def _wait(self) -> list[Any]:
+        """The next call that is done, if any is within a tick; none once a signal has arrived."""
+        done: list[Any] = []
+        until = time.monotonic() + TICK
+        while not done and not stopping.noted() and time.monotonic() < until:
+            if self.calls:
+                done, _ = self.ray.wait(list(self.calls), num_returns=1, timeout=SLICE_S)
+            else:
+                time.sleep(SLICE_S)
+        return done
 
     def _welcome(self, hand: Hand, refusal: MMFilterError | None, node: str) -> None:
         if refusal is not None:

@@ -12,6 +12,7 @@ import typer
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE, MissingDependency, MMFilterError
 
+from . import choice
 from . import options as o
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
@@ -146,7 +147,7 @@ def _fetch(asked: Asked, width: Width) -> None:
         _, pending = standing(asked.out)
         if not pending:
             return
-        error = ""
+        error, width = "", choice.choose(width, choice.downloads(len(pending)))
         with Progress("download", len(pending)) as progress:
             for number, result in drive(pending, MakeFetcher(asked.out, asked.fetching), width):
                 if isinstance(result, Crash):

@@ -9,8 +9,9 @@ from typing import Any
 
 from mmfilter.errors import NO_ROOM, MMFilterError, StoreError, cannot_write
 
-from . import beat
+from . import beat, marker
 from .cluster import Width, settle, start_ray
+from .stopping import check, held_back
 
 Make = Callable[["Setup"], Callable[[Any], Any]]
 """Called once in each worker; returns the function that does one task."""
@@ -68,13 +69,17 @@ def drive(tasks: Sequence[Any], make: Make, width: Width, threads: bool = False)
         if isinstance(result, Refusal):
             raise result.error
         yield task, result
+    marker.forget()
 
 
 def _in_process(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
     shape = settle(width, len(tasks))
+    marker.begin(None)
     call = make(Setup(shape.device, shape.threads, shape.batch_size))
     for task in tasks:
+        check()
         beat.sent(task)
+        marker.begin(task)
         yield task, guarded(call, task)
 
 
@@ -86,6 +91,7 @@ def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
     if shape.workers == 1:
         yield from _in_process(tasks, make, width)
         return
+    marker.begin(None)
     call = make(Setup(shape.device, shape.threads, shape.batch_size))
     single = partial(threadpool_limits, 1)  # OpenMP's limit is each thread's own, BLAS's the process's
     with threadpool_limits(1), ThreadPoolExecutor(shape.workers, initializer=single) as pool:
@@ -99,7 +105,9 @@ def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
 
 def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:
     ray = start_ray(width.address)
-    from .crew import Crew
+    with held_back():
+        from .crew import Crew
 
-    for number, result in Crew(ray, tasks, make, width).results():
+        crew = Crew(ray, tasks, make, width)
+    for number, result in crew.results():
         yield tasks[number], result

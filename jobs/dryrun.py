@@ -6,13 +6,18 @@ from collections import Counter
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.check import check_models
 from mmfilter.errors import MMFilterError
+from mmfilter.form import look_at_form
+from mmfilter.hub import nothing_fetched
 from mmfilter.recipe import Recipe
-from mmfilter.weights import find, local_sha256
+from mmfilter.weights import local_sha256
 from mmfilter.work import plan_work
 
 from .embed import find_todo
 from .run import RunOptions
+from .shards import lines as missing_lines
+from .shards import note
 
 CAPTION_TOKENS = 16  # a caption of natural length, both ends counted
 
@@ -26,8 +31,9 @@ def say(recipe: Recipe, paths: list[str], asked: RunOptions, as_json: bool) -> N
 def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, Any]:
     """Shards and samples to do, bytes to read, FLOPs by model, and seconds at this machine's measured rate.
 
-    Samples come from the `_stats.json` beside each shard, where there is one, and else from the mean
-    of those that have one. Raises ConflictError as the run itself would.
+    Samples come from the `_stats.json` beside each shard, where there is one, and else from the mean of those that
+    have one. Weights that are not on this machine are named. Raises UsageError for a mistake in a model, ConflictError
+    as the run itself would.
     """
     todo = find_todo(paths, plan_work(recipe, asked.out, {n: local_sha256(s) for n, s in recipe.embed.items()}))
     counts = {path: _stated(path) for path in todo}
@@ -35,44 +41,37 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
     mean = sum(known) / len(known) if known else 0
     samples = round(sum(mean if n is None else n for n in counts.values()))
     parts = Counter(part for missing in todo.values() for part in missing)
-    models, errors = {}, {}
+    models = {}
     for name, spec in recipe.embed.items():
         if parts[f"embed:{name}"]:
             share = parts[f"embed:{name}"] / max(len(todo), 1)
-            errors.update(_absent(name, spec))
             models[name] = {
                 "gflop_a_sample": round(_gflop(spec), 2),
                 "pflop": round(_gflop(spec) * samples * share / 1e6, 4),
             }
+    with nothing_fetched():
+        absent = check_models(recipe, models)
+    form = look_at_form(list(todo), recipe.read)
     rate = matmul_rate() if models else 0.0
     pflop = sum(model["pflop"] for model in models.values())
     return {
         "recipe": recipe.name,
         "shards": len(paths),
         "shards_to_do": len(todo),
+        "missing": note(asked.missing),
         "shards_without_stats": sum(n is None for n in counts.values()),
         "samples_to_do": samples,
         "gb_to_read": round(sum(_size(path) for path in todo) / 1e9, 3),
         "parts": dict(parts),
         "models": models,
-        "weights_not_at_hand": errors,
+        "weights_not_at_hand": absent,
         "pflop": round(pflop, 4),
         "device_gflop_per_s": round(rate / 1e9, 1),
         "device_seconds_at_least": round(pflop * 1e15 / rate, 2) if rate else 0.0,
+        "fields": form.to_dict(),
+        "fields_lines": form.lines() if todo else [],
         "then": _then(recipe, asked),
     }
-
-
-def _absent(name: str, spec: Any) -> dict[str, str]:
-    """{name: what to fetch} when the weights are not on this machine and cannot be fetched."""
-    from mmfilter.hub import nothing_fetched
-
-    try:
-        with nothing_fetched():
-            find(spec)
-    except MMFilterError as error:
-        return {name: str(error)}
-    return {}
 
 
 def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
@@ -88,12 +87,11 @@ def _then(recipe: Recipe, asked: RunOptions) -> list[str]:
 
 def _gflop(spec: Any) -> float:
     from mmfilter.flops import flops
-    from mmfilter.hub import nothing_fetched
 
     try:
         with nothing_fetched():
             cost = flops(spec)
-    except MMFilterError:  # a hub's model whose configuration is not here; `_absent` says so
+    except MMFilterError:  # a hub's model whose configuration is not here; `weights_not_at_hand` says so
         return 0.0
     return (cost.image + cost.caption(CAPTION_TOKENS)) / 1e9
 
@@ -135,6 +133,8 @@ def _lines(cost: dict[str, Any]) -> list[str]:
         f"recipe {cost['recipe']}: {cost['shards_to_do']:,} of {cost['shards']:,} shards to do, "
         f"about {cost['samples_to_do']:,} samples, {cost['gb_to_read']:g} GB to read"
     ]
+    said += missing_lines(cost["missing"])
+    said += [f"  {line}" for line in cost["fields_lines"]]
     said += [f"  {part}: {n:,} shards" for part, n in cost["parts"].items() if part != "read"]
     said += [
         f"  model {n}: {m['gflop_a_sample']:g} GFLOP a sample, {m['pflop']:g} PFLOP" for n, m in cost["models"].items()

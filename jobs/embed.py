@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +19,14 @@ from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, looks, pending, plan_work
+from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_work, select_parts
 
+from . import choice, marker
 from . import options as o
 from .cluster import Width, machines, settle, start_ray, with_decoders
+from .counts import PoolCounts, lines, summary
 from .driver import ATTEMPTS, Crash, Setup, drive
-from .outdir import count_attempt, each, forget_attempts, read_attempts
+from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
 from .progress import Progress, count_read
 
 
@@ -70,23 +71,6 @@ def _counted(source: Source) -> Source:
     return read
 
 
-@dataclass
-class PoolCounts:
-    """What the pool came to: `read` = `ok` + the sum of `failed`. `aside` are shards given up on."""
-
-    shards: int = 0
-    done_before: int = 0
-    read: int = 0
-    ok: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    aside: dict[str, str] = field(default_factory=dict)
-
-    def add(self, report: ShardReport) -> None:
-        self.read += report.read
-        self.ok += report.ok
-        self.failed.update(report.failed)
-
-
 def add(app: typer.Typer) -> None:
     @app.command()
     def embed(
@@ -94,6 +78,9 @@ def add(app: typer.Typer) -> None:
         pool: o.Pool,
         out: o.Out = "runs/run",
         weights: o.Weights = None,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -103,20 +90,31 @@ def add(app: typer.Typer) -> None:
         patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
+        allow_missing: o.AllowMissing = False,
+        keep_going: o.KeepGoing = False,
         as_json: o.Json = False,
     ) -> None:
         """Embeddings and scores of every shard: metadata parquet and npz. Done shards are skipped."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute, only_driver, save_run, shard_paths
+        from .check import Request, check_request
+        from .outdir import absolute, only_driver, pool_fields, save_run
+        from .shards import find_shards, note
+        from .shards import lines as missing_lines
 
-        loaded, paths, folder = load_recipe(recipe, weights), shard_paths(pool), absolute(out)
+        shards = find_shards(pool, allow_missing)
+        loaded = load_recipe(recipe, weights).read_as(uids, pool_id, captions)
+        folder = absolute(out)
+        check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed, keep_going=keep_going))
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            save_run(folder, pool=paths, recipe=loaded.source, metadata=None)
-            counts = embed_pool(loaded, paths, folder, width, redo_changed)
+            recorded = {**pool_fields(shards.paths), "recipe": loaded.source, "missing_shards": shards.missing}
+            save_run(folder, **recorded, metadata=None)
+            counts = embed_pool(loaded, shards.paths, folder, width, redo_changed)
             save_run(folder, embed=summary(counts))
-        print(json.dumps(summary(counts), indent=1) if as_json else "\n".join(lines(summary(counts))))
+        result = {**summary(counts), "missing": note(shards.missing)}
+        plain = [*lines(result), *missing_lines(result["missing"])]
+        print(json.dumps(result, indent=1) if as_json else "\n".join(plain))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
 
 
@@ -154,13 +152,26 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
     if models:
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
-    counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo))
-    _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
+    counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)
+    if todo:
+        width = _chosen(width, work, models, todo)
+        _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
     stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
-    for stem, commit in zip(stems, each(partial(read_commit, out), stems, storage.is_remote(out)), strict=True):
+    for commit in each(partial(read_commit, out), stems, storage.is_remote(out)):
         assert commit is not None
-        counts.add(ShardReport(stem, commit["counts"]["read"], commit["counts"]["ok"], commit["counts"]["failed"]))
+        counts.add(commit)
     return counts
+
+
+def _chosen(width: Width, work: Work, models: Mapping[str, ModelSpec], todo: Mapping[str, list[str]]) -> Width:
+    """On Ray or in this process; before that, the death of the process that was at one of the shards is counted."""
+    died, stems = marker.left_behind(), {storage.stem(path) for path in todo}
+    if died is not None and died["shard"] in stems:
+        count_death(work.out, died["shard"])
+    tried = {storage.stem(name) for name in storage.names(storage.join(work.out, "attempts"))}
+    deadly = [stem for stem in sorted(tried & stems) if read_attempts(work.out, stem).get("died")]
+    some = select_parts(work, sorted(set().union(*todo.values())))
+    return choice.choose(width, choice.embedding(list(todo), models, needs_pass(some)), "".join(deadly[:1]))
 
 
 def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Width:
@@ -175,8 +186,6 @@ def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Widt
 
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
     out = make.work.out
-    if not paths:
-        return
     tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
     left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
@@ -235,24 +244,3 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     counts.read += len(rows)
     counts.failed["shard_set_aside"] += len(rows)
     return True
-
-
-def summary(counts: PoolCounts) -> dict[str, Any]:
-    """Plain values for run.json and the CLI."""
-    return {
-        "shards": counts.shards,
-        "shards_done_before": counts.done_before,
-        "read": counts.read,
-        "ok": counts.ok,
-        "failed": dict(sorted(counts.failed.items())),
-        "shards_set_aside": counts.aside,
-    }
-
-
-def lines(said: dict[str, Any]) -> list[str]:
-    """The summary for a person."""
-    out = [
-        f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"
-    ]
-    out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
-    return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]

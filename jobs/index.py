@@ -1,6 +1,7 @@
 """`index`: a kNN index over a pool's embeddings, built, or brought up to shards that came since."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -49,12 +50,14 @@ def index_pool(out: str, options: Any, width: Width) -> dict[str, Any]:
     from index.build import build_index
     from mmfilter.table import open_table
 
+    from . import choice
     from .outdir import keep_metadata, only_driver
     from .pool_scores import mapper
 
     open_table(out, options.metadata)  # before a lock is left in a folder that is no pool
     with only_driver(out):
         keep_metadata(out, options.metadata)
+        width = choice.choose(replace(width, gpus=0), choice.rows(open_table(out, options.metadata)))
         info = build_index(out, options, mapper(width, "index"))
     return {**info, "shards": len(info["shards"]), "path": f"{out}/index/{info['name']}"}
 

@@ -41,10 +41,9 @@ def add(app: typer.Typer) -> None:
 
 
 def report_run(out: str, name: str, labels: str | None = None, samples: int = 12, metadata: str | None = None) -> str:
-    """Write the report of subset `name`, and its data card where there is none; returns the report's path."""
+    """Write the report of subset `name`, and its data card unless there is one of it; returns the report's path."""
     from mmfilter import storage
-    from mmfilter.card import write_card
-    from mmfilter.card_facts import CardOptions
+    from mmfilter.card import is_of, read_earlier, write_card
     from mmfilter.decisions import resolve_name
     from mmfilter.report import ReportOptions, build_report
 
@@ -52,8 +51,8 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
 
     folder = absolute(metadata) if metadata else ""
     options = ReportOptions(samples=samples, labels=absolute(labels) if labels else "", metadata=folder)
-    path = build_report(out, name, options)
-    card = storage.join(out, "subsets", f"{resolve_name(out, name)}.md")
-    if not storage.exists(card):  # the verb `card` may have been told more
-        write_card(out, name, CardOptions(metadata=folder))
+    path, name = build_report(out, name, options), resolve_name(out, name)
+    earlier = read_earlier(out, name, folder)
+    if storage.exists(storage.join(out, "subsets", f"{name}.npy")) and not is_of(earlier.text, out, name):
+        write_card(out, name, earlier.options)
     return path

@@ -8,7 +8,7 @@ from mmfilter.errors import UsageError
 
 from .cluster import Width
 
-WIDE, RESULT = "How wide", "What is printed"  # panels of a verb's --help
+WIDE, RESULT, READ = "How wide", "What is printed", "How samples are read"  # panels of a verb's --help
 
 
 def complete_recipe(typed: str) -> list[str]:
@@ -83,6 +83,42 @@ Patience = Annotated[
         "--patience", rich_help_panel=WIDE, min=0, help="Seconds after which a worker that hangs is killed; 0: never."
     ),
 ]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Go on without named shards that do not exist; nothing is recorded.")
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Start though none of the first samples has a usable form."),
+]
+Uids = Annotated[
+    str | None,
+    typer.Option(
+        "--uids",
+        rich_help_panel=READ,
+        metavar="HOW",
+        help="What uids are made of where the json has none: key (default), content, or json.FIELD.",
+    ),
+]
+PoolId = Annotated[
+    str | None,
+    typer.Option(
+        "--pool-id", rich_help_panel=READ, metavar="WORD", help="Part of uids made of the key: another pool, others."
+    ),
+]
+Captions = Annotated[
+    str | None,
+    typer.Option(
+        "--captions",
+        rich_help_panel=READ,
+        metavar="'A;B'",
+        help="Members or json fields that hold the caption; the first that a sample has counts.",
+    ),
+]
+Reshard = Annotated[bool, typer.Option("--reshard/--no-reshard", help="Write the subset's shards.")]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="Known labels (parquet: uid, kind, match), to report against.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")]
 Local = Annotated[bool, typer.Option("--local", rich_help_panel=WIDE, help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
 RedoColumns = Annotated[

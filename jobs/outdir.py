@@ -3,14 +3,17 @@
 import glob
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 from mmfilter import storage
+from mmfilter.dates import now
 from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
+from mmfilter.fields import ReadOptions
 
+from . import marker
 from .beat import beating
 
 T = TypeVar("T")
@@ -20,20 +23,17 @@ READERS, CHUNK = 32, 1024
 
 def absolute(path: str) -> str:
     """A local path made absolute (workers have another working directory); URLs as they are."""
-    return path if storage.is_remote(path) else os.path.abspath(path)
+    if storage.is_remote(path):
+        return path
+    whole = os.path.abspath(path)
+    return storage.ShardPath(whole, path.name) if isinstance(path, storage.ShardPath) else whole
 
 
 def shard_paths(pool: list[str]) -> list[str]:
-    """Absolute shard paths of the --pool patterns. Raises UsageError on two shards of one name."""
-    paths = [absolute(path) for path in storage.expand(pool)]
-    seen: dict[str, str] = {}
-    for path in paths:
-        stem = storage.stem(path)
-        if stem in seen:
-            where = "given twice" if seen[stem] == path else f"the name of both {seen[stem]} and {path}"
-            raise UsageError(f"--pool: shard '{stem}' is {where}; shards are known by name, so run such pools apart")
-        seen[stem] = path
-    return paths
+    """Absolute shard paths of the --pool patterns, all of which exist. Raises as `find_shards` does."""
+    from .shards import find_shards
+
+    return find_shards(pool).paths
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def only_driver(out: str) -> Iterator[None]:
     if storage.is_remote(out):
         from .lease import lease
 
-        with lease(out), beating(out):
+        with lease(out), beating(out), marker.kept(out):
             yield
         return
     import fcntl
@@ -55,7 +55,7 @@ def only_driver(out: str) -> Iterator[None]:
                 f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
             ) from error
         _sweep(out)
-        with beating(out):
+        with beating(out), marker.kept(out):
             yield
 
 
@@ -100,9 +100,19 @@ def read_attempts(out: str, stem: str) -> dict[str, Any]:
 
 def count_attempt(out: str, stem: str, error: str) -> int:
     """Record one more failed attempt; returns how many there are now."""
-    n = read_attempts(out, stem)["attempts"] + 1
-    storage.write_atomic(attempts_path(out, stem), json.dumps({"attempts": n, "error": error}).encode())
-    return n
+    record = read_attempts(out, stem)
+    record |= {"attempts": record["attempts"] + 1, "error": error}
+    storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
+    return int(record["attempts"])
+
+
+def count_death(out: str, stem: str) -> None:
+    """Record that the command's own process died at the shard. That counts once, however often it happens: a person
+    may have killed it, and only workers that die as well set a shard aside."""
+    record = read_attempts(out, stem)
+    if not record.get("died"):
+        record = {"attempts": record["attempts"] + 1, "error": "the process that did it died", "died": True}
+        storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
 
 
 def forget_attempts(out: str, stem: str) -> None:
@@ -122,16 +132,45 @@ def load_run(out: str) -> dict[str, Any]:
 
 
 def keep_metadata(out: str, metadata: str | None) -> str | None:
-    """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked."""
+    """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked.
+
+    Raises UsageError where it holds no metadata.
+    """
     if not metadata:
         return None
+    from mmfilter.table import open_table
+
     folder = absolute(metadata)
+    open_table(out, folder)  # a folder without metadata is not noted: later commands would read it unasked
     save_run(out, metadata=folder)
     return folder
 
 
-def save_run(out: str, **fields: Any) -> None:
-    """Update OUT/run.json with `fields`."""
+def run_reading(out: str) -> ReadOptions:
+    """How the run in OUT read its samples; the default where OUT holds none, or one that says nothing of it."""
+    from mmfilter.recipe import reading
+
     path = storage.join(out, "run.json")
-    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    try:
+        source = json.loads(storage.read_bytes(path))["recipe"] if storage.exists(path) else {}
+        return reading(source.get("read") or {}, path)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ReadOptions()
+
+
+def reading_beside(subset: str) -> ReadOptions:
+    """How samples were read by the run whose folder holds the subset's file (OUT/subsets/NAME.npy)."""
+    return run_reading(os.path.dirname(os.path.dirname(subset))) if subset else ReadOptions()
+
+
+def pool_fields(paths: Sequence[str]) -> dict[str, Any]:
+    """What run.json says of the shards: their paths, and their names where those are not the files'."""
+    named = any(isinstance(path, storage.ShardPath) for path in paths)
+    return {"pool": list(paths), "shard_names": [storage.stem(path) for path in paths] if named else None}
+
+
+def save_run(out: str, **fields: Any) -> None:
+    """Update OUT/run.json with `fields`. `started`, the date, is that of the first time."""
+    path = storage.join(out, "run.json")
+    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {"started": now()}
     storage.write_atomic(path, json.dumps({**run, **fields}, indent=1, sort_keys=True).encode())

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, MMFilterError, UsageError
+from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.sidecar import columns_path, read_part, write_column
 
+from . import choice
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .progress import Progress
@@ -56,15 +58,6 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
     return run
 
 
-def check_inputs(scores: Sequence[PoolScore], where: str) -> None:
-    """Raise UsageError for what a score reads and is not there: before the pool is embedded, not after."""
-    for score in scores:
-        try:
-            score.check()
-        except UsageError as error:
-            raise UsageError(f"{where}: score '{score.columns[0]}': {error}") from error
-
-
 def add_pool_scores(
     scores: Sequence[PoolScore], out: str, width: Width, metadata: str | None = None, redo: bool = False
 ) -> dict[str, int]:
@@ -84,7 +77,9 @@ def add_pool_scores(
         if not all(storage.exists(storage.join(out, file)) for file in score.files):
             todo = list(stems)
         if todo:
-            columns = score(pool, mapper(width, score.columns[0], score.on_gpu))
+            devices = width if score.on_gpu else replace(width, gpus=0)
+            chosen = choice.choose(devices, choice.rows(pool.table))
+            columns = score(pool, mapper(chosen, score.columns[0], score.on_gpu))
             _write(pool, score, columns, part, set(todo))
         written[score.columns[0]] = len(todo)
     return written
@@ -104,7 +99,7 @@ def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
 
 def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bool) -> bool:
     """Whether the shard's columns are not there or are an older pool's. Raises ConflictError."""
-    was = read_part(columns_path(out, score.columns[0], stem))
+    was = filled(read_part(columns_path(out, score.columns[0], stem)), part, {"fields": defaults(type(score))})
     if was == part:
         return False
     if was is not None and not redo and (changed := _changed(was, part)):

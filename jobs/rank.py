@@ -19,6 +19,9 @@ def add(app: typer.Typer) -> None:
         subsets: r.Subsets,
         pool: o.Pool,
         out: r.Out = "runs/rank",
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         scale: r.ScaleName = "tiny",
         seeds: r.Seeds = 3,
         tasks: r.Tasks = None,
@@ -53,10 +56,11 @@ def _asked(given: dict[str, Any]) -> Any:
     """The Trials that the flags ask for. Raises UsageError, DataError."""
     from dataclasses import replace
 
+    from mmfilter.fields import read_options
     from mmfilter.scales import find_scale, scenes
     from mmfilter.trials import Trials
 
-    from .outdir import absolute, shard_paths
+    from .outdir import absolute, reading_beside, shard_paths
 
     scale = find_scale(given["scale"], given["samples"], given["lr_scale"])
     return Trials(
@@ -68,6 +72,9 @@ def _asked(given: dict[str, Any]) -> Any:
         threads=given["threads"],
         processes=given["processes"],
         workers=given["loaders"],
+        read=read_options(
+            reading_beside(absolute(given["subsets"][0])), given["uids"], given["pool_id"], given["captions"]
+        ),
     )
 
 
@@ -86,7 +93,7 @@ def plan(asked: Any, subsets: Sequence[str]) -> list[str]:
     """What would be trained, and the command of each subset's first training; writes nothing."""
     from mmfilter.trials import Trial, arms, planned, pool_uids
 
-    found = arms(subsets, pool_uids(asked.pool))
+    found = arms(subsets, pool_uids(asked.pool, asked.read))
     scale = asked.scale
     said = [
         f"{len(found) * len(asked.seeds)} trainings of {scale.samples:,} pairs ({scale.name}): "
@@ -104,7 +111,7 @@ def run_trials(asked: Any, subsets: Sequence[str], width: Width) -> None:
 
     from .progress import Progress
 
-    uids = pool_uids(asked.pool)
+    uids = pool_uids(asked.pool, asked.read)
     left, attempts, error = prepare(asked, arms(subsets, uids), uids), 0, ""
     with Progress("rank", len(left), "trials") as progress:
         while left and attempts < ATTEMPTS:

@@ -9,12 +9,11 @@ import typer
 
 from mmfilter.errors import OK, MMFilterError
 
+from . import choice
 from . import options as o
 from .cluster import Width
 from .driver import Crash, Setup, drive
 from .progress import Progress
-
-IN_PROCESS = 4 << 30  # bytes of tars; below it Ray's start takes longer than the work
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,12 @@ class MakeIndexer:
     subset: Any
     read: Any
     blur: bool = False
+    members: tuple[str, ...] = ()
 
     def __call__(self, _: Setup) -> Callable[[str], Any]:
         from mmfilter.shard_index import index_shard
 
-        return lambda path: index_shard(path, self.read, self.subset, self.blur)
+        return lambda path: index_shard(path, self.read, self.subset, self.blur, self.members)
 
 
 @dataclass(frozen=True)
@@ -52,30 +52,37 @@ def add(app: typer.Typer) -> None:
         max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,
         max_bytes: Annotated[int, typer.Option(min=1, help="Bytes a shard at most.")] = 3_000_000_000,
         allow_missing: Annotated[
-            bool, typer.Option("--allow-missing", help="Go on without uids that the pool lacks.")
+            bool,
+            typer.Option(
+                "--allow-missing", help="Go on without named shards that do not exist, and uids that the pool lacks."
+            ),
         ] = False,
         blur_faces: Annotated[
             bool, typer.Option("--blur-faces", help="Blur faces by the json's face_bboxes; other samples are copied.")
         ] = False,
-        derive_uids: Annotated[
-            bool, typer.Option("--derive-uids", help="Make uids of shard and key, as the recipe did.")
-        ] = False,
+        members: Annotated[
+            str, typer.Option(help="Further members to copy, by extension: 'npy,mask.png'.", metavar="'A,B'")
+        ] = "",
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
         as_json: o.Json = False,
     ) -> None:
         """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
+        from mmfilter.fields import member_names, read_options
         from mmfilter.reshard_plan import ReshardOptions
-        from mmfilter.samples import ReadOptions
 
-        from .outdir import absolute, shard_paths
+        from .outdir import absolute, reading_beside
+        from .shards import find_shards
 
-        asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces)
+        asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces, member_names(members.split(",")))
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
-        request = Request(asked, ReadOptions(derive_uids))
-        results = reshard_subsets(wanted, shard_paths(pool), width, request)
+        request = Request(asked, read_options(reading_beside(absolute(subset)), uids, pool_id, captions))
+        results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
         told: Any = results if subset.endswith(".schedule.json") else results[0]
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
         raise typer.Exit(OK)
@@ -116,7 +123,6 @@ def reshard_subsets(
     """`reshard_subset` of each folder's subset; the pool is indexed once for all of them."""
     from dataclasses import replace
 
-    from mmfilter import storage
     from mmfilter.reshard import finished
     from mmfilter.reshard_plan import ReshardOptions
     from mmfilter.samples import ReadOptions
@@ -125,12 +131,16 @@ def reshard_subsets(
     options = request.options or ReshardOptions()
     indexes: list[Any] = []
     if not all(finished(paths, Subset.read(path), folder, options) for folder, path in wanted.items()):
-        small = sum(storage.size(path) for path in paths if storage.exists(path)) < IN_PROCESS
-        width = replace(width, gpus=0, local=width.local or (small and width.address is None))
+        width = choice.choose(replace(width, gpus=0), choice.copying(paths))
         union = Subset.from_uids([])
         for path in dict.fromkeys(wanted.values()):
             union |= Subset.read(path).unique()
-        found = _all(paths, MakeIndexer(union, request.read or ReadOptions(), options.blur_faces), width, "index")
+        found = _all(
+            paths,
+            MakeIndexer(union, request.read or ReadOptions(), options.blur_faces, options.members),
+            width,
+            "index",
+        )
         indexes = [found[path] for path in paths]
     return [_written(Subset.read(path), paths, folder, (width, request), indexes) for folder, path in wanted.items()]
 

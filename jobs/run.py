@@ -1,9 +1,8 @@
 """`run`: a whole recipe, from shards to a subset, new shards and a report. Each step skips what is done."""
 
 import json
-import time
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -23,6 +22,8 @@ class RunOptions:
     redo: bool = False
     reshard: bool = True
     labels: str | None = None
+    missing: tuple[str, ...] = ()  # named shards that do not exist
+    keep_going: bool = False
 
 
 def add(app: typer.Typer) -> None:
@@ -33,6 +34,9 @@ def add(app: typer.Typer) -> None:
         out: o.Out = "runs/run",
         name: o.Name = None,
         weights: o.Weights = None,
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         address: o.Address = None,
         workers: o.Workers = None,
         gpus: o.Gpus = None,
@@ -42,84 +46,105 @@ def add(app: typer.Typer) -> None:
         patience: o.Patience = 3600,
         local: o.Local = False,
         redo_changed: o.Redo = False,
-        reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
-        labels: Annotated[
-            str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")
-        ] = None,
-        dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
-        ] = False,
+        allow_missing: o.AllowMissing = False,
+        keep_going: o.KeepGoing = False,
+        reshard: o.Reshard = True,
+        labels: o.Labels = None,
+        dry_run: o.DryRun = False,
         as_json: o.Json = False,
     ) -> None:
         """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute, shard_paths
-        from .pool_scores import check_inputs
+        from .outdir import absolute
+        from .shards import find_shards
 
-        loaded = load_recipe(recipe, weights)
-        check_inputs(loaded.pool_scores, loaded.where)  # now, and not after the pool has been embedded
+        loaded, shards = load_recipe(recipe, weights).read_as(uids, pool_id, captions), find_shards(pool, allow_missing)
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
-        asked = RunOptions(absolute(out), name or loaded.name, width, redo_changed, reshard, labels)
-        paths = shard_paths(pool)
+        asked = RunOptions(
+            absolute(out), name or loaded.name, width, redo_changed, reshard, labels, tuple(shards.missing), keep_going
+        )
+        check_run(loaded, shards.paths, asked, dry_run)
         if dry_run:
             from .dryrun import say
 
-            say(loaded, paths, asked, as_json)
+            say(loaded, shards.paths, asked, as_json)
             return
-        result = run_recipe(loaded, paths, asked)
+        result = run_recipe(loaded, shards.paths, asked)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
+
+
+def check_run(recipe: Any, paths: list[str], asked: RunOptions, dry_run: bool = False) -> None:
+    """Raise MMFilterError for what can be known to fail, before anything is spent (jobs/check.py)."""
+    from .check import Request, check_request
+
+    resharded = asked.reshard and recipe.select is not None
+    verb: Any = "dry-run" if dry_run else "run"
+    given = (asked.name, asked.labels, resharded, asked.redo, asked.keep_going)
+    request = Request(verb, asked.out, paths, None, *given)
+    check_request(recipe, request)
 
 
 def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, Any]:
     """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
     from mmfilter import storage
+    from mmfilter.reshard_plan import ReshardOptions
+    from mmfilter.subset_record import read_or_empty, same_selection
 
-    from .embed import embed_pool, summary
+    from .clock import StepClock
+    from .counts import summary
+    from .embed import embed_pool
     from .look import report_run
-    from .outdir import only_driver, save_run
+    from .outdir import only_driver, pool_fields, save_run
     from .pool_scores import add_pool_scores
     from .reshard import Request, reshard_subset
     from .select import select_subset
+    from .shards import note
 
-    started = time.monotonic()
-    out, seconds, plain = asked.out, {}, replace(asked.width, decoders=None)
+    out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
-        save_run(out, pool=paths, recipe=recipe.source, metadata=None)
-        counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
-        seconds["embed"] = time.monotonic() - started
+        save_run(out, **pool_fields(paths), recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
+        with clock.step("embed"):
+            counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
+        clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
-        result: dict[str, Any] = {"out": out, "embed": summary(counts)}
+        result: dict[str, Any] = {"out": out, "embed": summary(counts), "missing": note(asked.missing)}
         if recipe.pool_scores:
-            step = time.monotonic()
-            result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
-            seconds["pool_scores"] = time.monotonic() - step
+            with clock.step("pool_scores"):
+                result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
+            clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
-            step = time.monotonic()
-            selection = select_subset(recipe, out, asked.name)
+            record = storage.join(out, "subsets", f"{asked.name}.json")
+            before = read_or_empty(record)
+            with clock.step("select"):
+                selection = select_subset(recipe, out, asked.name)
+            clock.did("select", not same_selection(before, read_or_empty(record)))
             result |= {"counts": selection["counts"], "selection": selection}
-            seconds["select"] = time.monotonic() - step
             if asked.reshard:
-                step = time.monotonic()
-                to = storage.join(out, "shards", asked.name)
-                result["reshard"] = reshard_subset(
-                    selection["path"], paths, to, plain, Request(None, recipe.read, True)
-                )
-                seconds["reshard"] = time.monotonic() - step
-            save_run(out, seconds={k: round(v, 2) for k, v in seconds.items()})
+                to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
+                request = Request(limits, recipe.read, True)
+                with clock.step("reshard"):
+                    result["reshard"] = reshard_subset(selection["path"], paths, to, plain, request)
+                clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
+        clock.save()
+        if recipe.select is not None:
             result["report"] = report_run(out, asked.name, asked.labels)
-        result["seconds"] = {k: round(v, 2) for k, v in seconds.items()}
+        result["seconds"] = clock.seconds
     return result
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
     from . import reshard, select
+    from .counts import form_lines
+    from .shards import lines as missing_lines
 
     said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
+    said += form_lines(result["embed"])
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
+    said += missing_lines(result["missing"])
     if "reshard" in result:
         said.append(f"shards  {reshard.line(result['reshard'])}")
     if "report" in result:

@@ -50,8 +50,7 @@ def add(app: typer.Typer) -> None:
             "subset": subset and absolute(subset),
             "metadata": metadata and absolute(metadata),
         }
-        if column or not subset:
-            open_table(absolute(out), source["metadata"])  # before a lock is left in a folder that is no pool
+        open_table(absolute(out), source["metadata"])  # before anything is written into a folder that is no run
         with only_driver(absolute(out)):
             keep_metadata(absolute(out), metadata)
             result = make(source, how, name or kind)
@@ -65,7 +64,7 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
     from mmfilter import storage
     from mmfilter.epochs import rs2, seta
     from mmfilter.schedule import ENDING, Schedule, write_schedule
-    from mmfilter.select import NAME
+    from mmfilter.subset import NAME
 
     if not NAME.fullmatch(name):
         raise UsageError(f"a schedule's name is letters, digits, '-' and '_', not '{name}'; give another --name")

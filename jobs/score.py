@@ -8,17 +8,18 @@ from typing import Any
 import typer
 
 from mmfilter import storage
+from mmfilter.check import check_score_files
 from mmfilter.columns import add_columns
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
 from mmfilter.recipe import Recipe
 from mmfilter.sidecar import columns_path, read_commit, read_part
 from mmfilter.table import Table, open_table
-from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
+from mmfilter.work import part_differs, plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width
-from .pool_scores import add_pool_scores, check_inputs
+from .pool_scores import add_pool_scores
 from .progress import Progress
 
 
@@ -37,12 +38,15 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
         from mmfilter.recipe import load_recipe
+        from mmfilter.table import open_table
 
+        from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
 
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
         loaded = load_recipe(recipe, weights)
-        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
+        check_request(loaded, Request("score", folder, metadata=metadata and absolute(metadata)))
+        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
         with only_driver(folder):
             result = score_pool(loaded, folder, keep_metadata(folder, metadata), width, redo_changed)
         print(
@@ -62,7 +66,7 @@ def score_pool(
     `metadata` is a folder of parquet (and npz) that somebody else embedded, such as DataComp's.
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
     """
-    check_inputs(recipe.pool_scores, recipe.where)
+    check_score_files(recipe, recipe.pool_scores)
     table = open_table(out, metadata)
     todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
     for score in todo:
@@ -94,9 +98,9 @@ def _score_shard(stem: str, table: Table, work: Any, todo: list[Any], redo: bool
         was = (commit or {"parts": {}})["parts"].get(part)
         added = None if was else read_part(columns_path(work.out, score.columns[0], stem))
         was = was or added
-        if (was is None and score in todo) or (redo and added is not None and added != work.parts[part]):
+        if (was is None and score in todo) or (redo and added is not None and part_differs(work, part, added)):
             missing.append(part)
-        elif was is not None and was != work.parts[part]:
+        elif was is not None and part_differs(work, part, was):
             raise ConflictError(
                 f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another "
                 f"--out{', or pass --redo-changed' if added is not None else ''}"

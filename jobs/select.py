@@ -1,14 +1,18 @@
 """`select`: apply a recipe's rules to a pool that has its columns; seconds, no model."""
 
 import json
+import shlex
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import COPY, OK, SET_ASIDE, UsageError
+from mmfilter.errors import COPY, OK, SET_ASIDE, MMFilterError, UsageError
 
 from . import options as o
+
+CARD_SAMPLES = 5_000_000  # of a pool: above, the card would take longer than the selection, and more memory
 
 
 def add(app: typer.Typer) -> None:
@@ -28,11 +32,15 @@ def add(app: typer.Typer) -> None:
         from mmfilter.recipe import load_recipe
         from mmfilter.table import open_table
 
+        from .check import Request, check_request
         from .outdir import absolute, keep_metadata, only_driver
 
         loaded = load_recipe(recipe, weights)
         folder = absolute(out)
-        open_table(folder, metadata and absolute(metadata))  # before anything is left in a folder that is none
+        check_request(
+            loaded, Request("select", folder, metadata=metadata and absolute(metadata), name=name or loaded.name)
+        )
+        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
         with only_driver(folder):
             given = keep_metadata(folder, metadata)
             result = select_subset(loaded, folder, name or loaded.name, given, decisions)
@@ -43,7 +51,11 @@ def add(app: typer.Typer) -> None:
 def select_subset(
     recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True
 ) -> dict[str, Any]:
-    """Select by the recipe's rules; the selection as plain values. Raises UsageError, DataError."""
+    """Select by the recipe's rules, and write the subset's card; the selection as plain values.
+
+    Raises UsageError, DataError.
+    """
+    from mmfilter.card import read_earlier
     from mmfilter.select import SelectOptions, select
     from mmfilter.table import open_table
 
@@ -52,7 +64,26 @@ def select_subset(
             f"{recipe.where}: has no 'select'; add the rules that choose ({COPY}), or use `mmfilter embed`"
         )
     options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
-    return asdict(select(open_table(out, metadata), recipe.select, options))
+    table, earlier = open_table(out, metadata), read_earlier(out, name, metadata or "")
+    selection = select(table, recipe.select, options)
+    _card(out, name, earlier, selection.counts["in"])
+    return asdict(selection)
+
+
+def _card(out: str, name: str, earlier: Any, samples: int) -> None:
+    """The subset is complete without a card, so what keeps the card from being written is only told."""
+    from mmfilter.card import refresh_card
+
+    if samples > CARD_SAMPLES:
+        command = ["mmfilter", "card", out, "--name", name]
+        print(
+            f"mmfilter: a card of {samples:,} samples takes a while: `{shlex.join(command)}` writes it", file=sys.stderr
+        )
+        return
+    try:
+        refresh_card(out, name, earlier)
+    except MMFilterError as error:
+        print(f"mmfilter: the subset is written, its card is not: {error}", file=sys.stderr)
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -73,7 +73,7 @@ def listen(application: Any, listening: socket.socket, token: bool) -> None:
     """Serve until a signal; requests in work are finished first."""
     import uvicorn
 
-    from .cli import Stopped
+    from .stopping import Stopped, handed_over
 
     host, port = listening.getsockname()[:2]
     if not (token or ipaddress.ip_address(host).is_loopback):
@@ -88,6 +88,7 @@ def listen(application: Any, listening: socket.socket, token: bool) -> None:
         timeout_keep_alive=15, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=1 << 16,
     )  # fmt: skip
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        with handed_over():
+            uvicorn.Server(config).run(sockets=[listening])
     except Stopped as stopped:  # the signal that ended it, passed on
         raise SystemExit(stopped.code) from None

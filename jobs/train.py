@@ -19,6 +19,9 @@ def add(app: typer.Typer) -> None:
         pool: o.Pool,
         model: t.Model = "demo",
         pretrained: t.Pretrained = "",
+        uids: o.Uids = None,
+        pool_id: o.PoolId = None,
+        captions: o.Captions = None,
         subset: t.Subset = "",
         schedule: t.Schedule = "",
         one_caption: t.OneCaption = False,
@@ -70,9 +73,10 @@ def _check(given: dict[str, Any]) -> None:
 
 def _options(given: dict[str, Any]) -> Any:
     """The TrainOptions that the flags ask for."""
+    from mmfilter.fields import read_options
     from mmfilter.train import Augment, TrainOptions
 
-    from .outdir import absolute, shard_paths
+    from .outdir import absolute, reading_beside, shard_paths
 
     same = ("model", "pretrained", "subset", "schedule", "one_caption", "holdout", "lr", "vocabulary", "seed")
     samples = 0 if given["schedule"] else SAMPLES
@@ -85,6 +89,7 @@ def _options(given: dict[str, Any]) -> Any:
         threads=given["threads"],
         bf16=given["bf16"],
         device=given["device"],
+        read=read_options(reading_beside(given["subset"]), given["uids"], given["pool_id"], given["captions"]),
         **{name: given[name] for name in same},
     )
 
@@ -108,14 +113,12 @@ def _by_open_clip(given: dict[str, Any]) -> str:
         return _told(train_with_open_clip(options, wide, given["resume"], _say, _copy))
 
 
-def _copy(subset: str, paths: list[str], folder: str, options: Any) -> Any:
+def _copy(subset: str, paths: list[str], folder: str, options: Any, read: Any) -> Any:
     """Reshard by workers where there is much to copy."""
-    from mmfilter.samples import ReadOptions
-
     from .cluster import Width
     from .reshard import Request, reshard_subset
 
-    return reshard_subset(subset, paths, folder, Width(gpus=0), Request(options, ReadOptions(derive_uids=True)))
+    return reshard_subset(subset, paths, folder, Width(gpus=0), Request(options, read))
 
 
 def _planned(given: dict[str, Any]) -> str:

@@ -1,14 +1,17 @@
 """A subset's data card: what it is, where it came from and how to make it again, in Hugging Face's format."""
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from . import storage
-from .card_facts import CardOptions, Facts, read_facts
+from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
 from .markdown import plain
+from .subset_record import read_or_empty, same_selection
 
 TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
 TAGS = ["clip", "image-text-pairs", "data-filtering", "mmfilter"]
@@ -24,6 +27,49 @@ def write_card(out: str, name: str = "", options: CardOptions = CardOptions()) -
     path = storage.join(out, "subsets", f"{facts.name}.md")
     storage.write_atomic(path, card(facts).encode("utf-8", "replace"))
     return path
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A card as it was before a selection: its text, what its author gave, and the record that it was written of."""
+
+    text: bytes
+    options: CardOptions
+    record: dict[str, Any]
+
+
+def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
+    """The card of subset `name`, before `select` replaces the subset. Without a card, or one that is damaged, the
+    options are the defaults with `metadata`.
+    """
+    path = storage.join(out, "subsets", f"{name}.md")
+    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
+    text = storage.read_bytes(path) if storage.exists(path) else b""
+    try:
+        matter = yaml.safe_load(text.decode("utf-8").split("---\n", 2)[1])
+        license, pretty = str(matter["license"]), str(matter["pretty_name"])
+    except (ValueError, IndexError, KeyError, TypeError, yaml.YAMLError):
+        return Earlier(text, CardOptions(metadata=metadata), record)
+    return Earlier(text, CardOptions(license, "" if pretty == title(record, name) else pretty, metadata), record)
+
+
+def refresh_card(out: str, name: str, earlier: Earlier) -> str:
+    """Write the card of subset `name` with the license and title that its earlier card had; returns its path.
+
+    Where the subset is the same as before the earlier card stays, with what was written into it by hand.
+    """
+    path = storage.join(out, "subsets", f"{name}.md")
+    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
+    if earlier.text and same_selection(record, earlier.record) and is_of(earlier.text, out, name):
+        storage.write_atomic(path, earlier.text)
+        return path
+    return write_card(out, name, earlier.options)
+
+
+def is_of(text: bytes, out: str, name: str) -> bool:
+    """Whether a card's text speaks of the subset's file as it is: it holds the file's sha256."""
+    digest = hashlib.sha256(storage.read_bytes(storage.join(out, "subsets", f"{name}.npy"))).hexdigest()
+    return digest.encode() in text
 
 
 def card(facts: Facts) -> str:

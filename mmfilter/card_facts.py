@@ -47,9 +47,13 @@ class Facts:
 
     @property
     def title(self) -> str:
-        recipe = self.record.get("recipe")
-        own = recipe.get("name") if isinstance(recipe, dict) else ""
-        return str(self.options.pretty or own or self.name)
+        return self.options.pretty or title(self.record, self.name)
+
+
+def title(record: dict[str, Any], name: str) -> str:
+    """A card's title where none was given: the recipe's name, else the subset's."""
+    recipe = record.get("recipe")
+    return str((recipe.get("name") if isinstance(recipe, dict) else "") or name)
 
 
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:

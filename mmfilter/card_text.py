@@ -11,6 +11,7 @@ from .card_facts import Facts
 from .composition import QUANTILES
 from .markdown import block, code, plain, table
 from .recipe import fingerprint
+from .report.origin import derived
 
 HASH = 16  # digits of a fingerprint that are shown
 
@@ -53,6 +54,8 @@ def _origin(facts: Facts) -> str:
         )
     if inputs:
         rows.append(("Identity of the shards", f"{size:,} bytes, fingerprint {code(fingerprint(inputs)[:HASH])}"))
+    if made := derived(facts.run):
+        rows.append(("Uids", made))
     counts = facts.record["counts"]
     rows += [(name, f"{counts[name]:,}") for name in ("in", "kept", "dropped", "failed") if name in counts]
     return "## Where it came from\n\n" + table(["Pool", ""], rows)
@@ -161,11 +164,12 @@ def _again(facts: Facts) -> str:
     pool = (
         " ".join(f"--pool {shlex.quote(storage.join(folder, '*.tar'))}" for folder in _folders(facts)) or "--pool POOL"
     )
+    to = f"--out runs/{facts.name}"
     if first and first != recipe:
-        lines += _saved(first, "pool.yaml", f"mmfilter run pool.yaml {pool} --out OUT")
-        lines += _saved(recipe, "recipe.yaml", f"mmfilter select recipe.yaml --out OUT --name {facts.name}")
+        lines += _saved(first, "pool.yaml", f"mmfilter run pool.yaml {pool} {to}")
+        lines += _saved(recipe, "recipe.yaml", f"mmfilter select recipe.yaml {to} --name {facts.name}")
     elif recipe:
-        lines += _saved(recipe, "recipe.yaml", f"mmfilter run recipe.yaml {pool} --out OUT --name {facts.name}")
+        lines += _saved(recipe, "recipe.yaml", f"mmfilter run recipe.yaml {pool} {to} --name {facts.name}")
     versions: dict[str, set[str]] = {}
     for source in [facts.record, *facts.commits.values()]:
         for name, version in (source.get("versions") or {}).items():

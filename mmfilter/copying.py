@@ -1,5 +1,6 @@
 """Copy members from tars into a new one: large reads, and each header checked before its bytes are believed."""
 
+import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,9 +10,12 @@ import numpy as np
 
 from . import storage
 from .errors import DataError
-from .faces import Boxes, blur_faces
+from .faces import Boxes
+from .fields import ReadOptions
 from .images import DecodeError, ImageLimits
+from .outgoing import COPY, NEW_JSON, PNG, STATE_UID, TEXT, caption_of, with_uid
 from .reshard_plan import OutputShard, Source
+from .shard_index import encoded
 from .tar import END, ZERO
 from .tar_headers import headers
 from .tar_source import BLOCK
@@ -35,6 +39,8 @@ class _Move(NamedTuple):
     check: int
     until: int
     boxes: Boxes | None
+    change: int
+    uid: str
 
 
 def copy_members(shard: OutputShard, out: BinaryIO) -> int:
@@ -51,12 +57,13 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
                 raise window.changed(f"the header at byte {start} is another")
             gather.add(move.header)
             more = (window.read(at, min(end, at + WINDOW), move.until) for at in range(start + WINDOW, end, WINDOW))
-            if move.boxes is None:
+            if move.boxes is None and move.change == COPY:
                 gather.add(part[BLOCK:])
                 for piece in more:
                     gather.add(piece)
             else:
-                gather.add(_blurred(b"".join([bytes(part[BLOCK:]), *map(bytes, more)]), move, window))
+                data = b"".join([bytes(part[BLOCK:]), *map(bytes, more)])
+                gather.add(_changed(data, move, window, shard.read))
             gather.add(ZERO[: -move.written % BLOCK])
         gather.add(END)
         gather.flush()
@@ -66,16 +73,20 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
     return gather.written
 
 
-def _blurred(data: bytes, move: _Move, window: "_Window") -> bytes:
-    """The image with its faces blurred, as long as it was when it was indexed. Raises DataError."""
-    assert move.boxes is not None
+def _changed(data: bytes, move: _Move, window: "_Window", read: ReadOptions) -> bytes:
+    """A member's bytes in the new tar, as many as there were when it was indexed. Raises DataError."""
     try:
-        data = blur_faces(data, move.boxes, ImageLimits(max_pixels=NO_LIMIT))
-    except DecodeError as error:
+        if move.change in (STATE_UID, NEW_JSON):
+            data = with_uid(data, move.uid)
+        elif move.change == TEXT:
+            data = caption_of(data, read)
+        else:
+            data = encoded(data, move.change == PNG, move.boxes or (), ImageLimits(max_pixels=NO_LIMIT, avif=True))
+    except (DecodeError, ValueError) as error:
         raise window.changed(str(error)) from error
     if len(data) != move.written:
         raise DataError(
-            f"{window.path}: the image at byte {move.offset} has {len(data)} bytes when it is blurred here and had "
+            f"{window.path}: the member at byte {move.offset} has {len(data)} bytes when it is written here and had "
             f"{move.written} where it was indexed: install the same Pillow on every node, and run again"
         )
     return data
@@ -123,8 +134,10 @@ def _moves(shard: OutputShard) -> Iterator[_Move]:
     last = np.flatnonzero(np.append(parted, True)[: len(members)])  # each run's last member
     until = end[last][np.searchsorted(last, np.arange(len(members)))]
     columns = (source, members["offset"], members["size"], members["written"], members["check"], until)
-    boxes = map(shard.boxes.get, range(len(members)))
-    return map(_Move, headers(_names(shard), members["written"]), *(column.tolist() for column in columns), boxes)
+    boxes, change = map(shard.boxes.get, range(len(members))), members["change"].tolist()
+    new = headers(_names(shard), members["written"])
+    uids = itertools.chain.from_iterable(map(itertools.repeat, format_uids(shard.uids), count.tolist()))
+    return map(_Move, new, *(column.tolist() for column in columns), boxes, change, uids)
 
 
 def _names(shard: OutputShard) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ NAME = "mmfilter_model"  # what open_clip calls the configuration; "siglip" in i
 LATEST = "epoch_latest.pt"
 SHARD = 10_000  # samples of a copied shard at most, as DataComp's
 
-Copy = Callable[[str, list[str], str, ReshardOptions], Any]
+Copy = Callable[[str, list[str], str, ReshardOptions, ReadOptions], Any]
 """Copies the samples of a subset file from shards into a folder."""
 
 
@@ -124,9 +124,9 @@ def command(job: str, processes: int) -> list[str]:
     return [sys.executable, "-m", *(several if processes > 1 else []), "mmfilter.open_clip_run", job]
 
 
-def copy_here(subset: str, paths: list[str], folder: str, options: ReshardOptions) -> Any:
+def copy_here(subset: str, paths: list[str], folder: str, options: ReshardOptions, read: ReadOptions) -> Any:
     """Reshard in this process."""
-    return reshard(paths, Subset.read(subset), folder, options, ReadOptions(derive_uids=True))
+    return reshard(paths, Subset.read(subset), folder, options, read)
 
 
 def shards(options: TrainOptions, engine: Engine, source: pairs.Source, copy: Copy) -> tuple[list[str], list[str]]:
@@ -165,11 +165,11 @@ def _odd(path: str) -> bool:
 
 def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> list[str]:
     """The pairs of a source, each as often as it is seen in an epoch, in shards of even size."""
-    read = ReadOptions(derive_uids=True, copies=source.copies)
+    read = source.options
     pool = Subset(np.concatenate([index_shard(path, read).uids for path in source.paths]))
     uids = pool.unique()
     times = np.array([int(source.keep(uid)) for uid in uids.strings()], np.int64)
-    if source.copies:
+    if read.copies:
         times *= pool.counts(uids.uids)
     subset = Subset(np.repeat(uids.uids, times))
     if not len(subset):
@@ -178,7 +178,7 @@ def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> li
     subset.write(f"{folder}.npy")
     count = max(math.ceil(len(subset) / SHARD), min(len(subset), 4 * max(1, engine.workers) * engine.processes))
     size = math.ceil(len(subset) / count)
-    copy(f"{folder}.npy", source.paths, folder, ReshardOptions(max_samples=size))
+    copy(f"{folder}.npy", source.paths, folder, ReshardOptions(max_samples=size), replace(read, copies=False))
     return sorted(storage.glob(os.path.join(folder, "*.tar")))
 
 

@@ -35,6 +35,10 @@ class StoreError(MMFilterError):
     """An object store refuses, or kept failing however long it was asked; it says nothing about what it holds."""
 
 
+class NotFetched(MMFilterError):
+    """Weights that are not on this machine and could not be fetched; the message says what to fetch."""
+
+
 class MissingDependency(MMFilterError):
     """An optional package is not installed; the message is the pip command that mends it."""
 

@@ -11,6 +11,7 @@ from .decisions import decision_paths, failure_paths, read_parquet, read_record,
 from .errors import MMFilterError, UsageError
 from .rules import build_rule, walk
 from .subset import Subset
+from .subset_record import replaced_columns
 from .table import Table, open_table
 from .uids import HALVES, parse_uids
 
@@ -34,7 +35,8 @@ class Explanation:
 
     `places` are shard/key of every sample with this uid; the rest is about the first. `dropped_by`
     is the path of the first rule that dropped it; `times` is how often it stands in the subset. A failed
-    sample has `failure`, its reason, and `error`, and no verdicts.
+    sample has `failure`, its reason, and `error`, and no verdicts. `notes` say which columns were replaced after
+    the subset was selected: their values are not those that were judged.
     """
 
     uid: str
@@ -48,6 +50,7 @@ class Explanation:
     failure: str = ""
     error: str = ""
     times: int = 0
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """As the command line prints it."""
@@ -68,6 +71,9 @@ class Explanation:
             values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items() if name != "text")
             told = f"  {'keep' if verdict.keep else 'drop'}    {verdict.path:<{width}}  {verdict.rule}"
             found.append(f"{told}  [{values}]" if values else told)
+        found += [f"  note    {note}" for note in self.notes]
+        if self.notes:
+            found.append(f"  note    The verdicts are older than these values. Select {self.name} again.")
         return found
 
 
@@ -131,7 +137,10 @@ def _judged(
     times = int(bool(row["keep"]))
     if record.get("copies"):
         times = int(Subset.read(storage.join(out, "subsets", f"{name}.npy")).counts(parse_uids([uid]))[0])
-    return Explanation(uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times)
+    return Explanation(
+        uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times,
+        notes=tuple(replaced_columns(table, record)),
+    )  # fmt: skip
 
 
 def _rules(record: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from .form import Form
 
 SEVERITIES = ("error", "warning", "note")  # data is lost or will be; some samples are set aside; good to know
 SHOWN = 3  # shards named in a line
@@ -30,6 +32,7 @@ class PoolReport:
     failed: dict[str, int]
     bytes: int
     findings: list[Finding] = field(default_factory=list)
+    form: Form | None = None
 
     @property
     def errors(self) -> int:
@@ -37,7 +40,7 @@ class PoolReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for json."""
-        return asdict(self)
+        return {**asdict(replace(self, form=None)), "form": self.form.to_dict() if self.form else None}
 
     def lines(self) -> list[str]:
         """For a person: a head line, then one for each kind of finding, and what to do about it."""
@@ -50,6 +53,7 @@ class PoolReport:
             told.append(f"{severity:8}{what}: {_told(found)}")
             if found[0].todo:
                 told.append(f"{'':8}-> {found[0].todo}")
+        told += self.form.lines() if self.form else []
         return told if self.findings else [*told, "nothing to complain of"]
 
 

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from .checkpoint import CONFIG
-from .errors import COPY, MMFilterError
+from .errors import COPY, NotFetched
 
 _dry: ContextVar[bool] = ContextVar("dry", default=False)
 
@@ -24,7 +24,7 @@ def nothing_fetched() -> Iterator[None]:
 
 
 def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
-    """The weights' file of open_clip's `tag`, from the cache or the network. Raises MMFilterError."""
+    """The weights' file of open_clip's `tag`, from the cache or the network. Raises NotFetched."""
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME
     from open_clip.pretrained import download_pretrained
 
@@ -40,7 +40,7 @@ def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
         file = file or HF_SAFE_WEIGHTS_NAME
         fetch = f"hf download {repo} {file}" if repo else f"curl -LO {tag.get('url')}"
         file = file if repo else os.path.basename(str(tag.get("url")))
-        raise MMFilterError(
+        raise NotFetched(
             f"the weights of {name} ({pretrained}) are not on this machine and could not be fetched "
             f"({why(error)}). Where there is a network run `{fetch}`, bring {file} here, and give it as "
             f"`--weights NAME=/path/to/{file}`, where NAME is the model's in the recipe (or write "
@@ -50,7 +50,7 @@ def fetch_tag(name: str, pretrained: str, tag: dict[str, Any]) -> str:
 
 
 def fetch_hub(repo: str, weights: bool = True) -> str:
-    """The weights' file of ``hf-hub:{repo}``, its configuration beside it. Raises MMFilterError.
+    """The weights' file of ``hf-hub:{repo}``, its configuration beside it. Raises NotFetched.
 
     With `weights` False only the configuration is fetched, and its path returned.
     """
@@ -65,7 +65,7 @@ def fetch_hub(repo: str, weights: bool = True) -> str:
         config = download_pretrained_from_hf(repo, filename=CONFIG)
         return str(download_pretrained_from_hf(repo) if weights else config)
     except Exception as error:
-        raise MMFilterError(
+        raise NotFetched(
             f"the model hf-hub:{repo} is not on this machine and could not be fetched ({why(error)}). "
             f"Where there is a network run `hf download {repo} --local-dir {repo.split('/')[-1]}`, bring the folder "
             f"here (it holds {CONFIG} and the weights), and write `model: /path/to/{repo.split('/')[-1]}` in the "

@@ -22,10 +22,16 @@ class DecodeError(Exception):
 class ImageLimits:
     """The largest image that is decoded, in pixels: 2**26, a square of 8192, 200 MB as RGB.
 
-    Pillow's own limit (89 million) only warns until twice that.
+    Pillow's own limit (89 million) only warns until twice that. `avif` also allows AVIF, where Pillow has a decoder.
     """
 
     max_pixels: int = 1 << 26
+    avif: bool = False
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The decoders that may run, by Pillow's names."""
+        return (*FORMATS, "AVIF") if self.avif else FORMATS
 
 
 def probe(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
@@ -54,7 +60,7 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=limits.formats)
     except Image.DecompressionBombError as error:
         raise DecodeError("too_many_pixels", f"the header states too many pixels ({error})") from error
     except UnidentifiedImageError as error:
@@ -81,9 +87,44 @@ def _unidentified(data: bytes) -> DecodeError:
     ):
         if start.startswith(mark):
             return DecodeError("format_not_allowed", f"{name}, not an image of {', '.join(FORMATS)}")
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return DecodeError("format_not_allowed", "AVIF; `read: {avif: true}` in the recipe allows it")
     for mark, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"RIFF", "WEBP"), (b"GIF8", "GIF")):
         if data.startswith(mark):
             return DecodeError("truncated_image", f"its {name} header is cut short or damaged ({len(data)} bytes)")
     if start[:1] == b"<":
         return DecodeError("not_an_image", "HTML, not an image")
     return DecodeError("not_an_image", f"no image of {', '.join(FORMATS)}; it starts with {start[:12]!r}")
+
+
+KINDS = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+)
+
+
+def image_ending(head: bytes) -> str:
+    """The ending that an image's first bytes call for: jpg, png, webp, gif, bmp, tif or avif; "" for none of these."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return "avif"
+    return next((ending for mark, ending in KINDS if head.startswith(mark)), "")
+
+
+def to_png(data: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
+    """The first frame as a PNG, pixels as the models see them, without metadata. Raises DecodeError."""
+    image = decode(data, limits)
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    image.info = {k: v for k, v in image.info.items() if k == "transparency"}
+    stream = io.BytesIO()
+    try:
+        image.save(stream, "PNG")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DecodeError("not_encodable", f"cannot be written as a PNG ({str(error)[:120]})") from error
+    return stream.getvalue()

@@ -16,9 +16,10 @@ import numpy as np
 
 from . import storage
 from .expected import expected_keys
+from .fields import RESHARDED, ReadOptions
 from .findings import Finding, PoolReport, total, worst_first
 from .records import Failure
-from .samples import RESHARDED, ReadOptions, read_samples
+from .samples import read_samples
 from .uids import DTYPE, format_uids, parse_uids
 
 DROPPED = "open_clip drops such samples without a word; here they are set aside with this status"
@@ -37,8 +38,9 @@ KNOWN = {
     "no_end": ("warning", "it may have been cut between two members; compare it with its origin"),
     "missing_image": ("warning", DROPPED),
     "missing_text": ("warning", DROPPED),
-    "uid_missing": ("error", "set `read: {derive_uids: true}` in the recipe, or add uids to the json"),
-    "uid_invalid": ("error", "a uid is 32 hexadecimal digits; write the pool again with such"),
+    "uid_invalid": ("error", "make uids of something else: --uids key, content or json.FIELD"),
+    "uid_derived": ("note", "the json states none: it is made of shard and key (--uids, --pool-id)"),
+    "uid_hashed": ("note", "the json states another identifier than 32 hex digits: its hash is the uid"),
     "uid_repeated": ("warning", "only the first of each is used"),
     "copies": ("note", "a resharded pool with repeats: good to train on; only the first of each is filtered"),
     "uid_uppercase": ("note", "they are read in lower case"),

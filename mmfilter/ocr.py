@@ -48,11 +48,18 @@ def read_text(image: Image.Image, side: int) -> Found:
     return Found(quads, tuple(texts), np.asarray(found.scores, np.float64))
 
 
+def check_installed() -> None:
+    """Raise MissingDependency where rapidocr or its runtime is not installed."""
+    for module in ("onnxruntime", "rapidocr"):
+        need(module, "mmfilter[ocr]")
+
+
 @functools.cache
 def _engine(side: int) -> Any:
     """rapidocr without its turning of lines; the models are loaded at the first image."""
-    need("onnxruntime", "mmfilter[ocr]")
-    rapidocr = need("rapidocr", "mmfilter[ocr]")
+    check_installed()
+    import rapidocr
+
     return rapidocr.RapidOCR(
         params={
             "Global.log_level": "error",

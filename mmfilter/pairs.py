@@ -33,8 +33,8 @@ class Pair:
 class Source:
     """Where pairs come from: shard paths, which uids, how many px a side, and how the picture is made square.
 
-    With `one_caption` a sample's text is all that is said of it, whatever captions its json has. With `copies` each
-    copy that a reshard wrote of a pair is a pair, as where no subset says how often it is seen.
+    With `one_caption` a sample's text is all that is said of it, whatever captions its json has. With
+    `options.copies` each copy that a reshard wrote of a pair is a pair, as where no subset says how often it is seen.
     `failed` maps (shard, key) of what could not be used so far to its status.
     """
 
@@ -43,7 +43,7 @@ class Source:
     squash: bool = False
     keep: Keep = field(default=lambda uid: True)
     one_caption: bool = False
-    copies: bool = False
+    options: ReadOptions = ReadOptions()
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Pair]:
@@ -70,7 +70,7 @@ class Source:
             self.squash,
             lambda uid: chosen(uid) if mine(uid) else 0,
             self.one_caption,
-            self.copies,
+            self.options,
             self.failed,
         )
 
@@ -81,7 +81,7 @@ class Source:
                 yield captions
 
     def _read(self, path: str) -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
-        for number, found in enumerate(read(path, self.one_caption, self.copies)):
+        for number, found in enumerate(read(path, self.one_caption, self.options)):
             if isinstance(found, Failure):
                 self.failed[path, found.key or f"number {number}"] = found.status
             elif self.keep(found[0]):
@@ -91,9 +91,11 @@ class Source:
                     self.failed[path, found[0]] = "text_empty"
 
 
-def source(patterns: str | list[str], side: int, squash: bool, keep: Keep | None) -> Source:
+def source(
+    patterns: str | list[str], side: int, squash: bool, keep: Keep | None, options: ReadOptions = ReadOptions()
+) -> Source:
     """Raises UsageError when no shard matches."""
-    return Source(expand(patterns), side, squash, keep or (lambda uid: True))
+    return Source(expand(patterns), side, squash, keep or (lambda uid: True), options=options)
 
 
 def chosen(subset: str) -> Keep:
@@ -112,14 +114,14 @@ def part(share: float, seed: int) -> Keep:
 
 
 def read(
-    path: str, one_caption: bool = False, copies: bool = False
+    path: str, one_caption: bool = False, options: ReadOptions = ReadOptions()
 ) -> Iterator[tuple[str, bytes, tuple[str, ...]] | Failure]:
     """(uid, image file, captions) of each whole sample of a shard, and a Failure for each other one.
 
     The captions are the json's `captions` when it has them, unless `one_caption`; else the text. Blank ones
-    are left out. Never raises on content. A sample without a uid gets one, of its shard and key.
+    are left out. Never raises on content.
     """
-    for sample in read_samples(path, ReadOptions(derive_uids=True, copies=copies)):
+    for sample in read_samples(path, options):
         if isinstance(sample, Failure):
             yield sample
             continue

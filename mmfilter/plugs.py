@@ -25,11 +25,26 @@ class Plug(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ignored_types=(tuple, frozenset))
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Paths outside the pool that it reads; those of a score or a task are part of what its result is made from."""
+        return ()
+
+    def check(self) -> None:
+        """Raise UsageError, saying how to get it, where something that it reads does not exist; called before all work.
+
+        MissingDependency where it needs a package that is not installed.
+        """
+        for path in self.inputs:
+            if not storage.exists(path):
+                raise UsageError(f"nothing is at {path}; put it there, or name yours in the recipe ({COPY})")
+
 
 class Score(Plug):
     """Costs a model or a look at the pixels; runs once per pool.
 
-    `columns` are what it writes. `needs` are what it reads, each a key of the batch:
+    `columns` are what it writes, `inputs` the files among its fields. `needs` are what it reads, each a key of the
+    batch:
 
     ``uid key text url sha256``        list of str
     ``original_width original_height`` int64 (n,)
@@ -48,11 +63,6 @@ class Score(Plug):
     @property
     def needs(self) -> frozenset[str]:
         raise NotImplementedError
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Files outside the pool that it reads, among its fields: a change of one is a change of the score."""
-        return ()
 
     def look(self, batch: Batch) -> dict[str, np.ndarray]:
         """For a score that needs pixels and embeddings both, which are there only when the pixels are gone.
@@ -83,11 +93,6 @@ class PoolScore(Plug):
         raise NotImplementedError
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Paths outside the pool that it reads: a change of one is a change of the score."""
-        return ()
-
-    @property
     def files(self) -> tuple[str, ...]:
         """What it writes below OUT beside its columns: where one is not there, the score is computed again."""
         return ()
@@ -96,12 +101,6 @@ class PoolScore(Plug):
     def on_gpu(self) -> bool:
         """Whether its tasks are products of matrices, and so run on GPUs where there are any."""
         return any("_emb:" in need for need in self.needs)
-
-    def check(self) -> None:
-        """Raise UsageError, saying how to get it, where something that it reads is not there; asked before all work."""
-        for path in self.inputs:
-            if not storage.exists(path):
-                raise UsageError(f"nothing is at {path}; put it there, or name yours in the recipe ({COPY})")
 
     def __call__(self, pool: Any, run: Run) -> dict[str, Any]:
         """One array (n,), numpy or arrow, for each of `columns`, in the order of the pool's positions.
@@ -165,11 +164,6 @@ class Task(Plug):
     key: str
     dataset: str
     main_metric: str | None = None
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Paths that it reads: a change of one is a change of the task."""
-        return ()
 
     def run(self, embedder: Any) -> TaskResult:
         """Measure an `mmfilter.embed.Embedder`. Raises DataError where its samples cannot be had."""

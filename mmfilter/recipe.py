@@ -3,25 +3,25 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
 from .errors import UsageError, nearest
+from .fields import ReadOptions, checked_captions, checked_pool_id, checked_uids, read_options
 from .images import ImageLimits
 from .overrides import with_weights
 from .plugs import PoolScore, Rule, Score, build_plug
 from .registry import Registry
 from .repeat import Repeat, build_repeats
-from .samples import ReadOptions
 from .weights import ModelSpec
 
 FIELDS = ("name", "paper", "about", "embed", "scores", "select", "repeat", "read")
 BASE_COLUMNS = ("uid", "url", "text", "original_width", "original_height", "face_bboxes", "sha256", "key")
-READ_FIELDS = ("derive_uids", "max_pixels", "max_text_bytes")
+READ_FIELDS = ("uids", "pool_id", "captions", "max_pixels", "max_text_bytes", "avif")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,15 @@ class Recipe:
     source: dict[str, Any] = field(repr=False)
     pool_scores: tuple[PoolScore, ...] = ()
     repeat: tuple[Repeat, ...] = ()
+
+    def read_as(self, uids: str | None = None, pool_id: str | None = None, captions: str | None = None) -> "Recipe":
+        """The recipe with another way of reading samples, in its `source` too. Raises UsageError."""
+        given = {"uids": uids, "pool_id": pool_id, "captions": captions}
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return self
+        source = {**self.source, "read": {**(self.source.get("read") or {}), **given}}
+        return replace(self, read=read_options(self.read, **given), source=source)
 
     @property
     def where(self) -> str:
@@ -111,7 +120,7 @@ def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str]
     scores = _scores(source.get("scores") or [], embed, f"{where}: scores")
     shard = tuple(score for score in scores if isinstance(score, Score))
     pool = tuple(score for score in scores if isinstance(score, PoolScore))
-    read = _read(source.get("read") or {}, where)
+    read = reading(source.get("read") or {}, where)
     repeat = build_repeats(source.get("repeat") or [], f"{where}: repeat")
     if repeat and source.get("select") is None:
         raise UsageError(f"{where}: repeat: says how often what 'select' keeps is repeated; add 'select: everything'")
@@ -160,19 +169,37 @@ def _rule(source: Mapping[str, Any], where: str) -> Rule | None:
     return None if source.get("select") is None else build_rule(source["select"], f"{where}: select")
 
 
-def _read(node: Any, where: str) -> ReadOptions:
+def reading(node: Any, where: str) -> ReadOptions:
+    """How a recipe's `read` says samples are read. Raises UsageError that names the place."""
     if not isinstance(node, dict):
         raise UsageError(f"{where}: read: a mapping with the keys {', '.join(READ_FIELDS)}")
     for key, value in node.items():
+        if key == "derive_uids" and value is True:
+            continue  # what an older recipe had to ask for
         if key not in READ_FIELDS:
             raise UsageError(f"{where}: read.{key}: unknown key{nearest(str(key), READ_FIELDS)}")
-        if not isinstance(value, bool if key == "derive_uids" else int):
-            raise UsageError(
-                f"{where}: read.{key}: {value!r} is not {'true or false' if key == 'derive_uids' else 'a whole number'}"
-            )
-    limits = ImageLimits(max_pixels=node["max_pixels"]) if "max_pixels" in node else ImageLimits()
-    rest = {k: v for k, v in node.items() if k != "max_pixels"}
-    return ReadOptions(limits=limits, **rest)
+    try:
+        limits = ImageLimits(**{key: _typed(node, key, kind) for key, kind in LIMITS.items() if key in node})
+        given = {name: check(node[name]) for name, check in CHECKED.items() if name in node}
+        if "max_text_bytes" in node:
+            given["max_text_bytes"] = _typed(node, "max_text_bytes", int)
+    except UsageError as error:
+        raise UsageError(f"{where}: read.{error}") from error
+    return ReadOptions(limits=limits, **given)
+
+
+LIMITS: dict[str, type] = {"max_pixels": int, "avif": bool}
+CHECKED: dict[str, Callable[[Any], Any]] = {
+    "uids": checked_uids,
+    "pool_id": checked_pool_id,
+    "captions": checked_captions,
+}
+
+
+def _typed(node: Mapping[str, Any], key: str, kind: type) -> Any:
+    if type(node[key]) is not kind:
+        raise UsageError(f"{key}: {node[key]!r} is not {'true or false' if kind is bool else 'a whole number'}")
+    return node[key]
 
 
 def fingerprint(part: Any) -> str:

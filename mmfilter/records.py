@@ -16,10 +16,12 @@ class Failure:
 
 @dataclass(slots=True)
 class Sample:
-    """One well-formed pair. `offset` and `size` are the image's bytes in the tar.
+    """One valid pair. `offset` and `size` are the image's bytes in the tar.
 
-    `members` are (extension, offset, size, check) of every member, in the tar's order; `notes` are things
-    worth counting that are no failure.
+    `members` are (extension, offset, size, check) of every member, in the tar's order, and `image_member` the
+    extension of the image among them. `image` is the file's bytes, or its first bytes only where images were not
+    asked for. `caption` says where the text stood: a member's extension, or `json.FIELD`; `uid_stated` whether the
+    json states this very uid. `notes` are things worth counting that are no failure.
     """
 
     key: str
@@ -32,3 +34,7 @@ class Sample:
     size: int
     members: list[tuple[str, int, int, int]]
     notes: list[str] = field(default_factory=list)
+    image_member: str = "jpg"
+    caption: str = "txt"
+    uid_stated: bool = True
+    json: bytes = b""

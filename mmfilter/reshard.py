@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import storage
@@ -29,6 +29,7 @@ from .subset import Subset
 
 PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
 FORMAT = "{:08d}.tar"
+DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
 OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
 LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
 
@@ -48,7 +49,7 @@ def begin(plan: Plan, folder: str) -> None:
     """Make `folder` this plan's own. Raises ConflictError when it holds another plan's shards."""
     path = storage.join(folder, PLAN)
     if storage.exists(path):
-        before = json.loads(storage.read_bytes(path))
+        before = read_plan(path)
         if before != plan.parts:
             raise ConflictError(
                 f"{folder}: its shards were made from something else. {_difference(before, plan.parts)} "
@@ -58,6 +59,13 @@ def begin(plan: Plan, folder: str) -> None:
     if storage.glob(storage.join(folder, "*.tar")):
         raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
     storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
+
+
+def read_plan(path: str) -> dict[str, Any]:
+    """What a folder was begun with; options that an older version did not know are what it did."""
+    parts: dict[str, Any] = json.loads(storage.read_bytes(path))
+    given = parts.get("options")
+    return {**parts, "options": {**DEFAULTS, **given}} if isinstance(given, dict) else parts
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -74,7 +82,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
 def begun(plan: Plan, folder: str) -> bool:
     """Whether `folder` was begun with this very plan."""
     path = storage.join(folder, PLAN)
-    return bool(storage.exists(path) and json.loads(storage.read_bytes(path)) == plan.parts)
+    return bool(storage.exists(path) and read_plan(path) == plan.parts)
 
 
 def finished(
@@ -85,7 +93,7 @@ def finished(
     if not (storage.exists(plan) and storage.exists(meta)):
         return None
     now = request(paths, subset, options)
-    before = json.loads(storage.read_bytes(plan))
+    before = read_plan(plan)
     return json.loads(storage.read_bytes(meta)) if all(before.get(name) == now[name] for name in now) else None
 
 
@@ -130,7 +138,7 @@ def _size(path: str) -> int | None:
 
 def _check_begun(shard: OutputShard, folder: str) -> None:
     path = storage.join(folder, PLAN)
-    if not storage.exists(path) or fingerprint(json.loads(storage.read_bytes(path))) != shard.plan:
+    if not storage.exists(path) or fingerprint(read_plan(path)) != shard.plan:
         raise ConflictError(
             f"{folder}: it was not begun with the plan of shard {shard.name}; run the whole reshard again"
         )
@@ -192,7 +200,7 @@ def reshard(
     read: ReadOptions = ReadOptions(),
 ) -> dict[str, Any]:
     """All of it in this process: the samples of `subset` from the tars `paths` into `folder`; returns meta.json."""
-    indexes = [index_shard(path, read, subset, options.blur_faces) for path in paths]
+    indexes = [index_shard(path, read, subset, options.blur_faces, options.members) for path in paths]
     plan = plan_output(indexes, subset, options)
     begin(plan, folder)
     for shard in plan.shards:

@@ -11,7 +11,8 @@ import numpy as np
 from . import storage
 from .errors import DataError
 from .faces import Boxes
-from .shard_index import MEMBER, ShardIndex
+from .fields import ReadOptions
+from .shard_index import COPIED, MEMBER, ShardIndex
 from .subset import Subset
 from .tar import END, header
 from .tar_source import BLOCK
@@ -25,13 +26,14 @@ class ReshardOptions:
     """Limits of an output shard, in samples and in bytes of the tar (DataComp's by default).
 
     `allow_missing` goes on, with a count, when uids of the subset are not in the pool. `blur_faces` blurs
-    them by the json's `face_bboxes`.
+    them by the json's `face_bboxes`. `members` are extensions that are copied beside what trainers read.
     """
 
     max_samples: int = 10_000
     max_bytes: int = 3_000_000_000
     allow_missing: bool = False
     blur_faces: bool = False
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class OutputShard:
     members: np.ndarray  # (m,) MEMBER
     extensions: tuple[str, ...]
     boxes: dict[int, Boxes] = field(default_factory=dict)
+    read: ReadOptions = ReadOptions()
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -118,6 +121,7 @@ class _Rows:
 
     def __init__(self, indexes: Sequence[ShardIndex]) -> None:
         self.indexes = indexes
+        self.read = indexes[0].read_as if indexes else ReadOptions()
         self.extensions = tuple(sorted({extension for index in indexes for extension in index.extensions}))
         self.uids = _concat([index.uids for index in indexes], DTYPE)
         self.source = np.repeat(np.arange(len(indexes)), [len(index.uids) for index in indexes])
@@ -156,8 +160,8 @@ class _Rows:
         sources = tuple(Source(self.indexes[i].path, self.indexes[i].identity) for i in used)
         first, at = self.members_of(row)
         boxes = {i: self.boxes[m] for i, m in enumerate(at.tolist()) if m in self.boxes} if self.boxes else {}
-        members = self.members[at]
-        return OutputShard(name, plan, sources, source, self.uids[row], copy, first, members, self.extensions, boxes)
+        of = (self.uids[row], copy, first, self.members[at], self.extensions, boxes, self.read)
+        return OutputShard(name, plan, sources, source, *of)
 
 
 def _concat(arrays: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
@@ -199,7 +203,11 @@ def _parts(
     """What the output depends on, each part small or hashed, so that a difference can be told."""
     first, at = rows.members_of(row)
     layout = hashlib.sha256(json.dumps(rows.extensions).encode())
-    for array in (rows.uids[row], first, rows.members[at]):
+    members = rows.members[at]
+    copied = np.empty(len(members), COPIED)  # without what was added later, so that older folders are gone on with
+    for name, _ in COPIED:
+        copied[name] = members[name]
+    for array in (rows.uids[row], first, copied, members["change"] if members["change"].any() else copied[:0]):
         layout.update(np.ascontiguousarray(array).tobytes())
     return {**request([index.path for index in indexes], subset, options), "layout": layout.hexdigest()}
 
@@ -209,7 +217,7 @@ def request(paths: Sequence[str], subset: Subset, options: ReshardOptions) -> di
     return {
         "pool": [[storage.stem(path), storage.identity_or_none(path)] for path in paths],
         "subset": {"uids": len(subset), "sha256": hashlib.sha256(subset.uids.tobytes()).hexdigest()},
-        "options": asdict(options),
+        "options": json.loads(json.dumps(asdict(options))),
     }
 
 

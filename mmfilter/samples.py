@@ -1,15 +1,18 @@
 """From a tar's members to samples: grouped by WebDataset's rule, none lost without a reason.
 
 A member's key is its path up to the first dot of the file name; the rest, in lower case, is its
-extension. Members of a sample may be interleaved with others'. A sample has an image (jpg, jpeg,
-png, webp), a caption (txt) and a json; one that lacks something is a `Failure` with a status:
+extension. Members of a sample may be interleaved with others'. A sample has an image and a caption; where they
+stand, and what a uid is made of, says `mmfilter.fields`. A json is optional. One that lacks something is a
+`Failure` with a status:
 
-missing_image missing_text missing_json   the member is not there (open_clip drops such silently)
+missing_image missing_text    there is none (open_clip drops such silently)
+missing_json        there is none, bytes were lost beside the sample, and others of the shard have one
 image_empty         the image has no bytes
 text_not_utf8       the caption is not UTF-8
 text_too_long       the caption is over `max_text_bytes`
 json_malformed      not JSON, not UTF-8, not a mapping, or two different uids
-uid_missing uid_invalid uid_repeated      no uid; not 32 hex digits; a second one in the shard
+uid_invalid         the uid is neither a string nor a number
+uid_repeated        a second sample with this uid in the shard
 key_repeated        more members of a key whose sample was complete: the first one stands
 member_too_large    over 1 GiB
 lost                the parquet or _stats.json beside the tar tells of it, the tar does not hold it
@@ -17,39 +20,35 @@ unreadable          the tar cannot be opened
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
 """
 
-import json
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
 from . import storage
 from .expected import expected_failures, expected_keys
-from .images import ImageLimits
+from .fields import (
+    CONTENT,
+    Place,
+    Problem,
+    ReadOptions,
+    find_caption,
+    find_uid,
+    image_rank,
+    is_copy,
+    is_image,
+    is_pickle,
+    parse_json,
+    valid_text,
+)
 from .records import Failure, Sample
-from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+from .tar import HARMLESS, MAX_MEMBER, WHOLE, Gap, Member, members
 
-IMAGES = ("jpg", "png", "jpeg", "webp")  # in open_clip's order of preference
-NEEDED = frozenset({*IMAGES, "txt", "json"})
-UID = re.compile(r"[0-9a-f]{32}")
-RESHARDED = re.compile(r"([0-9a-f]{32})-(\d+)")  # the key that a resharder gives
+HEAD = 64  # bytes of an image that tell its format
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
+WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
 
 __all__ = ["Failure", "ReadOptions", "Sample", "expected_failures", "read_samples"]
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """`derive_uids` makes a uid of shard and key where the json has none; otherwise that is a failure. With `copies` a
-    sample that a resharder wrote again, of the key UID-1 or more, is well; otherwise its uid is repeated.
-    """
-
-    derive_uids: bool = False
-    copies: bool = False
-    max_text_bytes: int = 1 << 20
-    limits: ImageLimits = ImageLimits()
 
 
 @dataclass(slots=True)
@@ -59,10 +58,15 @@ class _Group:
     notes: list[str] = field(default_factory=list)
     bytes: int = 0
     image: str = ""
+    damaged: bool = False  # bytes were lost beside its members
 
     @property
     def complete(self) -> bool:
         return bool(self.image) and "txt" in self.parts and "json" in self.parts
+
+    def sufficient(self, captions: tuple[str, ...]) -> bool:
+        """Whether it can be a sample already, though a json or a caption file may follow."""
+        return bool(self.image) and ("json" in self.parts or any(name in self.parts for name in captions))
 
 
 def read_samples(
@@ -70,8 +74,8 @@ def read_samples(
 ) -> Iterator[Sample | Failure]:
     """Every sample of the shard at `path` once, well or failed, in the tar's order; then what is lost.
 
-    `notes` counts what happened to the file as a whole. With `want_images` False the images' bytes
-    are not read (a reshard's index, a lint). Never raises on content.
+    `notes` counts what happened to the file as a whole. With `want_images` False only the first bytes of images
+    are read (a reshard's index, a lint), unless uids are made of them. Never raises on content.
     """
     notes = Counter() if notes is None else notes
     reader = _Reader(path, options, notes)
@@ -83,9 +87,8 @@ def read_samples(
         yield from ([Failure(f.key, f.uid, "lost", why) for f in lost] or [Failure("", "", "unreadable", why)])
         return
     with stream:
-        wanted = _wanted if want_images else _wanted_small
         try:
-            for entry in members(stream, wanted):
+            for entry in members(stream, _wanted(options, want_images)):
                 yield from reader.take(entry)
         except OSError as error:
             reader.gaps.append(Gap(0, 0, "unreadable", f"reading {path} stopped: {error.strerror or error}"))
@@ -101,27 +104,34 @@ def split_name(name: str) -> tuple[str, str]:
     return name[:dot], name[dot + 1 :].lower()
 
 
-def _wanted(name: str) -> bool:
-    return split_name(name)[1] in NEEDED
+def _wanted(options: ReadOptions, want_images: bool) -> Callable[[str], int]:
+    """How many bytes of each member are read, by its name."""
+    texts = {"json", *options.caption_members}
+    image = WHOLE if want_images or options.uids == CONTENT else HEAD
 
+    def wanted(name: str) -> int:
+        extension = split_name(name)[1]
+        return WHOLE if extension in texts else image if is_image(extension) else 0
 
-def _wanted_small(name: str) -> bool:
-    return split_name(name)[1] in ("json", "txt")
+    return wanted
 
 
 class _Reader:
     """Groups members and turns each group into a Sample or a Failure."""
 
     def __init__(self, path: str, options: ReadOptions, notes: Counter[str]) -> None:
-        self.path, self.stem, self.options, self.notes = path, storage.stem(path), options, notes
+        self.path, self.shard, self.options, self.notes = path, storage.stem(path), options, notes
+        self.captions = options.caption_members
         self.open: dict[str, _Group] = {}
         self.last: _Group | None = None
         self.held = 0
+        self.interleaved = False  # members of a sample stood apart: no sample is closed before it is complete
         self.finished: set[str] = set()
         self.uids: set[str] = set()
         self.again: dict[str, int] = {}
         self.gaps: list[Gap] = []
         self.incomplete = 0
+        self.jsons = self.bare = 0  # samples with a json, and without one
         self.known = False  # whether the files beside the tar tell what was in it
 
     def take(self, entry: Member | Gap) -> Iterator[Sample | Failure]:
@@ -129,6 +139,8 @@ class _Reader:
             self.notes[entry.status] += 1
             if entry.status not in HARMLESS:
                 self.gaps.append(entry)
+                if self.last is not None:
+                    self.last.damaged = True
             return
         if entry.kind != "file":
             self.notes[f"member_{entry.kind}"] += 1
@@ -137,8 +149,14 @@ class _Reader:
         if not key:
             self.notes["member_without_key"] += 1
             return
-        if self.last is not None and self.last.key != key and self.last.complete:
-            yield self._close(self.last)
+        if self.last is not None and self.last.key != key:
+            self.interleaved = self.interleaved or key in self.open
+            if self.last.complete:
+                yield self._close(self.last)
+            elif not self.interleaved and len(self.open) > WINDOW:
+                first = next(iter(self.open.values()))
+                if first.sufficient(self.captions):
+                    yield self._close(first)
         if key in self.finished:
             self.again.setdefault(key, entry.header)
             return
@@ -157,12 +175,12 @@ class _Reader:
         group.parts[extension] = entry
         group.bytes += len(entry.data)
         self.held += len(entry.data)
-        if extension in IMAGES:
+        if is_image(extension):
             if group.image:
                 group.notes.append("image_twice")
-            if not group.image or IMAGES.index(extension) < IMAGES.index(group.image):
+            if not group.image or image_rank(extension) < image_rank(group.image):
                 group.image = extension
-        elif extension in ("pyd", "pkl", "pickle", "pth", "pt"):
+        elif is_pickle(extension):
             group.notes.append("member_pickled")  # never decoded
 
     def _close(self, group: _Group) -> Sample | Failure:
@@ -201,96 +219,67 @@ class _Reader:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
+    def _json_lost(self, group: _Group) -> Problem:
+        """A sample that lacks the json which others of its shard have, where bytes were lost: its uid is not known."""
+        has = "json" in group.parts
+        self.jsons, self.bare = self.jsons + has, self.bare + (not has)
+        if has or not group.damaged or (self.bare > 1 and not self.jsons):
+            return None
+        return (
+            "missing_json",
+            f"bytes of the tar are lost where its json may have stood; it has: {', '.join(group.parts)}",
+        )
+
     def _sample(self, group: _Group) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
-        parts = group.parts
+        parts, notes = group.parts, group.notes
         meta: dict[str, Any] = {}
-        problem: tuple[str, str] | None = None
+        problem: Problem = None
         if "json" in parts:
-            meta, problem = _meta(parts["json"].data)
-        uid, uid_problem = self._uid(group.key, meta, group.notes)
-        problem = _missing(group) or problem or uid_problem
-        text = ""
-        if problem is None:
-            text, problem = self._text(parts["txt"].data)
-        if problem is None and uid in self.uids and not (self.options.copies and _is_copy(group.key, uid)):
+            meta, problem = parse_json(parts["json"].data)
+        data = {name: parts[name].data for name in self.captions if name in parts}
+        caption, text, text_problem = find_caption(data, meta, self.options, parts)
+        unread = problem is not None  # a json that cannot be read may state a uid
+        problem = _incomplete(group, self.captions) or self._json_lost(group) or problem or text_problem
+        content = (parts[group.image].data, text) if problem is None else None
+        found = find_uid(Place(self.shard, group.key, content), meta, self.options)
+        unread = unread or bool(problem and problem[0] == "missing_json")
+        uid, notes = "" if unread else found.uid, [*notes, *found.notes]
+        problem = problem or found.problem
+        if problem is None and uid in self.uids and not (self.options.copies and is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
-            return Failure(group.key, uid, *problem)
+            return Failure(valid_text(group.key), uid, *problem)
         self.uids.add(uid)
+        if caption != "txt":
+            notes.append(f"caption_{caption}")
         image = parts[group.image]
         url = meta.get("url")
         listed = [(extension, part.offset, part.size, part.check) for extension, part in parts.items()]
         return Sample(
-            group.key,
+            valid_text(group.key),
             uid,
             text,
-            url if isinstance(url, str) else "",
+            valid_text(url) if isinstance(url, str) else "",
             image.data,
             meta,
             image.offset,
             image.size,
             listed,
-            group.notes,
+            notes,
+            group.image,
+            caption,
+            found.stated,
+            parts["json"].data if "json" in parts else b"",
         )
 
-    def _text(self, data: bytes) -> tuple[str, tuple[str, str] | None]:
-        if len(data) > self.options.max_text_bytes:
-            return "", ("text_too_long", f"{len(data)} bytes; the limit is {self.options.max_text_bytes}")
-        try:
-            return data.decode("utf-8"), None
-        except UnicodeDecodeError as error:
-            return "", ("text_not_utf8", f"byte {error.start} of the caption is not UTF-8")
 
-    def _uid(self, key: str, meta: dict[str, Any], notes: list[str]) -> tuple[str, tuple[str, str] | None]:
-        stated = meta.get("uid")
-        if stated is None:
-            match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
-            if match:
-                return match[1], None
-            if self.options.derive_uids:
-                return blake2b(
-                    f"{self.stem}/{key}".encode("utf-8", "surrogateescape"), digest_size=16
-                ).hexdigest(), None
-            return "", ("uid_missing", "its json has no uid; `read: {derive_uids: true}` makes one of shard and key")
-        if not isinstance(stated, str) or not UID.fullmatch(stated.lower()):
-            return "", ("uid_invalid", f"{str(stated)[:60]!r} is not 32 hexadecimal digits")
-        if stated != stated.lower():
-            notes.append("uid_uppercase")
-        return stated.lower(), None
-
-
-def _is_copy(key: str, uid: str) -> bool:
-    match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
-    return match is not None and match[1] == uid and int(match[2]) > 0
-
-
-def _missing(group: _Group) -> tuple[str, str] | None:
+def _incomplete(group: _Group, captions: tuple[str, ...]) -> Problem:
     parts = group.parts
-    has = ", ".join(parts)
     if not group.image:
-        return "missing_image", f"no {', '.join(IMAGES)}; it has: {has}"
-    for extension, status in (("txt", "missing_text"), ("json", "missing_json")):
-        if extension not in parts:
-            return status, f"no {extension}; it has: {has}"
+        return "missing_image", f"no image (a member ending in jpg, png, webp, ...); it has: {', '.join(parts)}"
     if parts[group.image].size == 0:
         return "image_empty", "the image has no bytes"
-    if any(part.size > MAX_MEMBER for part in parts.values()):
+    if any(parts[name].size > MAX_MEMBER for name in (group.image, "json", *captions) if name in parts):
         return "member_too_large", f"a member is over {MAX_MEMBER} bytes"
     return None
-
-
-def _meta(data: bytes) -> tuple[dict[str, Any], tuple[str, str] | None]:
-    """The json as a mapping; RecursionError is json's own answer to nesting without end."""
-    try:
-        meta = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
-    if not isinstance(meta, dict):
-        return {}, ("json_malformed", f"its json is a {type(meta).__name__}, not a mapping")
-    if (
-        data.count(b'"uid"') > 1
-        and len({value for name, value in json.loads(data, object_pairs_hook=list) if name == "uid"}) > 1
-    ):
-        return {}, ("json_malformed", "its json states two different uids")
-    return meta, None

@@ -1,7 +1,5 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
-import json
-import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -21,12 +19,11 @@ from .plugs import Rule
 from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
-from .subset import Subset, later_repeats
+from .subset import Subset, check_name, later_repeats
+from .subset_record import column_origins, write_record
 from .table import READERS, Group, Table
 from .uids import DTYPE, HALVES
 from .versions import versions
-
-NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     later rows are failures with the status `uid_repeated`.
     """
     started = time.perf_counter()
-    if not NAME.fullmatch(options.name):  # it becomes a file and a folder: '../metadata' would be written over
-        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{options.name}'; give another --name")
+    check_name(options.name)
     check_columns(rule, [*table.columns, *HALVES], options.where)
     for i, entry in enumerate(options.repeat):
         where = f"{options.where.removesuffix('select')}repeat[{i}].rule"
@@ -100,7 +96,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
     selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat)
-    _write_record(selection, options)
+    _write_record(selection, table, options)
     return selection
 
 
@@ -279,7 +275,9 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     return dict(counts)
 
 
-def _write_record(selection: Selection, options: SelectOptions) -> None:
+def _write_record(selection: Selection, table: Table, options: SelectOptions) -> None:
+    read = {column for step in selection.steps for column in step["columns"]}
+    read = read.union(*(entry.rule.needs for entry in options.repeat))
     record = {
         "name": options.name,
         "rule": options.source.get("select"),
@@ -291,6 +289,6 @@ def _write_record(selection: Selection, options: SelectOptions) -> None:
         "seconds": round(selection.seconds, 3),
         "recipe": options.source,
         "versions": versions(),
+        "columns": column_origins(table, read),
     }
-    path = storage.join(options.out, "subsets", f"{options.name}.json")
-    storage.write_atomic(path, json.dumps(record, indent=1, default=str).encode())
+    write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record)

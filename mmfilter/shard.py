@@ -16,7 +16,7 @@ from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings
 from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import Work, needs_pass, pending, select_parts, touched
+from .work import Work, arrived, needs_pass, pending, select_parts, touched
 
 
 @dataclass
@@ -89,7 +89,7 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     if not todo:
         assert commit is not None
         return _report(stem, commit, [])
-    if commit is not None and work.redo and set(todo) == set(work.parts):
+    if commit is not None and (arrived(commit, path) or (work.redo and set(todo) == set(work.parts))):
         commit = None
     wanted = select_parts(work, todo)
     clock = Clock()

@@ -1,21 +1,24 @@
 """Where each sample's members lie in a tar: what a reshard needs to copy them without a decode."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from . import storage
 from .faces import Boxes, blur_faces, face_boxes
-from .images import DecodeError
+from .images import DecodeError, ImageLimits, to_png
+from .outgoing import PNG, Keeping, Outgoing, outgoing
 from .records import Failure
-from .samples import IMAGES, ReadOptions, Sample, read_samples
+from .samples import ReadOptions, Sample, read_samples
 from .subset import Subset
 from .uids import parse_uids
 
 # A member's data in its tar: byte offset and bytes, crc32 of the header block before it, and its
-# extension as a position in `extensions`; and its bytes in a new tar, others only where faces are blurred.
-MEMBER = np.dtype([("offset", "i8"), ("size", "i8"), ("check", "u4"), ("extension", "u2"), ("written", "i8")])
+# extension in the new tar as a position in `extensions`; its bytes there, which are others where something is
+# changed; and what that is (`outgoing`).
+COPIED = [("offset", "i8"), ("size", "i8"), ("check", "u4"), ("extension", "u2"), ("written", "i8")]
+MEMBER = np.dtype([*COPIED, ("change", "u1")])
 
 
 @dataclass
@@ -36,16 +39,22 @@ class ShardIndex:
     extensions: tuple[str, ...]
     failures: list[Failure]
     boxes: dict[int, Boxes] = field(default_factory=dict)
+    read_as: ReadOptions = ReadOptions()
 
 
 def index_shard(
-    path: str, read: ReadOptions = ReadOptions(), wanted: Subset | None = None, blur: bool = False
+    path: str,
+    read: ReadOptions = ReadOptions(),
+    wanted: Subset | None = None,
+    blur: bool = False,
+    members: Collection[str] = (),
 ) -> ShardIndex:
     """Index the tar at `path`: headers, json and captions are read, the images are passed over.
 
     With `wanted`, only its uids are kept, so that a large pool's indexes stay as small as the subset;
     failures are kept all, since one may be why a wanted uid is missing. With `blur` the images that have
-    faces are blurred here already, to know what comes out; one that cannot be is a failure. Never raises
+    faces are blurred here already, to know what comes out; so are images encoded as PNG that trainers do not read.
+    One that cannot be is a failure. `members` are extensions that are copied beside what trainers read. Never raises
     on content.
     """
     identity = storage.identity_or_none(path)
@@ -60,45 +69,68 @@ def index_shard(
     uids = parse_uids([sample.uid for sample in samples])
     if wanted is not None:
         rows = np.flatnonzero(wanted.contains(uids))
-        uids, samples = uids[rows], [samples[row] for row in rows]
-    blurred: dict[int, tuple[int, Boxes]] = {}
-    if blur and samples:
-        samples, blurred = _blur(path, samples, failures, read)
-        uids = parse_uids([sample.uid for sample in samples])
-    first, members, extensions = _pack(samples, blurred)
-    boxes = {i: blurred[at][1] for i, at in enumerate(members["offset"].tolist()) if at in blurred}
-    return ShardIndex(path, identity, count, uids, first, members, extensions, failures, boxes)
+        samples = [samples[row] for row in rows]
+    keeping = Keeping(read, members)
+    planned = [outgoing(sample, keeping) for sample in samples]
+    samples, planned, boxes = _encoded(path, samples, planned, Encoding(failures, read.limits, blur))
+    uids = parse_uids([sample.uid for sample in samples])
+    first, packed, extensions = _pack(planned)
+    at = {i: boxes[offset] for i, offset in enumerate(packed["offset"].tolist()) if offset in boxes}
+    at = {i: found for i, found in at.items() if packed["size"][i]}  # a json made anew stands at its image's place
+    return ShardIndex(path, identity, count, uids, first, packed, extensions, failures, at, read)
 
 
-def _blur(
-    path: str, samples: list[Sample], failures: list[Failure], read: ReadOptions
-) -> tuple[list[Sample], dict[int, tuple[int, Boxes]]]:
-    """(samples that can be written; offset of an image with faces -> its bytes when blurred, its boxes)."""
-    well, blurred = [], {}
+@dataclass(frozen=True)
+class Encoding:
+    """Where failures go, how large an image may be, and whether faces are blurred."""
+
+    failures: list[Failure]
+    limits: ImageLimits
+    blur: bool
+
+
+def _encoded(
+    path: str, samples: list[Sample], planned: list[list[Outgoing]], how: Encoding
+) -> tuple[list[Sample], list[list[Outgoing]], dict[int, Boxes]]:
+    """The samples that can be written, with the bytes of each image that is encoded anew; offset of an image with
+    faces -> its boxes.
+    """
+    if not how.blur and all(member.written >= 0 for members in planned for member in members):
+        return samples, planned, {}
+    valid, done, found = [], [], {}
     with storage.open_read(path) as stream:
-        for sample in samples:
+        for sample, members in zip(samples, planned, strict=True):
             try:
-                boxes = face_boxes(sample.meta)
-                for extension, offset, size, _ in sample.members if boxes else ():
-                    if extension in IMAGES:  # any of them, not only the one that training would read
-                        stream.seek(offset)
-                        blurred[offset] = (len(blur_faces(stream.read(size), boxes, read.limits)), boxes)
-                well.append(sample)
+                boxes = face_boxes(sample.meta) if how.blur else ()
+                sized = []
+                for member in members:
+                    if member.offset == sample.offset and member.size and (boxes or member.change == PNG):
+                        stream.seek(member.offset)
+                        data = encoded(stream.read(member.size), member.change == PNG, boxes, how.limits)
+                        member = member._replace(written=len(data))
+                        found.update({member.offset: boxes} if boxes else {})
+                    sized.append(member)
+                valid.append(sample)
+                done.append(sized)
             except DecodeError as error:
-                failures.append(Failure(sample.key, sample.uid, error.status, str(error)))
-    return well, blurred
+                how.failures.append(Failure(sample.key, sample.uid, error.status, str(error)))
+    return valid, done, found
 
 
-def _pack(
-    samples: list[Sample], blurred: dict[int, tuple[int, Boxes]]
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def encoded(data: bytes, png: bool, boxes: Boxes, limits: ImageLimits) -> bytes:
+    """The image file as it goes into a new shard. Raises DecodeError."""
+    data = to_png(data, limits) if png else data
+    return blur_faces(data, boxes, limits) if boxes else data
+
+
+def _pack(planned: list[list[Outgoing]]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """`first`, `members` and `extensions` of a ShardIndex."""
     codes: dict[str, int] = {}
-    rows: list[tuple[Any, ...]] = []
-    for sample in samples:
-        for extension, offset, size, check in sample.members:
-            written = blurred[offset][0] if offset in blurred else size
-            rows.append((offset, size, check, codes.setdefault(extension, len(codes)), written))
-    first = np.zeros(len(samples) + 1, np.int64)
-    np.cumsum([len(sample.members) for sample in samples], out=first[1:])
+    rows = [
+        (m.offset, m.size, m.check, codes.setdefault(m.extension, len(codes)), m.written, m.change)
+        for members in planned
+        for m in members
+    ]
+    first = np.zeros(len(planned) + 1, np.int64)
+    np.cumsum([len(members) for members in planned], out=first[1:])
     return first, np.array(rows, MEMBER), tuple(codes)

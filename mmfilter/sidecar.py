@@ -98,10 +98,19 @@ def pool_tars(out: str) -> dict[str, str]:
     """
     path = storage.join(out, "run.json")
     try:
-        given = json.loads(storage.read_bytes(path))["pool"] if storage.exists(path) else []
-        return {storage.stem(tar): tar for tar in given}
+        run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+        return {storage.stem(tar): tar for tar in named_shards(run)}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def named_shards(run: Mapping[str, Any]) -> list[str]:
+    """The shards' paths of a run.json, which know their names in OUT."""
+    paths = [str(path) for path in run.get("pool") or []]
+    names = run.get("shard_names") or []
+    if len(names) != len(paths):
+        return paths
+    return [storage.ShardPath(path, str(name)) for path, name in zip(paths, names, strict=True)]
 
 
 def read_stored(out: str, stem: str) -> Stored:

@@ -20,37 +20,114 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+class ShardPath(str):
+    """The path of a shard in a folder below the pool's, which knows its name in OUT: `animals__00000012`."""
+
+    name: str
+
+    def __new__(cls, path: str, name: str) -> "ShardPath":
+        """`path` and the shard's name."""
+        made = super().__new__(cls, path)
+        made.name = name
+        return made
+
+    def __reduce__(self) -> tuple[type["ShardPath"], tuple[str, str]]:
+        """For pickle: it travels to workers."""
+        return ShardPath, (str(self), self.name)
+
+
 def expand(patterns: str | Iterable[str]) -> list[str]:
     """Shard paths named by brace patterns, globs, folders (their `*.tar`) or plain paths, in order.
 
-    ``shards/{000..007}.tar``, ``s3://bucket/pool/*.tar``, ``pool/``. Nothing is run and nothing is
-    fetched: WebDataset's ``pipe:`` URLs are refused. A glob or folder that matches nothing is an
-    error; a plain path that does not exist is kept, so that it is reported as a shard that failed.
-    """
-    from braceexpand import braceexpand
+    ``shards/{000..007}.tar``, ``s3://bucket/pool/*.tar``, ``pool/``, several joined by ``::``. A folder without a tar
+    of its own is searched below. Nothing is run and nothing is fetched: WebDataset's ``pipe:`` URLs are refused. A
+    path that exists is that path, whatever characters it has. A glob or folder that matches nothing is an error; a
+    plain path that does not exist is kept.
 
+    A shard's name (`stem`) is its path below the pattern's fixed part without `.tar`, with ``__`` for ``/``.
+    """
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     paths: list[str] = []
-    for pattern in patterns:
-        if pattern.startswith("pipe:"):
-            raise UsageError(f"{pattern}: 'pipe:' runs a shell command and is never opened; mount or copy the data")
-        for path in braceexpand(pattern):
-            paths.extend(_matches(path))
+    for given in patterns:
+        if isinstance(given, ShardPath):  # expanded before
+            paths.append(given)
+            continue
+        for pattern in split(given):
+            if pattern.startswith("pipe:"):
+                raise UsageError(f"{pattern}: 'pipe:' runs a shell command and is never opened; mount or copy the data")
+            root = _fixed_part(pattern)
+            paths.extend(_named(path, root) for path in _of_pattern(pattern))
     if not paths:
         raise UsageError("the pool is empty: no pattern was given")
     return paths
 
 
-def _matches(path: str) -> list[str]:
-    if any(c in path for c in "*?["):
-        found = glob(path)
+def split(pattern: str) -> list[str]:
+    """The patterns that WebDataset's `a::b` joins."""
+    return [pattern] if _is_here(pattern) else pattern.split("::")
+
+
+def _is_here(path: str) -> bool:
+    return not is_remote(path) and os.path.exists(path)
+
+
+def _of_pattern(pattern: str) -> Iterator[str]:
+    from braceexpand import braceexpand
+
+    if _is_here(pattern):
+        yield from _matches(pattern, literal=True)
+        return
+    try:
+        for path in braceexpand(pattern):
+            yield from _matches(path)
+    except ValueError as error:  # its UnbalancedBracesError
+        raise UsageError(f"{pattern}: a brace is opened and not closed, or the other way round") from error
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder that a pattern's shards are below: what stands before its first special character, or itself."""
+    if _is_here(pattern):
+        return pattern if os.path.isdir(pattern) else posixpath.dirname(pattern)
+    first = min((pattern.find(c) for c in "*?[{" if c in pattern), default=-1)
+    if first < 0:
+        return posixpath.dirname(pattern) if pattern.endswith(".tar") else pattern.rstrip("/")
+    return pattern[:first].rpartition("/")[0]
+
+
+def _named(path: str, root: str) -> str:
+    """`path`, which knows its name where that is not its file's."""
+    folder = posixpath.dirname(path)
+    below = posixpath.relpath(folder, root or ".") if not is_remote(path) else _below(folder, root)
+    if below in (".", "") or below.startswith(".."):
+        return path
+    return ShardPath(path, f"{below.replace('/', '__')}__{stem(path)}")
+
+
+def _below(folder: str, root: str) -> str:
+    return folder[len(root) :].strip("/") if folder.startswith(root) else ""
+
+
+def _matches(path: str, literal: bool = False) -> list[str]:
+    if not literal and any(c in path for c in "*?["):
+        found = [match for match in glob(path) if is_remote(match) or not os.path.isdir(match)]
     elif not path.endswith(".tar") and isdir(path):
-        found = glob(join(path, "*.tar"))
+        found = tars(path)
     else:
         return [path]
     if not found:
         raise UsageError(f"{path}: no shard matches; give .tar files, a folder that holds them, or a pattern")
     return found
+
+
+def tars(folder: str) -> list[str]:
+    """The sorted tars in a folder, or, where it has none itself, in all folders below."""
+    own = [join(folder, name) for name in names(folder) if name.endswith(".tar")]
+    if own:
+        return own
+    if is_remote(folder):
+        return remote.glob(join(folder, "**", "*.tar"))
+    found = [join(where, name) for where, _, files in os.walk(folder) for name in files if name.endswith(".tar")]
+    return sorted(found)
 
 
 def glob(pattern: str) -> list[str]:
@@ -68,8 +145,8 @@ def join(folder: str, *names: str) -> str:
 
 
 def stem(path: str) -> str:
-    """The shard's name: the file name up to the first dot (`a/00000012.tar` -> `00000012`)."""
-    return posixpath.basename(path.rstrip("/")).split(".", 1)[0]
+    """The name of a shard (`a/00000012.tar` -> `00000012`) or of another file, without its ending; dots in it stay."""
+    return path.name if isinstance(path, ShardPath) else posixpath.splitext(posixpath.basename(path.rstrip("/")))[0]
 
 
 def exists(path: str) -> bool:

@@ -2,15 +2,17 @@
 
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from . import storage
-from .errors import DataError
+from .errors import DataError, UsageError
 from .uids import DTYPE, format_uids, parse_uids
 
 MAGIC = b"\x93NUMPY"
+NAME = re.compile(r"[\w-]+", re.ASCII)
 
 
 class Subset:
@@ -119,8 +121,23 @@ def runs(uids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def search_sorted(within: np.ndarray, uids: np.ndarray, right: bool = False) -> np.ndarray:
-    """np.searchsorted of (n,) in sorted (m,), both DTYPE: as 16 bytes, whose order is that of the pairs."""
-    return np.searchsorted(_bytes(within), _bytes(uids), "right" if right else "left").astype(np.int64)
+    """np.searchsorted of (n,) in sorted (m,), both DTYPE.
+
+    By the first half, which nearly always decides; where several of `within` share it, by all 16 bytes.
+    """
+    hi, lo = (np.ascontiguousarray(within[half]) for half in ("f0", "f1"))
+    if not len(hi):
+        return np.zeros(len(uids), np.int64)
+    order = np.argsort(uids["f0"])  # neighbours are then looked up one after the other: 3 x faster in all
+    at = np.empty(len(uids), np.int64)
+    at[order] = np.searchsorted(hi, uids["f0"][order])
+    first = np.minimum(at, len(hi) - 1)
+    same = (at < len(hi)) & (hi[first] == uids["f0"])
+    several = np.flatnonzero(same & (at + 1 < len(hi)) & (hi[np.minimum(at + 1, len(hi) - 1)] == uids["f0"]))
+    at += same & (lo[first] <= uids["f1"] if right else lo[first] < uids["f1"])
+    if len(several):
+        at[several] = np.searchsorted(_bytes(within), _bytes(uids[several]), "right" if right else "left")
+    return at
 
 
 def _bytes(uids: np.ndarray) -> np.ndarray:
@@ -142,6 +159,12 @@ def load(data: bytes, path: str) -> np.ndarray:
     if array.ndim != 1 or array.dtype != DTYPE:
         raise DataError(f"{path}: dtype {array.dtype}, shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
     return array
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError for a name that cannot be a subset's: it becomes a file and a folder, so no '../metadata'."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a subset's name is letters, digits, '-' and '_', not '{name}'; give another --name")
 
 
 def check(uids: np.ndarray, path: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from .tar_source import BLOCK, Source, checked
 ZERO = bytes(BLOCK)
 END = bytes(2 * BLOCK)
 MAX_MEMBER = 1 << 30  # bytes; a larger member is passed over with its size stated and its data unread
+WHOLE = MAX_MEMBER  # bytes of a member that are wanted: all
 MAX_RECORDS = 1 << 20  # bytes of PAX records or of a long name
 KINDS = {0: "file", 48: "file", 55: "file", 49: "link", 50: "link", 53: "dir"}  # type flags \0 0 7 1 2 5
 
@@ -25,7 +26,7 @@ class Member(NamedTuple):
     header: int  # where its first header block starts, PAX included
     offset: int
     size: int
-    data: bytes  # b"" where not wanted
+    data: bytes  # as much of it as was wanted
     check: int  # crc32 of the block before the data: tells later whether this entry still stands there
 
 
@@ -41,8 +42,8 @@ class Gap(NamedTuple):
 HARMLESS = frozenset({"zero_blocks", "no_end", "trailing_garbage"})  # gaps in which no member can have been
 
 
-def members(stream: BinaryIO, want: Callable[[str], bool] = lambda name: True) -> Iterator[Member | Gap]:
-    """Entries and gaps of a tar, by position; data only of files whose name is wanted.
+def members(stream: BinaryIO, want: Callable[[str], int] = lambda name: WHOLE) -> Iterator[Member | Gap]:
+    """Entries and gaps of a tar, by position; of a file's data as many of its first bytes as `want(name)` says.
 
     Never raises on content. After a corrupt header it goes on at the next bytes that are a header
     (at any alignment), so one bad sector costs one member, not the rest of the shard.
@@ -51,7 +52,7 @@ def members(stream: BinaryIO, want: Callable[[str], bool] = lambda name: True) -
 
 
 class _Parser:
-    def __init__(self, stream: BinaryIO, want: Callable[[str], bool]) -> None:
+    def __init__(self, stream: BinaryIO, want: Callable[[str], int]) -> None:
         self.source = Source(stream)
         self.want = want
         self.zeros = 0  # zero blocks since the last entry
@@ -102,12 +103,13 @@ class _Parser:
         if self.source.left is not None and size > self.source.left:
             return self._overlong(at, name, size)
         data = b""
-        if kind == "file" and size <= MAX_MEMBER and self.want(name):
-            data = self.source.read(size)
-            if len(data) < size:
+        wanted = min(size, self.want(name)) if kind == "file" and size <= MAX_MEMBER else 0
+        if wanted:
+            data = self.source.read(wanted)
+            if len(data) < wanted:
                 self.source.push(data)
                 return self._overlong(at, name, size)
-            self.source.skip(padded - size)
+            self.source.skip(padded - wanted)
         else:
             self.source.skip(padded)
         self.entries += 1

@@ -86,14 +86,14 @@ def sources(options: TrainOptions, preprocess: dict[str, Any]) -> tuple[pairs.So
     chosen = _chosen(options)
     side = size if options.augment.crop == 1 else math.ceil(size * 1.125)  # room to crop from
     squash = preprocess.get("resize_mode") == "squash"
-    whole = pairs.source(options.pool, side, squash, chosen)
+    read = replace(options.read, copies=not (options.subset or options.schedule))
+    whole = pairs.source(options.pool, side, squash, chosen, read)
     whole.one_caption = options.one_caption
-    whole.copies = not (options.subset or options.schedule)
     if not options.holdout:
         return whole, None
     aside = pairs.part(options.holdout, options.seed)
     whole.keep = lambda uid: 0 if aside(uid) else chosen(uid)
-    return whole, pairs.source(options.pool, size, squash, lambda uid: bool(aside(uid) and chosen(uid)))
+    return whole, pairs.source(options.pool, size, squash, lambda uid: bool(aside(uid) and chosen(uid)), options.read)
 
 
 def _chosen(options: TrainOptions) -> pairs.Keep:

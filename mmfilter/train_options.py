@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .fields import ReadOptions
+
 Row = tuple[int, int, float]
 """A point of the loss curve: step, pairs seen, mean contrastive loss since the last row."""
 
@@ -50,6 +52,7 @@ class TrainOptions:
     device: str = "cpu"
     bf16: bool = False
     memory: int = 4 << 30
+    read: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class Trials:
     device: str = ""
     processes: int = 1
     workers: int = 4
+    read: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ class Trial:
         return os.path.join(self.of.out, "trials", self.arm.name, f"seed-{self.seed}")
 
 
-def pool_uids(paths: Sequence[str]) -> np.ndarray:
+def pool_uids(paths: Sequence[str], read: ReadOptions = ReadOptions()) -> np.ndarray:
     """(n,) DTYPE, sorted, each once: every sample of the shards."""
-    found = [index_shard(path, ReadOptions(derive_uids=True)).uids for path in paths]
+    found = [index_shard(path, read).uids for path in paths]
     return Subset(np.concatenate(found) if found else np.empty(0, DTYPE)).unique().uids
 
 
@@ -163,7 +164,7 @@ def _model(trials: Trials) -> str:
     if not storage.exists(path):
         os.makedirs(folder, exist_ok=True)
         config, _ = configuration(trials.scale.model)
-        source = pairs.source(trials.pool, 8, True, None)
+        source = pairs.source(trials.pool, 8, True, None, trials.read)
         source.one_caption = True
         vocabulary(trials.scale.vocabulary, folder, config["model_cfg"], source)
         kwargs = config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
@@ -174,12 +175,10 @@ def _model(trials: Trials) -> str:
 
 def options_of(trial: Trial) -> Any:
     """The TrainOptions of a trial."""
-    from dataclasses import replace
-
     of, arm = trial.of, trial.arm
     subset = drawn_path(of.out, arm, trial.seed) if arm.random else arm.path
     asked = training(of.scale, list(of.pool), os.path.join(trial.folder, "model"), subset, trial.seed, of.device)
-    return replace(asked, model=trial.more.get("model", of.scale.model), threads=of.threads)
+    return replace(asked, model=trial.more.get("model", of.scale.model), threads=of.threads, read=of.read)
 
 
 def run_trial(trial: Trial, say: Callable[[dict[str, Any]], None] = lambda row: None) -> list[TaskResult]:
@@ -198,6 +197,7 @@ def _trained(asked: Any) -> bool:
         return False
     was = json.loads(storage.read_bytes(path))["options"]
     now = json.loads(json.dumps(asdict(asked)))
+    was = {**json.loads(json.dumps(asdict(replace(asked, read=ReadOptions())))), **was}  # an older one lacks fields
     other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]
     if other:
         raise ConflictError(f"{path}: was trained with other {', '.join(other)}; give another --out")

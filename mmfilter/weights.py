@@ -70,6 +70,11 @@ def resolve(spec: ModelSpec) -> Resolved:
     are neither here nor to be had, ConflictError when they are not those of `spec.sha256`.
     """
     name, path, tag = find(spec)
+    return Resolved(name, path, verify(spec, path), tag)
+
+
+def verify(spec: ModelSpec, path: str) -> str:
+    """The sha256 of the weights' file, "" where there is none. Raises ConflictError where the recipe wants another."""
     digest = sha256_file(path) if path else ""
     if spec.sha256 and digest != spec.sha256:
         raise ConflictError(
@@ -77,7 +82,7 @@ def resolve(spec: ModelSpec) -> Resolved:
             f"the recipe wants {spec.sha256}. Fetch the right file, or change the recipe if these are meant "
             f"({COPY})"
         )
-    return Resolved(name, path, digest, tag)
+    return digest
 
 
 def local_sha256(spec: ModelSpec) -> str | None:
@@ -103,12 +108,17 @@ def find(spec: ModelSpec) -> tuple[str, str, dict[str, Any]]:
     if spec.model.startswith(HUB):
         path = fetch_hub(spec.model[len(HUB) :])
         return f"local-dir:{os.path.dirname(path)}", path, {}  # the cached snapshot: nothing is asked of the hub again
-    name = spec.model.replace("/", "-")
-    known(name)
-    tag = _tag(name, spec)
+    name, tag = check_name(spec)
     if spec.pretrained == "random":
         return name, "", tag
     return name, _file(spec.weights) if spec.weights else fetch_tag(name, str(spec.pretrained), tag), tag
+
+
+def check_name(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """(open_clip's name, the tag's entry) of a model of open_clip's. Raises UsageError with the nearest name."""
+    name = spec.model.replace("/", "-")
+    known(name)
+    return name, _tag(name, spec)
 
 
 def known(name: str) -> None:

@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import storage
 from .errors import ConflictError, UsageError
+from .fields import ReadOptions
+from .parts import FORM, defaults, earlier_read, filled, read_conflict, read_part
 from .plugs import Score
 from .recipe import Recipe
-from .samples import ReadOptions
-from .sidecar import BASE, columns_path, read_part
+from .sidecar import BASE, columns_path
+from .sidecar import read_part as read_recorded
 from .weights import ModelSpec
 
 PIXELS = frozenset({"image", "bytes"})
@@ -37,7 +40,7 @@ class Work:
 
 def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Work:
     """The work of a recipe. `weights` maps each model to its weights' sha256 (None: not at hand)."""
-    parts: dict[str, Any] = {"read": _plain({"derive_uids": recipe.read.derive_uids, "limits": recipe.read.limits})}
+    parts: dict[str, Any] = {"read": read_part(recipe.read)}
     for name, spec in recipe.embed.items():
         parts[f"embed:{name}"] = {**_plain(spec.model_dump()), "weights": weights.get(name)}
     for score in recipe.scores:
@@ -95,11 +98,11 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
     difference; with `work.redo` such a shard is simply done again (a tar that was only `touched`: see
     recheck.py).
     """
-    if commit is None:
+    if commit is None or arrived(commit, path):
         return list(work.parts)
     stem, have = storage.stem(path), _parts_there(work, commit, path)
-    conflict = _input_conflict(commit, path) or _part_conflict(work, have)
-    if conflict and work.redo:
+    conflict = _input_conflict(commit, path) or _part_conflict(work, have, commit)
+    if work.redo and (conflict or lost_to_form(commit)):
         return list(work.parts)
     if conflict:
         raise ConflictError(
@@ -110,12 +113,20 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
     return [part for part in work.parts if part not in have]
 
 
+def arrived(commit: Mapping[str, Any], path: str) -> bool:
+    """Whether the shard was recorded as failed while its tar did not exist, and now it does: that is no conflict."""
+    return commit.get("input", {}) is None and storage.identity_or_none(path) is not None
+
+
 def touched(work: Work, commit: Mapping[str, Any], path: str) -> bool:
     """Whether the tar's date or etag is all that differs from what the commit says."""
     now, was = storage.identity_or_none(path), commit.get("input")
     same_size = now is not None and was is not None and now["bytes"] == was["bytes"]
     return (
-        same_size and bool(_input_conflict(commit, path)) and not _part_conflict(work, _parts_there(work, commit, path))
+        same_size
+        and bool(_input_conflict(commit, path))
+        and not _part_conflict(work, _parts_there(work, commit, path), commit)
+        and not lost_to_form(commit)
     )
 
 
@@ -124,7 +135,7 @@ def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, 
     have = dict(commit["parts"])
     for score in work.scores:
         part = score_part(score)
-        added = None if part in have else read_part(columns_path(work.out, score.columns[0], storage.stem(path)))
+        added = None if part in have else read_recorded(columns_path(work.out, score.columns[0], storage.stem(path)))
         if added is not None:
             have[part] = added
     return have
@@ -132,14 +143,48 @@ def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, 
 
 def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
     now, was = storage.identity_or_none(path), commit.get("input")
-    return "" if now in [was, *commit.get("also", [])] else f"Its tar {path} was {was} and is {now}."
+    if now in [was, *commit.get("also", [])]:
+        return ""
+    before, here = (posixpath.dirname(tar) for tar in (str(commit.get("path", path)), path))
+    other = f" It was made of another pool, {before}: one OUT holds one pool." if before != here else ""
+    return f"Its tar {path} was {was} and is {now}.{other}"
 
 
-def _part_conflict(work: Work, have: Mapping[str, Any]) -> str:
+def _part_conflict(work: Work, have: Mapping[str, Any], commit: Mapping[str, Any]) -> str:
     for part, now in work.parts.items():
-        if part in have and _known(now, have[part]) != have[part]:
+        if part in have and _differs(work, part, have[part], commit.get("notes") or {}):
             return f"Its part '{part}' was {json.dumps(have[part])} and is now {json.dumps(now)}."
     return ""
+
+
+def _differs(work: Work, part: str, was: Any, notes: Mapping[str, int]) -> bool:
+    now = work.parts[part]
+    if part == "read":
+        return read_conflict(was, now, notes)
+    return part_differs(work, part, was)
+
+
+def part_differs(work: Work, part: str, was: Any) -> bool:
+    """Whether a model's or a score's record `was` is of something else than the work's part."""
+    now = work.parts[part]
+    was = filled(was, now, part_defaults(work, part))
+    return bool(_known(now, was) != was)
+
+
+def part_defaults(work: Work, part: str) -> dict[str, Any]:
+    """The defaults of the fields of a model's or a score's part, laid out as the part is."""
+    model = defaults(ModelSpec)
+    if part.startswith("embed:"):
+        return model
+    score = next(score for score in work.scores if score_part(score) == part)
+    return {"fields": defaults(type(score)), "models": dict.fromkeys(work.parts[part]["models"], model)}
+
+
+def lost_to_form(commit: Mapping[str, Any]) -> int:
+    """Samples of an older version's commit that failed for their form alone, and may be valid samples now."""
+    if not earlier_read(commit["parts"].get("read") or {}):
+        return 0
+    return sum(commit["counts"]["failed"].get(status, 0) for status in FORM)
 
 
 def _known(now: Any, was: Any) -> Any:

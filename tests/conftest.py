@@ -16,14 +16,39 @@ if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # each proces
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // beside)))
 DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")
 
+NOT_FAST = {"slow", "browser", "gpu", "real", "ray_here", "ray_ends", "mmfilter_process", "trained"}
+"""A test without any of these marks and fixtures, which starts no process and no training itself, is marked `fast`."""
+
 
 def pytest_collection_modifyitems(items):
     absent = pytest.mark.skip(reason=f"the real pool is not at {DATA} (MMFILTER_DATA)")
     for item in items:
         if "real" in item.keywords and not (DATA / "pool").is_dir():
             item.add_marker(absent)
+    for item in items:
+        if NOT_FAST.isdisjoint((*item.keywords, *item.fixturenames)) and not starts_more(item.function):
+            item.add_marker(pytest.mark.fast)
     long = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: item.path not in long)  # of two processes none is left alone with them at the end
+
+
+def starts_more(test):
+    """Whether a test's own code names `subprocess` or `mmfilter.train.train`."""
+    named = {name: test.__globals__.get(name) for name in test.__code__.co_names}
+    return named.get("subprocess") is subprocess or getattr(named.get("train"), "__module__", "") == "mmfilter.train"
+
+
+@pytest.fixture(autouse=True)
+def fast_is_without_ray(request, monkeypatch):
+    """A test that is marked `fast` fails where it starts Ray: it wants `ray_here`, `mmfilter_process` or --local."""
+    start = subprocess.Popen.__init__
+
+    def refuse(self, words, *args, **kwargs):
+        assert "gcs_server" not in str(words), "a test without `ray_here` or `mmfilter_process` starts Ray"
+        start(self, words, *args, **kwargs)
+
+    if request.node.get_closest_marker("fast"):
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 def pytest_runtest_setup(item):
@@ -66,8 +91,23 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture
-def mmfilter():
-    """Run the command line in a process of its own, as a user does; returns (exit code, stdout, stderr)."""
+def mmfilter(monkeypatch):
+    """Run a command line in this process, up to its exit code; returns (exit code, stdout, stderr)."""
+    from command import command
+
+    def run(*words, cwd=None, env=None):
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd or ROOT)
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            return command(*words)
+
+    return run
+
+
+@pytest.fixture
+def mmfilter_process():
+    """Run a command line in a process of its own, as a user does; returns (exit code, stdout, stderr)."""
 
     def run(*words, cwd=None, env=None, timeout=300):
         done = subprocess.run(

@@ -17,7 +17,8 @@ def main(out, marks, pool):
     limit = (get_used_memory() + (5 << 30)) / get_system_memory()
     os.environ |= {"RAY_memory_usage_threshold": f"{limit:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
     from jobs.cluster import Width
-    from jobs.embed import embed_pool, summary
+    from jobs.counts import summary
+    from jobs.embed import embed_pool
     from mmfilter.recipe import parse_recipe
 
     recipe = parse_recipe(recipe_text("x", embed={}, scores=[], select="everything"), "t")

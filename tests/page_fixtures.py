@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_util import ARABIC, HOSTILE, Watch, cli, headless, served
+from command import command
+from page_util import ARABIC, HOSTILE, Watch, headless, served
 from tars import sample, tar
 
 
@@ -14,14 +15,14 @@ from tars import sample, tar
 def page_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder over generated samples and two with captions nobody would like to meet."""
     root = tmp_path_factory.mktemp("page")
-    cli("synth", root / "pool", "--samples", 240, "--per-shard", 120)
+    assert command("synth", root / "pool", "--samples", 240, "--per-shard", 120)[0] == 0
     texts = [HOSTILE, ARABIC, "x" * 3000]
     members = [member for n, text in enumerate(texts) for member in sample(n, text)]
     (root / "pool" / "00000009.tar").write_bytes(tar(members))
-    cli("run", "demo", "--pool", root / "pool", "--out", root / "out", "--local")
-    cli("cluster", root / "out", "--model", "demo", "--local")
-    cli("dedup", root / "out", "--model", "demo", "--redo-changed", "--local")
-    cli("index", root / "out", "--model", "demo", "--local")
+    assert command("run", "demo", "--pool", root / "pool", "--out", root / "out", "--local")[0] == 0
+    assert command("cluster", root / "out", "--model", "demo", "--local")[0] == 0
+    assert command("dedup", root / "out", "--model", "demo", "--redo-changed", "--local")[0] == 0
+    assert command("index", root / "out", "--model", "demo", "--local")[0] == 0
     return root / "out"
 
 

@@ -35,8 +35,8 @@ def concepts_of(folder, name="b32"):
 
 
 @pytest.mark.slow
-def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter):
-    code, said, error = mmfilter("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
+def test_the_verb_writes_columns_concepts_and_levels(pool, mmfilter_process):
+    code, said, error = mmfilter_process("cluster", pool, "--model", "b32", "-k", 4, "--levels", "2", "--workers", 2)
     assert code == 0 and "140 samples in 4 clusters" in said and "fox" in said, error
     table = pq.read_table(f"{pool}/columns/cluster_id")
     types = {field.name: str(field.type) for field in table.schema}
@@ -132,6 +132,30 @@ def test_terms_of_any_script():
     counts = count(texts, np.array([0] * 9 + [1] * 9 + [1, -1, 0]))
     found = labels(counts, 3)
     assert found[0][0] in ("dog runs", "dog", "runs") and "cat" in " ".join(found[1]) and found[2] == []
+
+
+def test_a_label_holds_no_words_that_say_nothing():
+    """Function words, also of languages that no list knows: what is frequent everywhere sets nothing apart."""
+    rng = np.random.default_rng(0)
+    things = ["cat", "kite", "lamp", "boat"]
+    texts, cluster = [], []
+    for number, thing in enumerate(things):
+        for i in range(60):
+            mine = "blorp" if rng.random() < (0.95 if number == 1 else 0.6) else "norp"  # an unknown function word
+            inside = "in its" if number == 0 or i % 4 == 0 else "of the"
+            texts.append(f"{mine} {thing} {inside} {['black', 'wooden', 'old'][(i + number) % 3]} box please")
+            cluster.append(number)
+    found = labels(count(texts, np.array(cluster)), 4)
+    assert [label[0].split()[-1] for label in found] == things
+    said = {word for label in found for term in label for word in term.split()}
+    assert not said & {"in", "its", "of", "the", "please"}
+    assert not any("blorp" in label for label in found) and labels(count(texts, np.array(cluster)), 4) == found
+
+
+def test_a_cluster_of_function_words_still_has_a_label():
+    counts = count(["in the", "in the", "of it", "of it"], np.array([0, 0, 1, 1]))
+    assert labels(counts, 2) == [["in", "the"], ["it", "of"]]
+    assert labels(count(["a cat in the sun"] * 3, np.zeros(3, int)), 1)[0] == ["cat", "sun"]
 
 
 def test_the_map_keeps_groups_together():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tars import jpeg, sample, tar, uid
@@ -52,6 +53,7 @@ def whole(origin, start, end):
     return len(found) == 1 and np.array_equal(origin[found[0] : found[0] + end - start], np.arange(start, end))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(SHARDS, st.lists(DAMAGE, min_size=1, max_size=3))
 def test_damage_costs_only_what_was_damaged_and_everything_is_counted(shapes, blows):

@@ -34,6 +34,7 @@ def recipe(tmp_path):
     return parse_recipe((tmp_path / "t.yaml").read_text(), "t")
 
 
+@pytest.mark.slow
 def test_fault_44_a_full_and_a_read_only_disk(tmp_path):
     if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("no mount of one's own here (unshare -rm)")
@@ -50,6 +51,7 @@ def test_fault_44_a_full_and_a_read_only_disk(tmp_path):
         assert left == [], stage
 
 
+@pytest.mark.slow
 def test_fault_44_a_write_that_fails_half_way(tmp_path, mmfilter):
     """Where nothing can be mounted: files may not grow beyond a limit, so the resharded tar breaks off."""
     loaded, paths = recipe(tmp_path), write_pool(tmp_path / "pool", 4, 40)
@@ -105,6 +107,7 @@ def test_fault_44_an_index_whose_last_bytes_do_not_fit_is_not_taken_for_whole(tm
     assert Path(path).read_bytes() == faiss.serialize_index(whole).tobytes()
 
 
+@pytest.mark.slow
 def test_fault_44_lists_that_do_not_fit_on_disk_are_not_mapped(tmp_path, monkeypatch):
     """They are written through a map of their file, where a full disk kills the process."""
     monkeypatch.setattr(index.factory, "FEW", 100)

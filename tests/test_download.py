@@ -142,6 +142,7 @@ KINDS = ["good", "redirect", "flaky", "missing", "slow", "loop", "local", "html"
 HOSTILE = ["endless", "drip", "headers"]
 
 
+@pytest.mark.slow
 def test_every_kind_of_answer_and_only_failures_are_asked_again(web, fetching, tmp_path):
     kinds = [*KINDS, *HOSTILE, "good-2"]
     urls = [f"{web.url}/{kind}" for kind in kinds] + ["file:///etc/hostname", "not a url", ""]

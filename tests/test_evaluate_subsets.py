@@ -47,10 +47,10 @@ def made(rng, rates, seeds=3, n=200, keys=("a", "b"), spread=0.0):
 
 
 @pytest.mark.slow
-def test_rank_trains_evaluates_resumes_and_refuses_another_scale(mmfilter, pool, tmp_path):
+def test_rank_trains_evaluates_resumes_and_refuses_another_scale(mmfilter_process, pool, tmp_path):
     out = tmp_path / "out"
     words = ("rank", f"{pool}/clean.npy", "--pool", pool, "--out", out, "--local", "--samples", 64)
-    code, said, error = mmfilter(*words, "--scale", "micro", "--seeds", 2)
+    code, said, error = mmfilter_process(*words, "--scale", "micro", "--seeds", 2)
     assert code == 0, error
     record = json.loads((out / "rank.json").read_text())
     kept = {arm["name"]: (arm["kept"], arm["beside"]) for arm in record["arms"]}
@@ -74,11 +74,11 @@ def test_rank_trains_evaluates_resumes_and_refuses_another_scale(mmfilter, pool,
     assert found["samples"] == 64 and "64 pairs seen (micro" in said
     assert json.loads((out / "rank.json").read_text())["scale"]["model"] == "micro", "wherever the package lies"
 
-    code, again, error = mmfilter(*words, "--scale", "micro", "--seeds", 2)
+    code, again, error = mmfilter_process(*words, "--scale", "micro", "--seeds", 2)
     assert (code, again) == (0, said), error
     for (arm, seed), was in reports.items():
         assert os.stat(out / "trials" / arm / f"seed-{seed}" / "model" / "train.json").st_mtime_ns == was
-    code, _, error = mmfilter(*words, "--scale", "micro", "--seeds", 2, "--lr-scale", 0.1)
+    code, _, error = mmfilter_process(*words, "--scale", "micro", "--seeds", 2, "--lr-scale", 0.1)
     assert code != 0 and "another scale" in error
 
 

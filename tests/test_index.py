@@ -46,6 +46,7 @@ def exact(out, queries, k, among=None):
     return best(near, np.arange(near.shape[1]), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factory", SMALL.values(), ids=SMALL)
 def test_searches_reach_the_recall_that_index_json_states(tmp_path, factory):
     rows = rows_of()
@@ -113,6 +114,7 @@ def test_shards_that_come_later_are_added_wherever_their_names_fall(tmp_path):
     assert build_index(out, IndexOptions("b32", target=0.5), here)["did"] == "tuned"
 
 
+@pytest.mark.slow
 def test_bytes_hang_on_the_pool_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(index.parts, "PART", 500)
     rows = rows_of()
@@ -129,6 +131,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(index.parts, "PART", 500)
     out, _, info = built(tmp_path / "o", rows_of(), [700, 1500, 2200, 3000], factory="IVF16,PQ8x4")
@@ -155,6 +158,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypat
     assert not list((tmp_path / "o/index/b32-image").glob("building-*"))
 
 
+@pytest.mark.slow
 def test_codes_that_do_not_fit_are_mapped_from_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(index.factory, "FEW", 100)
     rows = rows_of()

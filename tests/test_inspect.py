@@ -118,11 +118,11 @@ def test_sidecars_that_are_missing_or_wrong(pool):
 
 
 def test_uids_that_repeat_or_are_none(pool):
-    rewrite(pool[0], [*shard_members(0, 3), *sample(3, uid=uid(1)), *sample(4, uid="nonsense")])
+    rewrite(pool[0], [*shard_members(0, 3), *sample(3, uid=uid(1)), *sample(4, uid=["nonsense"])])
     rewrite(pool[1], [*shard_members(5, 3), *sample(8, uid=None), *sample(9, uid=uid(0))])
     assert found(lint(pool)) == {
         ("error", "uid_invalid", "00000000"): 1,
-        ("error", "uid_missing", "00000001"): 1,
+        ("note", "uid_derived", "00000001"): 1,
         ("warning", "uid_repeated", "00000000"): 1,
         ("warning", "uid_in_two_shards", ""): 1,
     }

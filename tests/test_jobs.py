@@ -68,6 +68,7 @@ def test_a_second_run_does_no_work_and_a_changed_rule_needs_no_model(pool, tmp_p
     assert {p: p.stat().st_mtime_ns for p in (out / "metadata").iterdir()} == stamps
 
 
+@pytest.mark.slow
 def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, monkeypatch):
     """SIGKILL, then resume: the same bytes each time, and nothing half-written."""
     text = recipe_text("x", embed={}, scores=["phash"], select="everything")
@@ -163,9 +164,9 @@ def test_fault_47_what_changed_is_refused_with_the_difference(pool, tmp_path, ti
     assert embed_pool(load(tiny_model), pool, out, LOCAL).done_before == len(pool)
 
 
-def test_fault_49_offline_without_weights(pool, tmp_path, mmfilter):
+def test_fault_49_offline_without_weights(pool, tmp_path, mmfilter_process):
     out = tmp_path / "out"
-    code, _, said = mmfilter(
+    code, _, said = mmfilter_process(
         "run", "laion2b", "--pool", tmp_path / "pool", "--out", out, "--local", env={"HF_HUB_OFFLINE": "1"}
     )
     assert code == 1 and "hf download" in said and "weights:" in said and "Traceback" not in said
@@ -201,6 +202,7 @@ def test_an_output_of_our_own_is_a_pool_again(pool, tmp_path, tiny_model):
         assert (tmp_path / "a/shards/t" / name).read_bytes() == (tmp_path / "b/shards/t" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_fault_38_control_c_keeps_finished_shards(tmp_path, tiny_model):
     write_pool(tmp_path / "pool", 30, 9)
     recipe = tmp_path / "t.yaml"

@@ -292,6 +292,7 @@ reshard(expand(sys.argv[1]), Subset.read(sys.argv[2]), sys.argv[3], ReshardOptio
 """
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_gives_the_same_bytes(tmp_path):
     """SIGKILL after a few shards, over and over, then to the end; the moments are drawn from a seed."""
     write_pool(tmp_path / "pool", 4, 60)

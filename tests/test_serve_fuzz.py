@@ -78,6 +78,7 @@ EXAMPLES = int(os.environ.get("MMFILTER_FUZZ", "80"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", POSTS)
 def test_no_body_is_a_500(client, path):
     bodies = st.fixed_dictionaries({}, optional={name: VALUES[name] for name in FIELDS[path]}) | JSON

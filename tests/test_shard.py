@@ -48,7 +48,7 @@ def files(out):
 @pytest.fixture
 def shard(tmp_path):
     rows = samples(11)
-    rows += sample(20, image=b"<html>") + sample(21)[:2] + sample(22, image=jpeg()[:90]) + sample(23, text="")
+    rows += sample(20, image=b"<html>") + sample(21)[::2] + sample(22, image=jpeg()[:90]) + sample(23, text="")
     path = tmp_path / "pool" / "00000007.tar"
     path.parent.mkdir()
     path.write_bytes(tar(rows))
@@ -75,7 +75,7 @@ def test_the_files_are_datacomps(shard, tmp_path, tiny_model):
 
 def test_every_sample_is_counted_with_its_reason(shard, tmp_path, tiny_model):
     report = run(shard, recipe(tiny_model), tmp_path / "out")
-    assert report.failed == {"missing_json": 1, "not_an_image": 1, "truncated_image": 1}
+    assert report.failed == {"missing_text": 1, "not_an_image": 1, "truncated_image": 1}
     assert report.read == report.ok + sum(report.failed.values())
     failures = pl.read_parquet(tmp_path / "out/failures/00000007.parquet")
     assert failures.columns == ["key", "uid", "status", "error"]
@@ -188,7 +188,7 @@ def test_a_tar_that_was_only_touched_is_not_embedded_anew(shard, tmp_path, tiny_
 
 def test_a_score_of_the_file_alone_is_given_images_alone(shard, tmp_path, tiny_model):
     report = run(shard, recipe(tiny_model, "image_size", models=()), tmp_path / "out")
-    assert report.ok == 12 and report.failed == {"missing_json": 1, "not_an_image": 1, "truncated_image": 1}
+    assert report.ok == 12 and report.failed == {"missing_text": 1, "not_an_image": 1, "truncated_image": 1}
 
 
 def test_an_absent_or_empty_shard_is_committed_with_its_losses(tmp_path, tiny_model):

@@ -169,7 +169,7 @@ def test_on_an_object_store(tmp_path):
     fs.rm("/status", recursive=True)
 
 
-def test_the_command_while_a_run_is_killed(tmp_path, mmfilter):
+def test_the_command_while_a_run_is_killed(tmp_path, mmfilter_process):
     """SIGKILL the driver of a run, and the folder still tells."""
     write_pool(tmp_path / "pool", 40, 6)
     recipe, out = tmp_path / "t.yaml", tmp_path / "o"
@@ -181,11 +181,11 @@ def test_the_command_while_a_run_is_killed(tmp_path, mmfilter):
         time.sleep(0.01)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    code, told, err = mmfilter("status", out, "--json")
+    code, told, err = mmfilter_process("status", out, "--json")
     said = json.loads(told)
     assert code == 0 and said["shards"]["of"] == 40 and said["shards"]["done"] >= 3, err
     assert said["shards"]["done"] + said["shards"]["left"] == 40 and said["driver"]["state"] == "running"
-    code, _, err = mmfilter("status", tmp_path / "nothing")
+    code, _, err = mmfilter_process("status", tmp_path / "nothing")
     assert code == 2 and "no run here" in err
 
 

@@ -69,19 +69,20 @@ def test_fault_45_a_whole_run_in_a_storm_gives_the_bytes_of_a_disk(store, pool, 
 
 
 @pytest.mark.slow
-def test_the_command_on_ray_over_a_store(store, pool, tmp_path, tiny_model, mmfilter):
+def test_the_command_on_ray_over_a_store(store, pool, tmp_path, tiny_model, mmfilter_process):
     store.put(tmp_path / "pool", "pool")
     (tmp_path / "t.yaml").write_text(recipe_text(tiny_model))
     words = ("run", tmp_path / "t.yaml", "--pool", f"{store.root}/pool", "--workers", 2, "--gpus", 0, "--json")
-    code, out, said = mmfilter(*words, "--out", f"{store.root}/out")
+    code, out, said = mmfilter_process(*words, "--out", f"{store.root}/out")
     assert code == 3, said  # a sample without its image
     near = run_recipe(parse_recipe(recipe_text(tiny_model), "t"), pool, RunOptions(str(tmp_path / "near"), "t", LOCAL))
     assert json.loads(out)["counts"] == near["counts"]
     assert results(store.get("out", tmp_path / "far")) == results(tmp_path / "near")
-    code, out, _ = mmfilter("inspect", f"{store.root}/out/shards/t", "--local", "--json")
+    code, out, _ = mmfilter_process("inspect", f"{store.root}/out/shards/t", "--local", "--json")
     assert code == 0 and json.loads(out)["samples"] == near["counts"]["kept"]
 
 
+@pytest.mark.slow
 def test_fault_45_a_store_that_stays_away_is_no_absence(store, pool, tmp_path, tiny_model):
     """Nothing is committed as lost, unreadable or not there because the store did not answer."""
     store.put(tmp_path / "pool", "pool")
@@ -148,6 +149,7 @@ def test_fault_45_an_answer_that_hangs_is_asked_again(store, monkeypatch):
     assert store.weather.seen["hang"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["short", "cut"])
 def test_fault_45_partial_reads_are_found_by_their_length(store, kind):
     data = np.random.default_rng(0).bytes(3_000_000)

@@ -19,7 +19,7 @@ from job_util import Client, asked, cluster
 from jobs_util import recipe_text, results
 from tars import write_pool
 
-from jobs import cli, job_api
+from jobs import job_api, stopping
 from jobs.cluster import Width
 from jobs.job_api import Job
 from jobs.run import RunOptions, run_recipe
@@ -32,7 +32,7 @@ RECIPE = json.dumps({"name": "t", "scores": ["phash"], "select": "everything"})
 
 
 def job(out="s3://b/o", text=RECIPE, **fields):
-    return Job(parse_recipe(text, "t"), out, ("mmfilter", "run", "recipe.yaml", "--pool", "a b/{0..3}.tar"), **fields)
+    return Job(parse_recipe(text, "t"), out, ("run", "recipe.yaml", "--pool", "a b/{0..3}.tar"), **fields)
 
 
 def test_a_job_is_named_after_out_and_recipe():
@@ -69,9 +69,10 @@ def test_what_is_sent(tmp_path, tiny_model):
     (folder / "t.yaml").write_text(recipe_text("./model"))
     recipe, client = load_recipe(str(folder / "t.yaml")), Client()
     env = {"pip": ["loud"], "env_vars": {"A": "1"}}
-    job_api.start(client, Job(recipe, "s3://b/o", ("mmfilter", "run", "--pool", "a b/{0..3}.tar"), env))
+    job_api.start(client, Job(recipe, "s3://b/o", ("run", "--pool", "a b/{0..3}.tar"), env))
     ((entry, runtime_env, text),) = client.sent
-    assert entry == "mmfilter run --pool 'a b/{0..3}.tar'", "no shell reads a pattern"
+    assert entry.startswith("set -- run --pool 'a b/{0..3}.tar'\n"), "no shell reads a pattern"
+    assert 'for python in python3 python "$worker"' in entry, "pip's environment is on PATH"
     assert runtime_env["pip"] == ["loud"] and env["env_vars"] == {"A": "1"}
     assert runtime_env["env_vars"] == {"A": "1", "MMFILTER_JOB": Job(recipe, "s3://b/o").name}
     assert Path(yaml.safe_load(text)["embed"]["b32"]["model"]) == folder / "model", "it leaves its folder"
@@ -90,12 +91,12 @@ def test_a_runtime_environment(tmp_path):
     assert job_api.read_env(str(path)) == {"pip": ["loud"]}
 
 
-def test_mistakes_and_what_is_absent(tmp_path, mmfilter, monkeypatch):
+def test_mistakes_and_what_is_absent(tmp_path, mmfilter_process, monkeypatch):
     (tmp_path / "t.yaml").write_text(RECIPE)
     words = ["submit", tmp_path / "t.yaml", "--address", "http://127.0.0.1:9", "--out", tmp_path / "o"]
-    code, _, said = mmfilter(*words)
+    code, _, said = mmfilter_process(*words)
     assert code == 2 and "--pool" in said
-    code, _, said = mmfilter(*words, "--stop", "--logs")
+    code, _, said = mmfilter_process(*words, "--stop", "--logs")
     assert code == 2 and "one at a time" in said
 
     def absent(module, pip):
@@ -156,7 +157,7 @@ def test_control_c_leaves_the_job_alone(capsys, monkeypatch):
             await asyncio.sleep(30)
             yield "never"
 
-    before = [signal.signal(number, cli._stop) for number in (signal.SIGINT,)]
+    before = [signal.signal(number, stopping.on_signal) for number in (signal.SIGINT,)]
     try:
         with pytest.raises(SystemExit) as stopped:
             job_api.follow(Interrupted(), "j")
@@ -181,7 +182,7 @@ def head():
 
 
 @pytest.mark.slow
-def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter):
+def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter_process):
     """CVE-2023-48022: whoever reaches the job API runs code. With a token, whoever has it."""
     assert [asked(head, path) for path in ("/api/jobs/", "/api/version", "/api/cluster_status")] == [401] * 3
     assert asked(head, "/api/jobs/", "0" * 32) == 403
@@ -189,21 +190,21 @@ def test_fault_56_without_the_token_ray_runs_nothing(head, tmp_path, mmfilter):
     (tmp_path / "t.yaml").write_text(RECIPE)
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", tmp_path / "o", "--pool", tmp_path]
     for env in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}):
-        code, _, said = mmfilter(*words, env=env)
+        code, _, said = mmfilter_process(*words, env=env)
         assert code == 1 and "RAY_AUTH_MODE=token" in said and "Traceback" not in said
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.slow
-def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
+def test_a_job_from_submit_to_done(head, tmp_path, mmfilter_process):
     paths = write_pool(tmp_path / "pool", 3, 5)
     (tmp_path / "t.yaml").write_text(RECIPE)
     out = tmp_path / "o"
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", out]
     env = {**head.env, "RAY_ADDRESS": "http://127.0.0.1:9"}  # --address counts
-    code, _, said = mmfilter(*words, "--status", env=env)
+    code, _, said = mmfilter_process(*words, "--status", env=env)
     assert code == 2 and "no job mmfilter-t-" in said
-    code, told, said = mmfilter(*words, "--pool", tmp_path / "pool", "--json", env=env)
+    code, told, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--json", env=env)
     assert code == 0, said
     first = json.loads(told)
     assert first["status"] == "SUCCEEDED" and first["out"] == str(out) and "in 15 = kept 15" in said
@@ -211,9 +212,9 @@ def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
     assert results(out) == results(tmp_path / "here")
     note = json.loads((out / ".progress").read_text())
     assert note["job"] == first["job"] and note["state"] == "ended"
-    code, told, _ = mmfilter(*words, "--logs", env=env)
+    code, told, _ = mmfilter_process(*words, "--logs", env=env)
     assert code == 0 and "in 15 = kept 15" in told
-    code, told, _ = mmfilter(*words, "--pool", tmp_path / "pool", "--no-reshard", env=env)
+    code, told, _ = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-reshard", env=env)
     assert code == 0 and f"{first['job']}-2 SUCCEEDED" in told, "it goes on, and finds all done"
     counted = f"http://127.0.0.1:{head.metrics}/metrics"
     until = time.monotonic() + 30
@@ -225,34 +226,46 @@ def test_a_job_from_submit_to_done(head, tmp_path, mmfilter):
 
 
 @pytest.mark.slow
-def test_a_job_is_attached_to_and_stopped(head, tmp_path, mmfilter):
+def test_a_job_is_attached_to_and_stopped(head, tmp_path, mmfilter_process):
     write_pool(tmp_path / "pool", 200, 20)
     (tmp_path / "t.yaml").write_text(RECIPE)
     out = tmp_path / "o"
     words = ["submit", tmp_path / "t.yaml", "--address", head.address, "--out", out]
-    code, told, said = mmfilter(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
+    code, told, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
     assert code == 0 and " submitted" in said
-    code, _, said = mmfilter(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
+    code, _, said = mmfilter_process(*words, "--pool", tmp_path / "pool", "--no-follow", env=head.env)
     assert code == 0 and "runs already" in said
     until = time.monotonic() + 60
     while not list(Path(out).glob("metadata/*.json")) and time.monotonic() < until:
         time.sleep(0.1)
-    assert mmfilter(*words, "--stop", env=head.env)[0] == 0
+    assert mmfilter_process(*words, "--stop", env=head.env)[0] == 0
     while "STOPPED" not in told and time.monotonic() < until + 30:
-        told = mmfilter(*words, "--status", env=head.env)[1]
+        told = mmfilter_process(*words, "--status", env=head.env)[1]
     assert "STOPPED" in told
     done = len(list(Path(out).glob("metadata/*.json")))
     assert 0 < done < 200, "finished shards are kept"
 
 
 @pytest.mark.slow
-def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter):
+def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter_process):
     """By Ray's own command, as docs/rank.md has it. The board is that of the same trainings without a cluster."""
     pool = tmp_path / "pool"
     generate(str(pool), SynthOptions(samples=60, per_shard=30, size=64))
     uids = pl.read_parquet(pool / "labels/labels.parquet").filter(pl.col("kind") == "clean")["uid"].to_list()
     Subset.from_uids(uids).write(f"{pool}/clean.npy")
-    rank = ["mmfilter", "rank", f"{pool}/clean.npy", "--pool", str(pool), "--scale", "micro", "--samples", "64"]
+    rank = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "rank",
+        f"{pool}/clean.npy",
+        "--pool",
+        str(pool),
+        "--scale",
+        "micro",
+        "--samples",
+        "64",
+    ]
     rank += ["--seeds", "1", "--out"]
     submit = [Path(sys.executable).parent / "ray", "job", "submit", "--address", head.address, "--"]
     done = subprocess.run(
@@ -263,7 +276,7 @@ def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter):
         timeout=300,
     )
     assert done.returncode == 0 and "64 pairs seen (micro" in done.stdout, done.stdout + done.stderr
-    code, _, said = mmfilter(*rank[1:], tmp_path / "here", "--local")
+    code, _, said = mmfilter_process(*rank[3:], tmp_path / "here", "--local")
     assert code == 0, said
     there, here = (json.loads((tmp_path / place / "leaderboard.json").read_text()) for place in ("there", "here"))
     outs = [board.pop("out") for board in there["boards"] + here["boards"]]

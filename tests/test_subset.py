@@ -1,5 +1,6 @@
 """A subset is a multiset of uids: its algebra against collections.Counter, its file against numpy."""
 
+import bisect
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfilter.errors import DataError
-from mmfilter.subset import Subset
+from mmfilter.subset import Subset, search_sorted
 from mmfilter.uids import DTYPE, format_uids, halves, parse_uids, taken_apart
 
 # few values, so that repeats and meetings are common; halves at their bounds, and a NUL at every end
@@ -194,3 +195,15 @@ def test_what_is_no_uid_is_named_by_both_parsers(odd):
     with pytest.raises(DataError) as other:
         taken_apart(pl.DataFrame({"uid": pl.Series(uids, dtype=pl.String)}).with_columns(halves()))
     assert str(one.value) == str(other.value)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3))), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)))
+)
+def test_a_search_by_halves_finds_the_place_that_whole_uids_have(within, queries):
+    within = Subset(np.array(within, DTYPE)).uids
+    queries = np.array(queries, DTYPE)
+    whole = [value[0] * 10 + value[1] for value in within.tolist()]
+    for right, side in ((False, bisect.bisect_left), (True, bisect.bisect_right)):
+        want = [side(whole, value[0] * 10 + value[1]) for value in queries.tolist()]
+        assert search_sorted(within, queries, right).tolist() == want

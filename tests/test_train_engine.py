@@ -159,23 +159,23 @@ def test_options_of_the_other_engine_are_named(pool, tmp_path, mmfilter):
 
 
 @pytest.mark.slow
-def test_a_training_by_the_command_its_folder_and_going_on(pool, options, tmp_path, mmfilter):
+def test_a_training_by_the_command_its_folder_and_going_on(pool, options, tmp_path, mmfilter_process):
     out = tmp_path / "out"
     train = ("train", "--pool", pool, "--out", out, "--model", options.model, "--engine", "open_clip", "--lr", "0.003")
     words = (*train, "--batch-size", "32", "--vocabulary", "60", "--workers", "0", "--samples", "640", "--epochs", "2")
-    code, said, error = mmfilter(*words, "--holdout", "0.1")
+    code, said, error = mmfilter_process(*words, "--holdout", "0.1")
     assert code == 0, error
     assert re.search(r"20 steps, .* AUC of true against swapped captions on the hold-out", said)
     told = json.loads((out / "train.json").read_bytes())
     assert told["loss"][-1][:2] == [20, 640] and told["loss"][-1][2] < 0.9 * told["loss"][0][2]
     assert told["engine"]["epochs"] == 2 and "--train-data" in told["engine"]["arguments"] and len(told["data"]) == 3
-    code, _, error = mmfilter("run", out / "recipe.yaml", "--pool", pool, "--out", tmp_path / "run", "--local")
+    code, _, error = mmfilter_process("run", out / "recipe.yaml", "--pool", pool, "--out", tmp_path / "run", "--local")
     assert code == 0 and len(Subset.read(str(tmp_path / "run/subsets/own_dfn.npy"))) == 36, error
     before = load_checkpoint(str(out))[0].state_dict()
-    assert mmfilter(*words, "--holdout", "0.1")[0] != 0
+    assert mmfilter_process(*words, "--holdout", "0.1")[0] != 0
     latest = out / "open_clip/run/checkpoints" / engine.LATEST
     torch.save({**torch.load(latest, weights_only=True), "epoch": 1}, latest)  # as if it had stopped there
-    code, _, error = mmfilter(*words, "--holdout", "0.1", "--resume")
+    code, _, error = mmfilter_process(*words, "--holdout", "0.1", "--resume")
     assert code == 0 and '"step": 11,' in error and '"step": 1,' not in error, error
     after = load_checkpoint(str(out))[0].state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -9,10 +9,12 @@ import yaml
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
+from ..subset_record import replaced_columns
 from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram
 from .comparison import MEASURES, before_after, made, measured, others
 from .copies import copies
+from .origin import clock, commands, origin
 from .page import render
 from .pool import Pool, open_pool, read_failures
 
@@ -81,11 +83,14 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "failures": collect.reasons(failures),
         "notes": collect.notes(pool),
         "absent": collect.absent_shards(pool, run),
-        "clock": list((run.get("seconds") or {}).items()),
+        "clock": clock(run),
         "stages": collect.stages(pool, counts),
         "labels": labels.label(pool, failures, options.labels) if options.labels else None,
         "copies": copies(pool, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
+        "origin": origin(pool, run),
+        "replaced": replaced_columns(pool.table, pool.record),
+        "commands": commands(pool),
         "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
         "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,
     }

@@ -9,6 +9,7 @@ import polars as pl
 
 from .. import storage
 from ..errors import DataError
+from ..sidecar import named_shards
 from .pool import Pool, Step
 from .reasons import sentence
 
@@ -141,7 +142,7 @@ def read_run(pool: Pool) -> dict[str, Any]:
 
 def absent_shards(pool: Pool, run: Mapping[str, Any]) -> list[str]:
     """Shards the run was given that no file here speaks of: set aside, or not reached yet."""
-    return [path for path in run.get("pool") or [] if storage.stem(str(path)) not in pool.commits]
+    return [path for path in named_shards(run) if storage.stem(path) not in pool.commits]
 
 
 def origins(pool: Pool) -> dict[str, list[tuple[str, str]]]:

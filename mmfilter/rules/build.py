@@ -49,11 +49,16 @@ def walk(rule: Rule, path: str = "") -> Iterator[tuple[str, Rule]]:
         yield from walk(child, path if name == "not" else f"{path}[{i}]")
 
 
-def check_columns(rule: Rule, columns: Iterable[str], where: str) -> None:
-    """Raise UsageError naming the leaf and the nearest word for a column that the pool lacks."""
+def check_columns(rule: Rule, columns: Iterable[str], where: str, has: str = "This pool has") -> None:
+    """Raise UsageError naming the leaf and the nearest word for a column that is not among `columns`."""
     have = set(columns)
     for path, leaf in walk(rule):
         for need in sorted(leaf.needs - have):
+            from ..scores import score_of
+
             field = next((f".{f}" for f, v in leaf.model_dump().items() if v == need or f == "sql"), "")
             listed = ", ".join(sorted(have - {"uid_hi", "uid_lo"}))
-            raise UsageError(f"{where}.{path}{field}: no column '{need}'{nearest(need, have)} This pool has: {listed}")
+            hint = nearest(need, have)
+            if writer := score_of(need):
+                hint = f"; the score '{writer}' writes it: add it to the recipe's scores."
+            raise UsageError(f"{where}.{path}{field}: no column '{need}'{hint} {has}: {listed}")

@@ -26,6 +26,10 @@ class InSubset(Rule):
         return value if "://" in value else os.path.abspath(value)
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.path,)
+
+    @property
     def needs(self) -> frozenset[str]:
         return frozenset({"uid_hi", "uid_lo"})
 

@@ -50,6 +50,17 @@ def build_score(node: object, where: str, models: Collection[str] | None = None)
     return score
 
 
+def score_of(column: str) -> str:
+    """The name of a score that writes `column` with its default fields; "" where none does. Imports them all."""
+    for name in SCORES.table():
+        try:
+            if column in SCORES.get(name)().columns:
+                return name
+        except Exception:  # fields without a default, or a package of somebody's that cannot be imported
+            continue
+    return ""
+
+
 def _check_models(score: Score | PoolScore, where: str, models: Collection[str]) -> None:
     for need in sorted(score.needs):
         kind, _, model = need.partition(":")

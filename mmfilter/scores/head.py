@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from ..errors import DataError
-from ..heads import ENDINGS, apply_head, read_head, sigmoid, softmax
+from ..heads import ENDINGS, Layer, apply_head, read_head, sigmoid, softmax
 from ..plugs import Batch, Score
 
 ROWS = 8192  # at a time
@@ -55,8 +55,17 @@ class Head(Score):
     def inputs(self) -> tuple[str, ...]:
         return (self.file,)
 
-    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+    def check(self) -> None:
+        self._layers()
+
+    def _layers(self) -> tuple[Layer, ...]:
+        """Raises UsageError, DataError, ConflictError for a file that is not the head that the fields describe."""
         layers = read_head(self.file, self.sha256)
+        self._check_output(len(layers[-1].bias))
+        return layers
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+        layers = self._layers()
         (need,) = self.needs
         rows = np.asarray(batch[need])
         if rows.shape[1] != layers[0].weight.shape[1]:
@@ -64,7 +73,6 @@ class Head(Score):
                 f"{self.file}: its first layer takes {layers[0].weight.shape[1]} numbers, an embedding of "
                 f"'{self.model}' has {rows.shape[1]}; name the model that the head was trained on"
             )
-        self._check_output(len(layers[-1].bias))
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS].astype(np.float64, order="C")

@@ -17,7 +17,7 @@ from .. import storage
 from ..errors import DataError
 from ..records import Failure
 from ..samples import HELD, split_name
-from ..tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+from ..tar import HARMLESS, MAX_MEMBER, WHOLE, Gap, Member, members
 
 IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference
 KINDS = ("classification", "multilabel", "retrieval")
@@ -117,8 +117,8 @@ def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure
     """
     wanted = frozenset({*IMAGES, *needed})
 
-    def want(name: str) -> bool:
-        return split_name(name)[1] in wanted
+    def want(name: str) -> int:
+        return WHOLE * (split_name(name)[1] in wanted)
 
     for path in found.paths:
         try:

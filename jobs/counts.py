@@ -1,0 +1,75 @@
+"""What a pool came to: samples read, valid and failed, and where their uids came from."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmfilter.work import lost_to_form
+
+
+@dataclass
+class PoolCounts:
+    """What the pool came to: `read` = `ok` + the sum of `failed`. `aside` are shards given up on.
+
+    `uids` counts valid samples whose uid was derived or hashed, `made_of` says of what. `stricter` are samples that
+    an older version could not use for their form alone.
+    """
+
+    shards: int = 0
+    done_before: int = 0
+    read: int = 0
+    ok: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    aside: dict[str, str] = field(default_factory=dict)
+    uids: Counter[str] = field(default_factory=Counter)
+    made_of: str = ""
+    stricter: int = 0
+
+    def add(self, commit: Mapping[str, Any]) -> None:
+        """Count a committed shard."""
+        counts, notes = commit["counts"], commit.get("notes") or {}
+        self.read += counts["read"]
+        self.ok += counts["ok"]
+        self.failed.update(counts["failed"])
+        self.uids.update({how: notes[f"uid_{how}"] for how in ("derived", "hashed") if f"uid_{how}" in notes})
+        self.stricter += lost_to_form(commit)
+
+
+def summary(counts: PoolCounts) -> dict[str, Any]:
+    """Plain values for run.json and the CLI."""
+    return {
+        "shards": counts.shards,
+        "shards_done_before": counts.done_before,
+        "read": counts.read,
+        "ok": counts.ok,
+        "failed": dict(sorted(counts.failed.items())),
+        "shards_set_aside": counts.aside,
+        **({"uids": {**counts.uids, "of": counts.made_of}} if counts.uids else {}),
+        **({"failed_under_stricter_reading": counts.stricter} if counts.stricter else {}),
+    }
+
+
+def lines(said: dict[str, Any]) -> list[str]:
+    """The summary for a person."""
+    out = [
+        f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"
+    ]
+    out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
+    out += form_lines(said)
+    return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]
+
+
+def form_lines(said: dict[str, Any]) -> list[str]:
+    """Of a summary what tells how uids were made, and what another reading of the pool may find."""
+    out = []
+    if "uids" in said:
+        hashed = said["uids"].get("hashed", 0)
+        out.append(f"  uids: {said['uids'].get('derived', 0):,} derived from {said['uids']['of']}")
+        out[-1] += f", {hashed:,} hashed from the json's identifiers" if hashed else ""
+    if stricter := said.get("failed_under_stricter_reading"):
+        out.append(
+            f"  {stricter:,} samples failed for their form in an earlier version, and may be usable now: "
+            "--redo-changed reads their shards again"
+        )
+    return out

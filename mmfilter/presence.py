@@ -1,0 +1,84 @@
+"""Which of the named shards exist, found by listing folders; an error that is not "no such file" is never absence."""
+
+import errno
+import os
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from . import remote, storage
+from .errors import MMFilterError
+
+READERS = 32  # folders listed at once on an object store
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+
+def absent(paths: Iterable[str]) -> list[str]:
+    """The paths that do not exist, in their order; a folder in place of a file counts as existing.
+
+    Each distinct parent folder is listed once; a folder with a single path in question is not listed.
+    Raises MMFilterError where a folder cannot be read, StoreError where a store does not answer.
+    """
+    paths = list(paths)
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        by_folder[posixpath.dirname(path)].append(path)
+    groups = list(by_folder.items())
+    if any(map(storage.is_remote, by_folder)):
+        with ThreadPoolExecutor(READERS) as pool:
+            found = list(pool.map(lambda group: _missing(*group), groups))
+    else:
+        found = [_missing(*group) for group in groups]
+    missing = set().union(*found)
+    return [path for path in paths if path in missing]
+
+
+def _missing(folder: str, paths: list[str]) -> set[str]:
+    if len(paths) == 1:
+        return set() if there(paths[0]) else set(paths)
+    names = set(_remote_names(folder) if storage.is_remote(folder) else _local_names(folder, paths))
+    missing = {path for path in paths if posixpath.basename(path) not in names}
+    if not names and storage.is_remote(folder) and there(paths[0]):  # a store that lists nothing, such as a web server
+        return {path for path in paths if not there(path)}
+    return missing
+
+
+def _remote_names(folder: str) -> list[str]:
+    return [posixpath.basename(path) for path, _ in remote.listing(folder)]
+
+
+def _local_names(folder: str, paths: list[str]) -> Iterator[str]:
+    """Names in a local folder; a symbolic link counts where it leads to something."""
+    wanted = {posixpath.basename(path) for path in paths}
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if entry.name in wanted and (not entry.is_symlink() or there(entry.path)):
+                    yield entry.name
+    except OSError as error:
+        if error.errno == errno.EACCES:  # a folder that may be entered and not listed
+            yield from (posixpath.basename(path) for path in paths if there(path))
+        elif error.errno not in ABSENT:
+            raise unreadable(folder, error) from error
+
+
+def there(path: str) -> bool:
+    """Whether something exists at `path`. Raises MMFilterError where that cannot be known (a dead mount)."""
+    if storage.is_remote(path):
+        return storage.exists(path)
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in ABSENT:
+            return False
+        raise unreadable(path, error) from error
+    return True
+
+
+def unreadable(path: str, error: OSError) -> MMFilterError:
+    """What is raised where the environment, and not the data, keeps a path from being read."""
+    return MMFilterError(
+        f"{path}: exists or may exist, but cannot be read ({error.strerror or error}). Nothing was recorded; check the "
+        "mount and the permissions, then run the same command again"
+    )

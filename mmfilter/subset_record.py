@@ -1,0 +1,88 @@
+"""subsets/NAME.json: what a subset was selected by and from, and whether its columns are still those."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import storage
+from .dates import now
+from .sidecar import read_part
+from .table import Table
+
+PASSING = ("seconds", "selected")  # what differs between two selections that are the same
+
+
+def write_record(path: str, record: dict[str, Any]) -> None:
+    """Write the record with its date. One that says the same as before keeps its date."""
+    record = json.loads(json.dumps(record, default=str))
+    before = read_or_empty(path)
+    same = _lasting(before) == _lasting(record)
+    record["selected"] = before.get("selected", "") if same and before.get("selected") else now()
+    storage.write_atomic(path, json.dumps(record, indent=1).encode())
+
+
+def read_or_empty(path: str) -> dict[str, Any]:
+    """The record at `path`; empty where there is none that can be read."""
+    try:
+        found = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def same_selection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records differ in nothing but when and how fast they were written."""
+    return _lasting(one) == _lasting(other)
+
+
+def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in PASSING}
+
+
+def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
+    """Column -> the part that made it (plug, fields, ...), as the pool's first shard records it.
+
+    A verb that replaces a column replaces it in every shard, so one shard tells; of a column whose origin is
+    recorded nowhere, such as one of DataComp's metadata, nothing is said.
+    """
+    found: dict[str, Any] = {}
+    if not table.stems:
+        return found
+    stem = table.stems[0]
+    parts = read_or_empty(storage.join(table.metadata, f"{stem}.json")).get("parts")
+    for column in sorted(set(columns) & set(table.columns)):
+        if table.columns[column] == "metadata":
+            part = parts.get(f"score:{column}") if isinstance(parts, dict) else None
+        else:
+            part = read_part(table.path(column, stem))
+        if part is not None:
+            found[column] = part
+    return found
+
+
+def replaced_columns(table: Table, record: Mapping[str, Any]) -> list[str]:
+    """A sentence for each column that was replaced after the subset was selected.
+
+    A record without `columns`, of an earlier version, says nothing.
+    """
+    was = record.get("columns")
+    if not isinstance(was, dict):
+        return []
+    now_made = column_origins(table, was)
+    found = []
+    for column, part in sorted(was.items()):
+        if column not in now_made:
+            found.append(f"Column {column}, which its rules read, is no longer there.")
+        elif now_made[column] != part:
+            found.append(f"Column {column}, which its rules read, was replaced{_difference(part, now_made[column])}.")
+    return found
+
+
+def _difference(was: Any, made: Any) -> str:
+    """Which fields differ; empty where it was computed again over a pool that has changed."""
+    if not (isinstance(was, dict) and isinstance(made, dict)):
+        return ""
+    old, new = was.get("fields") or {}, made.get("fields") or {}
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    told = [f"{name} was {json.dumps(old.get(name))} and is {json.dumps(new.get(name))}" for name in names]
+    return f" ({'; '.join(told)})" if told else ""
