@@ -201,11 +201,12 @@ def read_only(monkeypatch):
 
 
 @pytest.mark.parametrize("verb", [verb for verb in RIGHT if {"new", "run", "ranked"} & set(paths(verb))])
-def test_an_out_that_is_read_only(verb, place, tmp_path, read_only):
+def test_an_out_that_is_read_only(verb, place, tmp_path, read_only, monkeypatch):
     here = tmp_path / "disk"
     shutil.copytree(place / "run", here / "run")
     (here / "ranked").mkdir()
     before = files(tmp_path)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # it would serve until a signal
     read_only(here)
     result = command(*words(verb, place, run=here / "run", new=here / "new", ranked=here / "ranked"))
     if verb in READERS and "{new}" not in RIGHT[verb]:
