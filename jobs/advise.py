@@ -13,7 +13,10 @@ def add(app: typer.Typer) -> None:
     def advise(
         results: Annotated[
             list[str],
-            typer.Argument(help=".csv or .jsonl of bucket, samples_seen, error; or BUCKET@SAMPLES=eval_results.jsonl."),
+            typer.Argument(
+                help=".csv or .jsonl of bucket, samples_seen, error; or BUCKET@SAMPLES=eval_results.jsonl.",
+                metavar="RESULTS",
+            ),
         ],
         budget: Annotated[float, typer.Option(help="Samples that the training will see, repeats included.")],
         bucket_size: Annotated[int, typer.Option(min=1, help="Samples in each bucket: one pass.")],

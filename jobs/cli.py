@@ -49,7 +49,7 @@ def register() -> None:
     """Add the verbs, in their groups, once. Their modules import nothing heavy."""
     if app.registered_commands:
         return
-    from .common import common
+    from .common import common, takes_pool
     from .groups import example_of, group_of
 
     for name in MODULES:
@@ -59,6 +59,8 @@ def register() -> None:
         name = verb.callback.__name__
         verb.rich_help_panel = group_of(name)
         verb.epilog = f"Example: {example_of(name)}"
+        if takes_pool(verb.callback):
+            verb.context_settings = {"allow_extra_args": True}
         verb.callback = common(verb.callback)
 
 

@@ -1,14 +1,15 @@
-"""What every verb has: --out beside a positional OUT, --progress, --quiet; its group and example in the help."""
+"""What every verb has: --out beside a positional OUT, --progress, --quiet, --verbose; and how the rest is checked."""
 
 import functools
 import inspect
 import os
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
 
 import typer
 
-from mmfilter.errors import UsageError
+from mmfilter.errors import MMFilterError, UsageError
 
 from . import progress
 from .options import RESULT
@@ -29,6 +30,12 @@ Mode = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="The result alone: --progress none.", rich_help_panel=RESULT)
 ]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="A line for each unit done, and where an error arose.", rich_help_panel=RESULT
+    ),
+]
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -38,12 +45,18 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     name = next((p.name for p in signature.parameters.values() if _is_out(p)), "")
 
     @functools.wraps(verb)
-    def wrapped(ctx: typer.Context, progress_: progress.Mode | None = None, quiet: bool = False, **given: Any) -> Any:
-        progress.choose(progress_, quiet)
+    def wrapped(ctx: typer.Context, progress_: progress.Mode | None, quiet: bool, verbose: bool, **given: Any) -> Any:
+        progress.choose(progress_, quiet, verbose)
+        _check_extra(ctx)
         if name:
             given[name] = _one(ctx, given[name], given.pop("out_"), signature.parameters[name].default)
         _check_out(given.get(name or "out"), given.get("pool"))
-        return verb(**given)
+        try:
+            return verb(**given)
+        except MMFilterError:
+            if verbose:
+                traceback.print_exc()
+            raise
 
     parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values()]
     if name:
@@ -54,11 +67,26 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     parameters += [
         inspect.Parameter("progress_", KEYWORD, default=None, annotation=Mode),
         inspect.Parameter("quiet", KEYWORD, default=False, annotation=Quiet),
+        inspect.Parameter("verbose", KEYWORD, default=False, annotation=Verbose),
         inspect.Parameter("ctx", KEYWORD, annotation=typer.Context),
     ]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped
+
+
+def takes_pool(verb: Callable[..., Any]) -> bool:
+    """Whether it has --pool, whose pattern a shell may have expanded into many words."""
+    return "pool" in inspect.signature(verb).parameters
+
+
+def _check_extra(ctx: typer.Context) -> None:
+    """Raise UsageError for words that no parameter takes."""
+    if ctx.args:
+        more = f" and {len(ctx.args) - 1:,} more" if len(ctx.args) > 1 else ""
+        tars = all(word.endswith(".tar") for word in ctx.args)
+        hint = " Quote the pattern, so that the shell does not expand it: --pool 'shards/*.tar'" if tars else ""
+        raise UsageError(f"{ctx.command.name}: unexpected argument {ctx.args[0]}{more}.{hint}\n{ctx.get_usage()}")
 
 
 def _is_out(parameter: inspect.Parameter) -> bool:

@@ -14,7 +14,9 @@ from . import options as o
 def add(app: typer.Typer) -> None:
     @app.command()
     def compare(
-        subsets: Annotated[list[str], typer.Argument(help="Subset files, or names of OUT's subsets.")],
+        subsets: Annotated[
+            list[str], typer.Argument(help="Subset files, or names of OUT's subsets.", metavar="SUBSETS")
+        ],
         out: Annotated[
             str | None,
             typer.Option("--out", help="The pool they are of: what they hold, how far apart.", metavar="OUT"),

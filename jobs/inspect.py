@@ -109,19 +109,20 @@ def unusable(report: Any) -> list[Any]:
     """That no sample at all can be used, as an error."""
     from mmfilter.findings import Finding
 
-    if report.samples or not report.failed:
+    problem = report.form.problem()
+    failed = sum(report.failed.values())
+    if not problem and (report.samples or not failed):
         return []
-    text = f"none of {sum(report.failed.values()):,} samples can be used"
-    cure = report.form.problem() or "see the other findings for why"
-    return [Finding("error", "no_sample", "", sum(report.failed.values()), text, cure)]
+    text = "none of the first samples can be used" if report.samples else f"none of {failed:,} samples can be used"
+    return [Finding("error", "no_sample", "", failed, text, problem or "see the other findings for why")]
 
 
 def missing_finding(missing: list[str]) -> Any:
     """Named shards that do not exist, as a warning: whoever allows them knows."""
     from mmfilter.findings import Finding
 
-    from .shards import note
+    from .shards import counted, note
 
     first = ", ".join(note(missing)["first"])
-    text = f"{len(missing):,} shards that are named do not exist: {first}{', ...' if len(missing) > 5 else ''}"
+    text = f"{counted(len(missing))} not exist: {first}{', ...' if len(missing) > 5 else ''}"
     return Finding("warning", "missing_shard", "", len(missing), text, "`run --allow-missing` goes on without them too")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -15,14 +14,23 @@ from typing import Any
 
 from mmfilter.errors import FAILED, OK, SET_ASIDE, MMFilterError, UsageError, need
 
+from .entrypoint import entrypoint
+
 RECIPE = "recipe.yaml"
 LIVE = ("PENDING", "RUNNING")
+NO_AGENT = "No available agent"
+NO_AGENT_SAYS = (
+    "the job server answers, but its node has no agent that takes jobs. The agent has died, or another Ray on that "
+    "machine has its port (52365). On the head, look at dashboard_agent.log in /tmp/ray/session_latest/logs, or start "
+    "Ray again with `ray start --head --dashboard-agent-listen-port PORT`"
+)
+AGENT_WAIT_S = 30  # an agent is there within seconds of its head
 TRIES, PAUSE = 6, 0.5  # to be connected again: after 1, 2, 4, 8 and 16 s
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is submitted: `words` of the command `mmfilter run`, the recipe beside it, and where it writes."""
+    """What is submitted: `words` after `mmfilter`, the recipe beside them, and where it writes."""
 
     recipe: Any
     out: str
@@ -108,7 +116,7 @@ def start(client: Any, job: Job) -> tuple[str, bool]:
             _when_ready(
                 partial(
                     client.submit_job,
-                    entrypoint=shlex.join(job.words),
+                    entrypoint=entrypoint(job.words, job.runtime_env),
                     submission_id=submission,
                     runtime_env={**job.runtime_env, "env_vars": env_vars, "working_dir": folder},
                     metadata={"out": job.out, "recipe": job.recipe.name},
@@ -122,15 +130,26 @@ def start(client: Any, job: Job) -> tuple[str, bool]:
 
 
 def _when_ready(submit: Callable[[], Any]) -> None:
-    """Submit; again while a head that has just started has no agent for it. Raises what the last of TRIES raises."""
-    for failures in range(1, TRIES + 1):
+    """Submit; again for AGENT_WAIT_S while a head that has just started has no agent that takes jobs.
+
+    Each answer "No available agent" itself takes the server ten seconds. Raises MMFilterError.
+    """
+    until = time.monotonic() + AGENT_WAIT_S
+    while True:
         try:
             submit()
             return
         except RuntimeError as error:
-            if "No available agent" not in str(error) or failures == TRIES:
+            if NO_AGENT not in str(error):
                 raise
-        time.sleep(PAUSE * 2**failures)
+            if time.monotonic() >= until:
+                raise MMFilterError(NO_AGENT_SAYS) from error
+        print(
+            f"mmfilter: the job server answers, but its node has no agent that takes jobs yet; trying again for "
+            f"{max(0, until - time.monotonic()):.0f} s",
+            file=sys.stderr,
+        )
+        time.sleep(PAUSE * 2)
 
 
 def recipe_text(recipe: Any) -> str:

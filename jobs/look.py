@@ -25,7 +25,7 @@ def add(app: typer.Typer) -> None:
 
     @app.command()
     def explain(
-        uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.")],
+        uid: Annotated[str, typer.Argument(help="The sample's uid, 32 hex digits.", metavar="UID")],
         out: o.Out = "runs/run",
         name: o.OnlyName = None,
         metadata: o.Metadata = None,
@@ -51,8 +51,7 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
 
     folder = absolute(metadata) if metadata else ""
     options = ReportOptions(samples=samples, labels=absolute(labels) if labels else "", metadata=folder)
-    path = build_report(out, name, options)
-    name = resolve_name(out, name)
+    path, name = build_report(out, name, options), resolve_name(out, name)
     earlier = read_earlier(out, name, folder)
     if storage.exists(storage.join(out, "subsets", f"{name}.npy")) and not is_of(earlier.text, out, name):
         write_card(out, name, earlier.options)

@@ -114,6 +114,11 @@ Captions = Annotated[
         help="Members or json fields that hold the caption; the first that a sample has counts.",
     ),
 ]
+Reshard = Annotated[bool, typer.Option("--reshard/--no-reshard", help="Write the subset's shards.")]
+Labels = Annotated[
+    str | None, typer.Option("--labels", help="Known labels (parquet: uid, kind, match), to report against.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")]
 Local = Annotated[bool, typer.Option("--local", rich_help_panel=WIDE, help="In this process, without Ray.")]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
 RedoColumns = Annotated[

@@ -27,17 +27,19 @@ class Mode(StrEnum):
 
 
 _chosen: Mode | None = None
+_every = False  # a line for each unit
 
 
-def choose(mode: Mode | None, quiet: bool = False) -> None:
+def choose(mode: Mode | None, quiet: bool = False, verbose: bool = False) -> None:
     """Set how this process shows progress. Raises UsageError for two answers, or a variable that is none."""
-    global _chosen
-    if quiet and mode not in (None, Mode.none):
-        raise UsageError(f"--quiet and --progress {mode}: give one of them")
+    global _chosen, _every
+    if quiet and (verbose or mode not in (None, Mode.none)):
+        raise UsageError(f"--quiet and {'--verbose' if verbose else f'--progress {mode}'}: give one of them")
+    _every = verbose
     told = os.environ.get(VARIABLE, "")
     if mode is None and told and told not in list(Mode):
         raise UsageError(f"{VARIABLE}={told}: no such progress{nearest(told, Mode)} Known: {', '.join(Mode)}")
-    _chosen = Mode.none if quiet else mode or (Mode(told) if told else None)
+    _chosen = Mode.none if quiet else mode or (Mode(told) if told else Mode.plain if verbose else None)
 
 
 def mode() -> Mode:
@@ -81,8 +83,15 @@ class Progress:
         beat.at(self.stage, self.unit, self.done, self.total)
         if self._bar is not None:
             self._bar.update(self._task, advance=1, rate=self._rate())
-        elif time.monotonic() - self._said > (1.0 if self.mode is Mode.json else PLAIN_S):
+        elif self._due():
             self._say("progress")
+
+    def _due(self) -> bool:
+        """Whether a line is due; the last unit's is that of the end, which JSON tells apart."""
+        since = time.monotonic() - self._said
+        if self.mode is Mode.json:
+            return since > 1.0 or self.done == self.total
+        return (since > PLAIN_S or _every) and self.done < self.total
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._ended.set()

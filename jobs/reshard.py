@@ -46,7 +46,7 @@ class MakeWriter:
 def add(app: typer.Typer) -> None:
     @app.command()
     def reshard(
-        subset: Annotated[str, typer.Argument(help="A subset's .npy, or a .schedule.json.")],
+        subset: Annotated[str, typer.Argument(help="A subset's .npy, or a .schedule.json.", metavar="SUBSET")],
         pool: o.Pool,
         out: Annotated[str, typer.Option("--out", help="The folder of the new shards.", metavar="FOLDER")],
         max_samples: Annotated[int, typer.Option(min=1, help="Samples a shard at most.")] = 10_000,

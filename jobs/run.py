@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -48,13 +48,9 @@ def add(app: typer.Typer) -> None:
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
         keep_going: o.KeepGoing = False,
-        reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
-        labels: Annotated[
-            str | None, typer.Option(help="Known labels (parquet: uid, kind, match), to report against.")
-        ] = None,
-        dry_run: Annotated[
-            bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")
-        ] = False,
+        reshard: o.Reshard = True,
+        labels: o.Labels = None,
+        dry_run: o.DryRun = False,
         as_json: o.Json = False,
     ) -> None:
         """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""

@@ -43,10 +43,19 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
 
 
 def check_visible(pool: list[str], allow_missing: bool = False) -> None:
-    """`find_shards` of the local patterns whose folder exists on this machine: others are the cluster's to look for."""
+    """`find_shards` of the local patterns whose folder holds tars on this machine: a disk that it shares with the
+    cluster. Others are the cluster's to look for: an empty folder here may be a mount point there.
+    """
     for pattern in pool:
-        if not storage.is_remote(pattern) and os.path.isdir(_folder(pattern)):
+        if not storage.is_remote(pattern) and _holds_tars(pattern if os.path.isdir(pattern) else _folder(pattern)):
             find_shards([pattern], allow_missing)
+
+
+def _holds_tars(folder: str) -> bool:
+    try:
+        return any(name.endswith(".tar") for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _refuse_namesakes(paths: Sequence[str]) -> None:
@@ -65,12 +74,17 @@ def note(missing: Sequence[str]) -> dict[str, Any]:
     return {"shards": len(missing), "first": list(missing[:SHOWN])}
 
 
+def counted(number: int) -> str:
+    """`1 named shard does`, `2 named shards do`."""
+    return f"{number:,} named shard{' does' if number == 1 else 's do'}"
+
+
 def lines(noted: dict[str, Any]) -> list[str]:
     """`note`'s values for a person: a line, or none where no shard is missing."""
     if not noted["shards"]:
         return []
     named = ", ".join(noted["first"]) + (", ..." if noted["shards"] > len(noted["first"]) else "")
-    return [f"  missing: {noted['shards']:,} named shards do not exist ({named}); nothing is recorded for them"]
+    return [f"  missing: {counted(noted['shards'])} not exist ({named}); nothing is recorded for them"]
 
 
 def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
@@ -78,6 +92,8 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
     paths: list[str] = []
     named: list[str] = []
     for pattern in itertools.chain.from_iterable(map(storage.split, pool)):
+        if not pattern.strip():
+            raise UsageError("--pool: is empty; give .tar files, a folder that holds them, or a pattern")
         _listable(pattern)
         literal = {absolute(path) for path in _braces(pattern)}
         found = [absolute(path) for path in storage.expand([pattern])]

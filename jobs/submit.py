@@ -11,6 +11,7 @@ from mmfilter.errors import OK, UsageError
 
 from . import job_api
 from . import options as o
+from .entrypoint import ABSENT, ABSENT_CODE
 from .job_api import Job
 
 HeadAddress = Annotated[str, typer.Option("--address", help="The head's job server: http://HOST:8265.")]
@@ -43,7 +44,7 @@ def add(app: typer.Typer) -> None:
         redo_changed: o.Redo = False,
         allow_missing: o.AllowMissing = False,
         keep_going: o.KeepGoing = False,
-        reshard: Annotated[bool, typer.Option(help="Write the subset's shards.")] = True,
+        reshard: o.Reshard = True,
         runtime_env: RuntimeEnv = None,
         follow: Annotated[bool, typer.Option(help="Print the job's log until it ends.")] = True,
         status: Annotated[bool, typer.Option("--status", help="Say how the job is, and submit nothing.")] = False,
@@ -68,9 +69,8 @@ def add(app: typer.Typer) -> None:
             check_visible(pool or [], allow_missing)
             check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
         words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
-        words += [*(["--allow-missing"] if allow_missing else []), *(["--keep-going"] if keep_going else [])]
-        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size)
-        words += _flags(decoders=decoders, patience=patience)
+        words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
+        words += _flags(patience=patience) + _switches(allow_missing=allow_missing, keep_going=keep_going)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
         with job_api.answers(address) as client:
             code = _look(client, job, asked, as_json) if asked else _start(client, job, follow, as_json)
@@ -86,8 +86,8 @@ def _start(client: Any, job: Job, follow: bool, as_json: bool) -> int:
 
 
 def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: bool) -> list[str]:
-    """`mmfilter run ...` as the head runs it, in a folder that holds the recipe alone."""
-    words = ["mmfilter", "run", job_api.RECIPE]
+    """`run ...` as the head runs it, in a folder that holds the recipe alone."""
+    words = ["run", job_api.RECIPE]
     words += [word for path in pool for word in ("--pool", path)]
     words += ["--out", job.out, "--address", "auto"]
     words += ["--name", name] if name else []
@@ -96,6 +96,10 @@ def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: boo
 
 def _flags(**given: float | None) -> list[str]:
     return [word for flag, n in given.items() if n is not None for word in (f"--{flag.replace('_', '-')}", str(n))]
+
+
+def _switches(**given: bool) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name, on in given.items() if on]
 
 
 def _look(client: Any, job: Job, what: str, as_json: bool) -> int:
@@ -115,6 +119,7 @@ def _look(client: Any, job: Job, what: str, as_json: bool) -> int:
 
 def _tell(client: Any, submission: str, as_json: bool) -> None:
     info = client.get_job_info(submission)
-    said = {"job": submission, "status": str(info.status.value), "message": (info.message or "").split("\n")[0]}
+    message = ABSENT if info.driver_exit_code == ABSENT_CODE else (info.message or "").split("\n")[0]
+    said = {"job": submission, "status": str(info.status.value), "message": message}
     said |= {"out": (info.metadata or {}).get("out", ""), "exit_code": info.driver_exit_code}
     print(json.dumps(said, indent=1) if as_json else f"{said['job']} {said['status']}  {said['message']}")

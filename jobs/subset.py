@@ -22,7 +22,9 @@ def add(app: typer.Typer) -> None:
     def subset(
         words: Annotated[
             list[str],
-            typer.Argument(help="A.npy, or A.npy '&' B.npy '|' C.npy - D.npy + E.npy '*' 3, left to right."),
+            typer.Argument(
+                help="A.npy, or A.npy '&' B.npy '|' C.npy - D.npy + E.npy '*' 3, left to right.", metavar="SUBSETS"
+            ),
         ],
         out: Annotated[
             str | None, typer.Option("--out", help="A run: its subsets may be given by name.", metavar="OUT")

@@ -3,6 +3,7 @@
 Tools differ in what they call a caption and whether they write a uid or a json at all. None of that is damage.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,20 @@ def image_rank(extension: str) -> tuple[bool, int]:
 def is_pickle(extension: str) -> bool:
     """Whether webdataset would un-pickle such a member, also in a compressed form."""
     return not PICKLES.isdisjoint(part for part in extension.lower().split(".") if part not in COMPRESSED)
+
+
+def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
+    """(a sample's json as a mapping, what is wrong with it)."""
+    try:
+        meta = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
+    if not isinstance(meta, dict):
+        return {}, ("json_malformed", f"its json is a {type(meta).__name__}, not a mapping")
+    pairs = json.loads(data, object_pairs_hook=list) if data.count(b'"uid"') > 1 else []
+    if len({json.dumps(value) for name, value in pairs if name == "uid"}) > 1:
+        return {}, ("json_malformed", "its json states two different uids")
+    return meta, None
 
 
 def find_caption(
@@ -239,3 +254,9 @@ def member_names(extra: Collection[str]) -> tuple[str, ...]:
         if is_pickle(name):
             raise UsageError(f"--members: '{name}' is never copied: webdataset un-pickles it, which runs what is in it")
     return names
+
+
+def is_copy(key: str, uid: str) -> bool:
+    """Whether a resharder gave this key to a second or later copy of the uid."""
+    match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
+    return match is not None and match[1] == uid and int(match[2]) > 0

@@ -66,11 +66,12 @@ def retrying(call: Callable[[], T], path: str) -> T:
     for left in reversed(range(TRIES)):
         try:
             return call()
-        except ANSWERS:
-            raise
         except StoreError:
             raise
-        except Exception as error:
+        except Exception as failed:
+            error = _failure(failed)
+            if isinstance(error, ANSWERS):
+                raise
             if _status(error) == 412:
                 raise FileExistsError(errno.EEXIST, "another object stands there", path) from error
             if _hopeless(error):
@@ -82,6 +83,15 @@ def retrying(call: Callable[[], T], path: str) -> T:
                 ) from error
         time.sleep(_random.uniform(0, min(MAX_WAIT, FIRST_WAIT * 2 ** (TRIES - 1 - left))))
     raise AssertionError
+
+
+def _failure(error: Exception) -> Exception:
+    """What went wrong: fsspec's web client says "no such file" of a server that does not answer or refuses, too."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    unanswered = isinstance(cause, OSError) and not isinstance(cause, ANSWERS)
+    return cause if unanswered or getattr(cause, "status", 404) not in (404, 410) else error
 
 
 def _status(error: BaseException) -> int | None:
@@ -96,7 +106,8 @@ def _status(error: BaseException) -> int | None:
 def _hopeless(error: Exception) -> bool:
     named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound", "ParamValidationError"))
     numbered = isinstance(error, OSError) and error.errno in HOPELESS_NUMBERS
-    return isinstance(error, HOPELESS) or named or numbered
+    refused = getattr(error, "status", 0) in (400, 401, 403, 405, 451)  # a web server
+    return isinstance(error, HOPELESS) or named or numbered or refused
 
 
 def _told(error: Exception) -> str:

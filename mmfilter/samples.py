@@ -20,7 +20,6 @@ unreadable          the tar cannot be opened
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,15 +29,16 @@ from . import storage
 from .expected import expected_failures, expected_keys
 from .fields import (
     CONTENT,
-    RESHARDED,
     Place,
     Problem,
     ReadOptions,
     find_caption,
     find_uid,
     image_rank,
+    is_copy,
     is_image,
     is_pickle,
+    parse_json,
     valid_text,
 )
 from .records import Failure, Sample
@@ -236,7 +236,7 @@ class _Reader:
         meta: dict[str, Any] = {}
         problem: Problem = None
         if "json" in parts:
-            meta, problem = _meta(parts["json"].data)
+            meta, problem = parse_json(parts["json"].data)
         data = {name: parts[name].data for name in self.captions if name in parts}
         caption, text, text_problem = find_caption(data, meta, self.options, parts)
         unread = problem is not None  # a json that cannot be read may state a uid
@@ -246,7 +246,7 @@ class _Reader:
         unread = unread or bool(problem and problem[0] == "missing_json")
         uid, notes = "" if unread else found.uid, [*notes, *found.notes]
         problem = problem or found.problem
-        if problem is None and uid in self.uids and not (self.options.copies and _is_copy(group.key, uid)):
+        if problem is None and uid in self.uids and not (self.options.copies and is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
             return Failure(valid_text(group.key), uid, *problem)
@@ -274,11 +274,6 @@ class _Reader:
         )
 
 
-def _is_copy(key: str, uid: str) -> bool:
-    match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
-    return match is not None and match[1] == uid and int(match[2]) > 0
-
-
 def _incomplete(group: _Group, captions: tuple[str, ...]) -> Problem:
     parts = group.parts
     if not group.image:
@@ -288,19 +283,3 @@ def _incomplete(group: _Group, captions: tuple[str, ...]) -> Problem:
     if any(parts[name].size > MAX_MEMBER for name in (group.image, "json", *captions) if name in parts):
         return "member_too_large", f"a member is over {MAX_MEMBER} bytes"
     return None
-
-
-def _meta(data: bytes) -> tuple[dict[str, Any], Problem]:
-    """The json as a mapping; RecursionError is json's own answer to nesting without end."""
-    try:
-        meta = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
-    if not isinstance(meta, dict):
-        return {}, ("json_malformed", f"its json is a {type(meta).__name__}, not a mapping")
-    if (
-        data.count(b'"uid"') > 1
-        and len({value for name, value in json.loads(data, object_pairs_hook=list) if name == "uid"}) > 1
-    ):
-        return {}, ("json_malformed", "its json states two different uids")
-    return meta, None

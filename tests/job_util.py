@@ -31,17 +31,14 @@ def cluster():
     ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
     metrics = free_port()
     with tempfile.TemporaryDirectory(prefix="mmf", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        command = Path(folder, "bin", "mmfilter")  # as on a cluster's machines: on PATH
-        command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m jobs "$@"\n')
-        command.chmod(0o755)
         env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_worker_niceness": "0"}
         words = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus", "2"]
         words += ["--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1", "--temp-dir", folder]
         words += [f"--{name}={port}" for name, port in ports.items()]
         words += [f"--metrics-export-port={metrics}", "--disable-usage-stats"]
-        path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
+        own = str(Path(sys.executable).parent)  # not activated: neither mmfilter nor this python is on PATH
+        path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != own)
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         head = subprocess.Popen(words, env={**env, "PATH": path}, cwd=ROOT, **quiet)
         running = SimpleNamespace(address=f"http://127.0.0.1:{ports['dashboard-port']}", metrics=metrics, env=env)

@@ -110,3 +110,17 @@ def search(page: Any, words: str) -> None:
         page.fill("#q", words)
         page.press("#q", "Enter")
     until(page, "document.querySelector('#count').textContent.includes('nearest')")
+
+
+CUT_OFF = """() => [...document.querySelectorAll('button, select, input, a, label, h1, h2, h3, p')].filter((node) => {
+  const box = node.getBoundingClientRect(), style = getComputedStyle(node);
+  const seen = box.width && style.visibility !== 'hidden' && style.clipPath === 'none' && !node.matches('.skip');
+  if (!seen || (box.right <= innerWidth + 1 && box.left >= -1)) return false;
+  return !node.closest('.scroll');  // a table that scrolls in its card
+}).map((node) => `${node.tagName} ${node.id || node.className} ${node.textContent.slice(0, 40)}`)"""
+
+
+def fits(page: Any) -> None:
+    """Nothing on the page is wider than the screen, and no control or text lies beyond its edge."""
+    widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1] and page.evaluate(CUT_OFF) == []

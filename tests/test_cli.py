@@ -48,9 +48,9 @@ def test_exit_codes_and_messages(recipe, tmp_path, mmfilter):
     assert code == 2 and "pipe:" in said
     code, _, said = mmfilter("explain", "0" * 32, "--out", tmp_path / "absent")
     assert code in (1, 2) and "Traceback" not in said
-    (pool / "00000000.tar").write_bytes(tar([*sample(0, text="a nice red square"), *sample(1)[:2]]))
+    (pool / "00000000.tar").write_bytes(tar([*sample(0, text="a nice red square"), *sample(1)[::2]]))
     code, said, _ = mmfilter("run", recipe, "--pool", pool, "--out", tmp_path / "o", "--local", "--no-reshard")
-    assert code == 3 and "missing_json" in said
+    assert code == 3 and "missing_text" in said
 
 
 def test_a_dry_run_writes_nothing_and_counts_the_cost(recipe, tmp_path, mmfilter):

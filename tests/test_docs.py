@@ -25,7 +25,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-EVERYWHERE = ("help", "progress_", "quiet")  # of every verb; operations.md has them
+EVERYWHERE = ("help", "progress_", "quiet", "verbose")  # of every verb; operations.md has them
 CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
@@ -70,7 +70,7 @@ def test_every_verb_has_a_page_that_names_its_options(verb: str) -> None:
 
 def test_operations_has_the_options_of_every_verb() -> None:
     told = " ".join(first_cells(ROOT / "docs/operations.md"))
-    assert all(option in told for option in ("--progress", "--quiet", "--out", "--help"))
+    assert all(option in told for option in ("--progress", "--quiet", "--verbose", "--out", "--help"))
 
 
 @pytest.mark.parametrize(("kind", "names"), [("score", SCORES), ("rule", RULES), ("recipe", packaged())], ids=str)

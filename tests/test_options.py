@@ -11,6 +11,7 @@ import typer
 from jobs_util import recipe_text
 from plain_util import plain
 from tars import write_pool
+from test_rooms import HEAVY
 
 from jobs import cli, progress
 from jobs.groups import GROUPS, example_of
@@ -96,6 +97,19 @@ def test_completion_is_offered():
     code = "import sys; sys.argv = ['mmfilter']; from jobs.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
     assert done.stdout.split() == ["clip_score"], done.stderr
+
+
+def test_no_help_loads_anything_heavy():
+    code = f"""
+import sys
+from plain_util import plain
+for verb in [[], *([v] for v in {[*VERBS, "recipe"]})]:
+    done = plain(*verb, "--help")
+    assert done.code == 0 and "Usage: mmfilter" in done.out and (not verb or "Example: mmfilter" in done.out), verb
+print([m for m in {HEAVY} if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_recipes_are_listed_shown_and_copied(tmp_path, monkeypatch):
@@ -188,12 +202,29 @@ def test_progress_is_shown_as_asked(how, tmp_path, monkeypatch):
     assert done.code == 0 and done.out == "read 6 = ok 6 + failed 0 (2 shards)\n"
     if how in ("json", "variable"):
         events = [json.loads(line) for line in done.err.splitlines()]
-        assert [event["event"] for event in events][0::2] == ["start", "end"][: len(events[0::2])]
+        assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
         assert (events[-1]["shards"], events[-1]["of"], events[-1]["samples"]) == (2, 2, 6)
     elif how == "plain":
-        assert done.err.startswith("embed 2/2 shards, 6 samples, ") and "0 failed" in done.err
+        last = done.err.splitlines()[-1]
+        assert last.startswith("embed 2/2 shards, 6 samples, ") and "0 failed" in last
     else:
         assert done.err == ""
+
+
+def test_verbose_tells_each_unit_and_where_an_error_arose(tmp_path):
+    write_pool(tmp_path / "pool", 3, 1)
+    done = plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "-v")
+    assert [line.split(",")[0] for line in done.err.splitlines()[:3]] == [f"embed {n}/3 shards" for n in (1, 2, 3)]
+    done = plain("status", tmp_path / "absent", "-v")
+    assert done.code == 2 and done.err.startswith("Traceback") and done.err.splitlines()[-1].startswith("mmfilter: ")
+
+
+def test_a_pattern_that_the_shell_expanded_says_so(tmp_path):
+    write_pool(tmp_path / "pool", 3, 1)
+    done = plain("run", "no_filter", "--pool", *sorted((tmp_path / "pool").glob("*.tar")), "--out", tmp_path / "o")
+    assert done.code == 2 and "00000001.tar and 1 more. Quote the pattern" in done.err and not (tmp_path / "o").exists()
+    done = plain("run", "no_filter", "more", "--pool", tmp_path / "pool")
+    assert done.code == 2 and "unexpected argument more.\n" in done.err
 
 
 def test_progress_that_is_none_says_so(monkeypatch, tmp_path):

@@ -2,6 +2,10 @@
 
 import base64
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from page_util import SCORE, scores, search, uids, until
+from page_util import SCORE, scores, search, served, uids, until
 
 from mmfilter.rules import build_rule
 from mmfilter.subset import Subset
@@ -198,16 +202,48 @@ def test_what_passes_the_filters_downloads_and_copies(page: Any, page_out: Path,
     saved.value.save_as(tmp_path / "selection.npy")
     assert len(Subset.read(str(tmp_path / "selection.npy"))) == (scores(page_out) >= np.float32(0.25)).sum()
     text = page.evaluate("import('/page/state.js').then((module) => module.recipe())")
-    assert text == f"select:\n  all:\n    - threshold: {{score: {SCORE}, min: 0.25}}\n"
+    rules = f"select:\n  all:\n    - threshold: {{score: {SCORE}, min: 0.25}}\n"
+    assert text == f"# mmfilter select selection.yaml --out {page_out}\nname: selection\n{rules}"
     where = """text LIKE '%"a": #%' AND caption_words > 3"""
     page.goto(f"/#kept=dropped&without=1,2&t.{SCORE}=-0.5..0.5&{urlencode({'where': where})}")
     page.wait_for_selector("#chips .chip")
     text = page.evaluate("import('/page/state.js').then((module) => module.recipe())")
     assert yaml.safe_load(text)["select"] == {"all": [
         {"threshold": {"score": SCORE, "min": -0.5, "max": 0.5}}, {"where": {"sql": where}},
-        {"where": {"sql": "cluster_id NOT IN (1, 2)"}}, {"not": {"in_subset": {"path": "subsets/demo.npy"}}},
+        {"where": {"sql": "cluster_id NOT IN (1, 2)"}},
+        {"not": {"in_subset": {"path": f"{page_out}/subsets/demo.npy"}}},
     ]}  # fmt: skip
     build_rule(yaml.safe_load(text)["select"], "select")
+
+
+def test_a_copied_recipe_selects_what_was_shown(browser: Any, page_out: Path, tmp_path: Path) -> None:
+    """Pasted into a file of the name that its first line says, and that line into a shell, in any folder."""
+    out = tmp_path / "it's a run"
+    for part in ("metadata", "columns", "subsets"):
+        shutil.copytree(page_out / part, out / part)
+    shutil.copy(page_out / "subsets" / "demo.npy", out / "subsets" / "selection.npy")
+    shutil.copy(page_out / "subsets" / "demo.json", out / "subsets" / "selection.json")
+    where = """text NOT LIKE '%"a": #%' AND caption_words > 3"""
+    views = [f"t.{SCORE}=1e-7..", f"kept=dropped&subset=demo&t.{SCORE}=-0.5..0.5&{urlencode({'where': where})}"]
+    with served(out, "--no-models") as address:
+        context = browser.new_context(base_url=address)
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        for number, (view, hash) in enumerate([(v, h) for v in ("search", "scores") for h in views]):
+            page.goto(f"/?{number}#view={view}&{hash}")
+            until(page, "/of [\\d,]+ (that )?pass/.test(document.querySelector('main').textContent)")
+            told = page.text_content("#of") if view == "search" else page.text_content("#sum")
+            page.click("#copy-recipe" if view == "search" else "#sum >> text=Copy recipe")
+            page.wait_for_selector("#toast >> text=Copied")
+            text = page.evaluate("navigator.clipboard.readText()")
+            command, name = shlex.split(text.split("\n")[0].removeprefix("# ")), yaml.safe_load(text)["name"]
+            assert command[:3] == ["mmfilter", "select", f"{name}.yaml"] and name not in ("demo", "selection")
+            (tmp_path / f"{name}.yaml").write_text(text)
+            words = [sys.executable, "-m", "jobs", *command[1:], "--json"]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert f"{json.loads(done.stdout)['counts']['kept']:,}" in told
+        context.close()
 
 
 def test_captions_are_text_whatever_they_contain(page: Any, page_out: Path) -> None:

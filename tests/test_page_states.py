@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_util import SCORE, Watch, cli, scores, served, uids, until
+from page_util import SCORE, Watch, cli, fits, scores, served, uids, until
 
 pytest_plugins = ("page_fixtures",)
 pytestmark = pytest.mark.browser
@@ -18,10 +18,10 @@ def test_small_screens_and_both_themes(browser: Any, address: str, scheme: str) 
     watch = Watch(page)
     paper = "getComputedStyle(document.body).backgroundColor"
     for view in ("search", "scores", "concepts", "duplicates"):
-        page.goto(f"/#view={view}&t.{SCORE}=0.25..0.8&q=cat")
-        page.wait_for_load_state("networkidle")
-        widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1], view
+        for query in ("&q=cat", "&kept=kept&without=1"):
+            page.goto(f"/#view={view}&t.{SCORE}=0.25..0.8{query}")
+            page.wait_for_load_state("networkidle")
+            fits(page)
     colours = {"light": "rgb(250, 250, 248)", "dark": "rgb(20, 21, 23)"}
     assert page.evaluate(paper) == colours[scheme]
     for theme in ("light", "dark", "auto"):
@@ -48,7 +48,7 @@ def test_bytes_of_one_image_are_enough(page: Any) -> None:
     assert max(Image.open(io.BytesIO(body)).size) <= 64
 
 
-def test_what_is_not_there_yet_names_its_command(browser: Any, address: str) -> None:
+def test_what_is_not_there_yet_names_its_command(browser: Any, address: str, page_bare: Path) -> None:
     page = browser.new_context(base_url=address).new_page()
     watch = Watch(page)
     page.goto("/#pool=bare")
@@ -56,13 +56,17 @@ def test_what_is_not_there_yet_names_its_command(browser: Any, address: str) -> 
     for view, command in {"search": "index", "concepts": "cluster", "duplicates": "dedup"}.items():
         page.goto(f"/#pool=bare&view={view}")
         page.wait_for_selector(f"#view-{view} .command")
-        assert page.text_content(f"#view-{view} .command code") == f"mmfilter {command} OUT --model demo"
+        assert page.text_content(f"#view-{view} .command code") == f"mmfilter {command} {page_bare} --model demo"
     assert page.is_hidden("#kept")
     page.context.close()
     watch.clean(address)
 
 
-def test_the_service_is_gone_and_comes_back(browser: Any, address: str) -> None:
+def served_by(address: str, *outs: Path) -> str:
+    return f"mmfilter serve {' '.join(map(str, outs))} --port {address.rsplit(':', 1)[1]}"
+
+
+def test_the_service_is_gone_and_comes_back(browser: Any, address: str, page_out: Path, page_bare: Path) -> None:
     page = browser.new_context(base_url=address).new_page()
     page.goto("/")
     page.wait_for_selector("#results .hit")
@@ -70,8 +74,10 @@ def test_the_service_is_gone_and_comes_back(browser: Any, address: str) -> None:
     page.fill("#q", "a cat")
     page.press("#q", "Enter")
     page.wait_for_selector("text=The service does not answer")
+    assert page.text_content("#more .command code") == served_by(address, page_out, page_bare)
     page.goto("/?again")
-    page.wait_for_selector("#trouble .command")
+    page.wait_for_selector("#trouble .empty")
+    assert page.query_selector("#trouble .command") is None, "the folder is not known here, and none is made up"
     page.context.unroute("**/api/**")
     page.click("#trouble .primary")
     page.wait_for_selector("#results .hit")

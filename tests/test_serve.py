@@ -215,7 +215,8 @@ def test_a_new_subset_column_and_index_are_taken_up(out, tmp_path):
     app = create_app([str(copy)], Settings(refresh=0.05, models=False))
     with serving(app) as url, httpx.Client(base_url=url, timeout=120) as client:
         assert client.get("/api/info").json()["indices"] == []
-        assert client.post("/api/search", json={"uid": uid(7)}).status_code == 400
+        refused = client.post("/api/search", json={"uid": uid(7)})
+        assert refused.status_code == 400 and f"`mmfilter index {copy} --model demo`" in refused.json()["error"]
         build(copy, "demo-image")
         Subset.from_uids([uid(7)]).write(str(copy / "subsets" / "one.npy"))
         for path in sorted((copy / "metadata").glob("*.parquet")):

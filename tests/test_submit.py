@@ -32,7 +32,7 @@ RECIPE = json.dumps({"name": "t", "scores": ["phash"], "select": "everything"})
 
 
 def job(out="s3://b/o", text=RECIPE, **fields):
-    return Job(parse_recipe(text, "t"), out, ("mmfilter", "run", "recipe.yaml", "--pool", "a b/{0..3}.tar"), **fields)
+    return Job(parse_recipe(text, "t"), out, ("run", "recipe.yaml", "--pool", "a b/{0..3}.tar"), **fields)
 
 
 def test_a_job_is_named_after_out_and_recipe():
@@ -69,9 +69,10 @@ def test_what_is_sent(tmp_path, tiny_model):
     (folder / "t.yaml").write_text(recipe_text("./model"))
     recipe, client = load_recipe(str(folder / "t.yaml")), Client()
     env = {"pip": ["loud"], "env_vars": {"A": "1"}}
-    job_api.start(client, Job(recipe, "s3://b/o", ("mmfilter", "run", "--pool", "a b/{0..3}.tar"), env))
+    job_api.start(client, Job(recipe, "s3://b/o", ("run", "--pool", "a b/{0..3}.tar"), env))
     ((entry, runtime_env, text),) = client.sent
-    assert entry == "mmfilter run --pool 'a b/{0..3}.tar'", "no shell reads a pattern"
+    assert entry.startswith("set -- run --pool 'a b/{0..3}.tar'\n"), "no shell reads a pattern"
+    assert 'for python in python3 python "$worker"' in entry, "pip's environment is on PATH"
     assert runtime_env["pip"] == ["loud"] and env["env_vars"] == {"A": "1"}
     assert runtime_env["env_vars"] == {"A": "1", "MMFILTER_JOB": Job(recipe, "s3://b/o").name}
     assert Path(yaml.safe_load(text)["embed"]["b32"]["model"]) == folder / "model", "it leaves its folder"
@@ -252,7 +253,19 @@ def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter_process):
     generate(str(pool), SynthOptions(samples=60, per_shard=30, size=64))
     uids = pl.read_parquet(pool / "labels/labels.parquet").filter(pl.col("kind") == "clean")["uid"].to_list()
     Subset.from_uids(uids).write(f"{pool}/clean.npy")
-    rank = ["mmfilter", "rank", f"{pool}/clean.npy", "--pool", str(pool), "--scale", "micro", "--samples", "64"]
+    rank = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "rank",
+        f"{pool}/clean.npy",
+        "--pool",
+        str(pool),
+        "--scale",
+        "micro",
+        "--samples",
+        "64",
+    ]
     rank += ["--seeds", "1", "--out"]
     submit = [Path(sys.executable).parent / "ray", "job", "submit", "--address", head.address, "--"]
     done = subprocess.run(
@@ -263,7 +276,7 @@ def test_trainings_as_a_job_on_a_cluster(head, tmp_path, mmfilter_process):
         timeout=300,
     )
     assert done.returncode == 0 and "64 pairs seen (micro" in done.stdout, done.stdout + done.stderr
-    code, _, said = mmfilter_process(*rank[1:], tmp_path / "here", "--local")
+    code, _, said = mmfilter_process(*rank[3:], tmp_path / "here", "--local")
     assert code == 0, said
     there, here = (json.loads((tmp_path / place / "leaderboard.json").read_text()) for place in ("there", "here"))
     outs = [board.pop("out") for board in there["boards"] + here["boards"]]

@@ -1,6 +1,7 @@
 // Concepts: the map, a list beside it, and one of them opened.
 import * as api from "./api.js";
-import { $, button, command, count, debounce, el, empty, number, picture, words } from "./dom.js";
+import { command } from "./commands.js";
+import { $, button, count, debounce, el, empty, number, picture, words } from "./dom.js";
 import * as map from "./map.js";
 import { NO_QUERY, set, state } from "./state.js";
 

@@ -73,17 +73,6 @@ export function empty(title, text, command) {
     command && el("div", { class: "command" }, el("code", {}, command), button("Copy", () => copy(command))));
 }
 
-let model = "MODEL";
-
-/** Remember a model's short name, so that the commands shown are this pool's. */
-export function know(info) {
-  const scored = info.columns.map((column) => /^clip_(.+)_similarity_score$/.exec(column.name)?.[1]).find(Boolean);
-  model = info.indices[0]?.model || info.concepts[0] || scored || model;
-}
-
-/** `mmfilter VERB OUT`, with the model where the verb wants one. */
-export const command = (verb) => `mmfilter ${verb} OUT${verb === "serve" ? "" : ` --model ${model}`}`;
-
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,6 +1,7 @@
 // Groups of duplicates: the one that is kept, and beside it those that are dropped.
 import * as api from "./api.js";
-import { $, button, command, count, el, empty } from "./dom.js";
+import { command } from "./commands.js";
+import { $, button, count, el, empty } from "./dom.js";
 import { card, enter, wire as wireGrid } from "./grid.js";
 
 const LIMIT = 24; // groups a request

@@ -1,9 +1,10 @@
 // Starts the page: what the service has, which view is shown, the theme, and the keys that work everywhere.
 import * as api from "./api.js";
 import * as basket from "./basket.js";
+import { command, know } from "./commands.js";
 import * as concepts from "./concepts.js";
 import * as detail from "./detail.js";
-import { $, button, command, el, empty, know, toast } from "./dom.js";
+import { $, button, el, empty, toast } from "./dom.js";
 import * as duplicates from "./duplicates.js";
 import * as grid from "./grid.js";
 import * as image from "./image.js";
@@ -152,7 +153,7 @@ function trouble(error) {
     return;
   }
   const gone = error.status === 0;
-  box.replaceChildren(empty(gone ? "The service does not answer" : "The service cannot say what it has", gone ? "It may have been stopped. Start it where the run's folder is, then try again." : error.message, command("serve")), el("div", { class: "center" }, button("Try again", start, { class: "primary" })));
+  box.replaceChildren(empty(gone ? "The service does not answer" : "The service cannot say what it has", gone ? "It may have been stopped. Start it again with the same command, then try again." : error.message, command("serve")), el("div", { class: "center" }, button("Try again", start, { class: "primary" })));
   $("view-search").hidden = true;
 }
 

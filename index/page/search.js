@@ -1,8 +1,9 @@
 // The search view: the query and its terms, the filters as chips, and the grid of what is found.
 import * as api from "./api.js";
+import { command } from "./commands.js";
 import * as basket from "./basket.js";
 import * as concepts from "./concepts.js";
-import { $, button, command, copy, count, el, empty, number, picture, say, share, toast, words } from "./dom.js";
+import { $, button, copy, count, el, empty, number, picture, say, share, toast, words } from "./dom.js";
 import * as grid from "./grid.js";
 import * as image from "./image.js";
 import { kept_of } from "./scores.js";

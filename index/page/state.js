@@ -1,5 +1,7 @@
 // What is shown, kept in the URL's hash so that a view can be shared, and the filters as the service and a recipe say them.
 
+import { freeName, selectCommand, subsetPath } from "./commands.js";
+
 const LISTS = ["like", "unlike"];
 const IDS = ["clusters", "without"];
 const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool"];
@@ -100,17 +102,26 @@ export function rules() {
 
 export const filtered = () => rules().length > 0;
 
-/** The filters as the `select` of a recipe, in YAML. JSON strings are YAML strings, so nothing needs to be escaped twice. */
+/** The filters as a whole recipe, in YAML, that `mmfilter select` takes. JSON strings are YAML strings, so nothing
+ * needs to be escaped twice. */
 export function recipe() {
+  const name = freeName();
   const lines = rules().map((rule) => {
-    const [[key, value]] = Object.entries(rule);
+    const [[key, value]] = Object.entries(anywhere(rule));
     const inner = Object.entries(value).map(([field, v]) => `${field}: ${typeof v === "object" ? flow(v) : scalar(v)}`);
     return `    - ${key}: {${inner.join(", ")}}`;
   });
-  const note = state.kept ? "# the subset's path is that from the run's folder\n" : "";
-  return lines.length ? `${note}select:\n  all:\n${lines.join("\n")}\n` : "select:\n  everything: {}\n";
+  const select = lines.length ? `select:\n  all:\n${lines.join("\n")}\n` : "select:\n  everything: {}\n";
+  return `# ${selectCommand(name).replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, " ")}\nname: ${name}\n${select}`;
+}
+
+/** A rule with its subset's whole path: a recipe takes a relative one from the folder it is called in. */
+function anywhere(rule) {
+  if (rule.not) return { not: anywhere(rule.not) };
+  return rule.in_subset ? { in_subset: { path: subsetPath(state.subset) } } : rule;
 }
 
 const PLAIN = /^(?!(?:true|false|null|yes|no|on|off|y|n)$)[a-z_][\w./-]*$/i; // a string that YAML reads as itself
-const scalar = (value) => (typeof value === "string" && !PLAIN.test(value) ? JSON.stringify(value) : String(value));
+// YAML 1.1 reads 1e-7 as a word and 1.0e-7 as a number.
+const scalar = (value) => (typeof value === "string" ? (PLAIN.test(value) ? value : JSON.stringify(value)) : String(value).replace(/^(-?\d+)e/, "$1.0e"));
 const flow = (value) => `{${Object.entries(value).map(([k, v]) => `${k}: ${scalar(v)}`).join(", ")}}`;

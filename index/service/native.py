@@ -60,7 +60,10 @@ class Native:
         ]
         found = {
             "name": served.name,
+            "out": served.out,
             "pools": list(self.service.pools),
+            "outs": [pool.out for pool in self.service.pools.values()],
+            "models": await run_in_threadpool(lambda: now.models),
             "samples": len(now.columns),
             "indices": indices,
             "columns": await run_in_threadpool(column_info, now),

@@ -18,6 +18,7 @@ from mmfilter.errors import MMFilterError, nearest
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
 from mmfilter.subset import Subset
+from mmfilter.subset_record import read_or_empty
 from mmfilter.table import open_table
 from mmfilter.uids import parse_uids
 
@@ -72,6 +73,12 @@ class Snapshot:
             known = ", ".join(self.subsets) or "none"
             raise Refused(404, f"no subset is called '{name}'{nearest(name, self.subsets)} This pool has: {known}")
         return self.subsets[name]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Short names of the models that embedded the pool, as its first shard's commit has them."""
+        table = self.columns.table
+        return sorted(read_or_empty(storage.join(table.metadata, f"{table.stems[0]}.json")).get("models") or {})
 
     @cached_property
     def kept(self) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import posixpath
+import shlex
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -128,7 +129,9 @@ def check_k(k: int, settings: Settings, name: str = "k") -> int:
 def pick_index(snapshot: Snapshot, name: str | None) -> Opened:
     """The named index, or the first: of images where there is one. Raises Refused."""
     if not snapshot.indices:
-        raise Refused(400, "this pool has no index; build one with `mmfilter index OUT` (it is taken up on its own)")
+        model = (snapshot.models or ["MODEL"])[0]
+        command = shlex.join(["mmfilter", "index", snapshot.columns.table.out, "--model", model])
+        raise Refused(400, f"this pool has no index; build one with `{command}` (it is taken up on its own)")
     if not name:
         return min(snapshot.indices.values(), key=lambda opened: opened.index.modality != "image")
     if name not in snapshot.indices:
