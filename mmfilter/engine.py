@@ -12,6 +12,7 @@ import numpy as np
 
 from . import pairs, storage
 from .errors import ConflictError, UsageError
+from .form import look_at_form
 from .reshard import reshard
 from .reshard_plan import ReshardOptions
 from .samples import ReadOptions
