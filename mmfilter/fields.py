@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from typing import Any
 
@@ -23,6 +24,7 @@ PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
 
 COMPRESSED = frozenset({"gz", "zst", "zstd", "xz", "bz2"})
 KEY, CONTENT, JSON_FIELD = "key", "content", "json."
+KNOWN = 4096  # extensions whose kind is remembered: a pool has few
 SHOWN = 12  # json fields named in a message
 UID = re.compile(r"[0-9a-f]{32}")
 RESHARDED = re.compile(r"([0-9a-f]{32})-(\d+)")  # the key that a resharder gives
@@ -105,6 +107,7 @@ def checked_captions(value: Any) -> tuple[str, ...]:
     raise UsageError(f"captions: {value!r}: give names of members or json fields, as in 'txt;alt_text'")
 
 
+@lru_cache(KNOWN)
 def is_image(extension: str) -> bool:
     """Whether a member with this extension (lower case) is taken for an image: `png`, `image.png`."""
     return extension.rpartition(".")[2] in IMAGES
@@ -116,6 +119,7 @@ def image_rank(extension: str) -> tuple[bool, int]:
     return name not in ("", "image"), 2 * IMAGES.index(last) + bool(name)
 
 
+@lru_cache(KNOWN)
 def is_pickle(extension: str) -> bool:
     """Whether webdataset would un-pickle such a member, also in a compressed form."""
     return not PICKLES.isdisjoint(part for part in extension.lower().split(".") if part not in COMPRESSED)
@@ -180,7 +184,7 @@ def _decoded(data: bytes, limit: int) -> tuple[str, Problem]:
 
 def valid_text(text: str) -> str:
     """`text` with what no UTF-8 file can hold (a byte of another encoding, half a surrogate pair) as an escape."""
-    return text if _is_valid(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() or _is_valid(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_valid(text: str) -> bool:
