@@ -12,7 +12,7 @@ from typing import Any
 
 from mmfilter.errors import MMFilterError
 
-from .stopping import handlers_kept, held_back
+from .stopping import held_back, starting
 
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of CUDA, ROCm, and CUDA on WSL
 LOCAL_THREADS = 4  # that decode, where one process does everything: beside a model on one core
@@ -74,7 +74,7 @@ def start_ray(address: str | None) -> Any:
     The workers' working directory is set to an empty folder: otherwise Ray puts the driver's current
     folder on their path, and a file there called `index.py` or `jobs.py` would hide ours.
     """
-    with held_back(), handlers_kept():
+    with held_back(), starting():
         return _started(address)
 
 

@@ -109,8 +109,8 @@ def add(app: typer.Typer) -> None:
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
             recorded = {**pool_fields(shards.paths), "recipe": loaded.source, "missing_shards": shards.missing}
-            save_run(folder, **recorded, metadata=None)
-            counts = embed_pool(loaded, shards.paths, folder, width, redo_changed)
+            begin = partial(save_run, folder, **recorded, metadata=None)
+            counts = embed_pool(loaded, shards.paths, folder, width, redo_changed, begin)
             save_run(folder, embed=summary(counts))
         result = {**summary(counts), "missing": note(shards.missing)}
         plain = [*lines(result), *missing_lines(result["missing"])]
@@ -139,11 +139,18 @@ def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
     return {path: parts for path, parts in found if parts}
 
 
-def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: bool = False) -> PoolCounts:
+def embed_pool(
+    recipe: Recipe,
+    paths: list[str],
+    out: str,
+    width: Width,
+    redo: bool = False,
+    begin: Callable[[], None] = lambda: None,
+) -> PoolCounts:
     """Bring every shard up to the recipe. A second call does nothing; a killed one goes on.
 
-    Raises ConflictError where OUT was made from something else, MMFilterError when a model is
-    wanted and its weights are not at hand.
+    `begin` is called when it is known that nothing conflicts with what OUT has. Raises ConflictError where OUT was
+    made from something else, MMFilterError when a model is wanted and its weights are not at hand.
     """
     work = replace(plan_work(recipe, out, {n: local_sha256(s) for n, s in recipe.embed.items()}), redo=redo)
     todo = find_todo(paths, work)
@@ -152,6 +159,7 @@ def embed_pool(recipe: Recipe, paths: list[str], out: str, width: Width, redo: b
     if models:
         work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
         todo = find_todo(paths, work)
+    begin()
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)
     if todo:
         width = _chosen(width, work, models, todo)

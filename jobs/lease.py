@@ -86,7 +86,7 @@ class _Keeper(threading.Thread):
                 continue  # the next beat may come through; if none does, the lease runs out
             if self.lost and not self.done.is_set():
                 print(f"mmfilter: {self.path} is another's now; this one stops", file=sys.stderr)
-                signal.raise_signal(signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)  # to the process: only that reaches the thread that waits
                 return
 
     def _renew(self) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import typer
@@ -104,9 +105,10 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
 
     out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
-        save_run(out, **pool_fields(paths), recipe=recipe.source, missing_shards=list(asked.missing), metadata=None)
+        recorded = {**pool_fields(paths), "recipe": recipe.source, "missing_shards": list(asked.missing)}
+        begin = partial(save_run, out, **recorded, metadata=None)
         with clock.step("embed"):
-            counts = embed_pool(recipe, paths, out, asked.width, asked.redo)
+            counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)
         clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
         result: dict[str, Any] = {"out": out, "embed": summary(counts), "missing": note(asked.missing)}

@@ -1,14 +1,14 @@
-"""Ctrl-C and SIGTERM: noted when they arrive, raised where that is safe.
+"""Ctrl-C and SIGTERM: waited for by a thread, raised in the main one where that is safe.
 
-An exception raised from a signal handler inside Ray's compiled code ends in a SystemError or a crash. So while Ray's
-code runs (`held_back`) the handler only notes the signal, and the end of that block raises `Stopped`. Elsewhere the
-handler raises it at once. A thread watches both: a second signal, or a stop that takes longer than `GRACE_S`, ends the
-process without further ado; nothing is lost by that, as results are renamed into place when they are complete.
+Both signals are blocked, so that no handler ever runs for them: `ray.init` sets one for SIGTERM that exits with code 1
+and another, from compiled code, that prints a stack. A thread takes them with `sigwait`, notes them and wakes the main
+thread, which raises `Stopped`: at once, or, as an exception raised inside Ray's compiled code ends in a SystemError or
+a crash, at the end of the block that holds it back (`held_back`). A second signal, or a stop that takes longer than the
+grace, ends the process as it is; nothing is lost by that, as results are renamed into place when they are complete.
 """
 
 import atexit
 import os
-import select
 import signal
 import sys
 import threading
@@ -17,9 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from . import processes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+WAKE = signal.SIGURG  # what the thread sends to the main one; ignored by whoever does not know it
 SENTENCE = "mmfilter: stopped; finished shards are kept. Run the same command again to resume\n"
 GRACE_S = 8.0  # for a clean stop; `docker stop` kills after 10 s
+START_GRACE_S = 3.0  # while Ray starts, which cannot be interrupted and has nothing to lose
 REPEAT_S = 0.7  # within it a second signal is the same one: `timeout` signals the process, and then its group
 
 
@@ -33,8 +37,12 @@ class Stopped(BaseException):
 class _State:
     """`number` is the first signal's; `depth` counts the blocks that hold it back; `raised`: somebody was told."""
 
-    installed = raised = said = False
+    installed = raised = said = handed = starting = False
     number = depth = 0
+    grace = GRACE_S
+
+    def __init__(self) -> None:
+        self.started: dict[int, str] = {}  # processes that this one had started when the signal arrived
 
 
 STATE = _State()
@@ -72,32 +80,28 @@ def held_back() -> Iterator[None]:
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Within the block nobody else sets a handler: `ray.init` sets one for SIGTERM that exits with code 1."""
-    if not STATE.installed:
-        yield
-        return
-    real: Any = signal.signal
-
-    def keep(number: int, handler: Any) -> Any:
-        return on_signal if number in SIGNALS else real(number, handler)
-
-    signal.signal = keep  # type: ignore[assignment]
+def starting() -> Iterator[None]:
+    """Within the block Ray is started: its processes get a group of their own, out of reach of a terminal's Ctrl-C."""
+    STATE.starting, STATE.grace = sys.platform == "linux", START_GRACE_S  # elsewhere Ray itself needs them in this one
     try:
         yield
     finally:
-        signal.signal = real
+        STATE.starting, STATE.grace = False, GRACE_S
 
 
 @contextmanager
 def handed_over() -> Iterator[None]:
     """Within the block somebody else handles signals (uvicorn), in as much time as that takes."""
-    watch = signal.set_wakeup_fd(-1) if STATE.installed else -1
+    if not STATE.installed:
+        yield
+        return
+    STATE.handed = True
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
     finally:
-        if watch != -1:
-            signal.set_wakeup_fd(watch, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        STATE.handed = False
 
 
 @contextmanager
@@ -130,22 +134,20 @@ def stoppable() -> Iterator[None]:
 
 
 def on_signal(number: int, _: Any) -> None:
-    """The handler of both signals, in the main thread."""
-    if not STATE.number:
-        STATE.number = number
+    """The handler of both signals where they are not blocked."""
+    STATE.number = STATE.number or number
     check()
 
 
 def _install() -> None:
     STATE.installed = True
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # in all threads: each starts with the mask of its parent
     atexit.register(_last)  # the first that is registered is the last that is called, after Ray's
     os.register_at_fork(after_in_child=_forked)
-    reads, writes = os.pipe()
-    os.set_blocking(writes, False)
-    threading.Thread(target=_watch, args=(reads,), name="signals", daemon=True).start()
-    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
     for number in SIGNALS:
         signal.signal(number, on_signal)
+    signal.signal(WAKE, lambda *_: check())
+    threading.Thread(target=_watch, args=(threading.get_ident(),), name="signals", daemon=True).start()
     before = sys.unraisablehook
 
     def unraisable(lost: Any) -> None:
@@ -158,31 +160,28 @@ def _install() -> None:
 
 
 def _forked() -> None:
-    """A child has its own life: it does not write to this process's pipe, and a signal ends it without a word."""
-    signal.set_wakeup_fd(-1)
-    for number in SIGNALS:
+    """A child takes signals as usual, and ends without a word. This runs for a subprocess where it has a preexec_fn."""
+    for number in (*SIGNALS, WAKE):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if STATE.starting:
+        os.setpgrp()
 
 
-def _watch(reads: int) -> None:
+def _watch(main: int) -> None:
     """Waits for the first signal, then for a second one or the end of the grace."""
-    number = _read(reads)
+    number = signal.sigwait(SIGNALS)
+    while STATE.handed:
+        signal.pthread_kill(main, number)
+        number = signal.sigwait(SIGNALS)
     first = time.monotonic()
-    while (left := first + GRACE_S - time.monotonic()) > 0:
-        if select.select([reads], [], [], left)[0]:
-            _read(reads)
-            if time.monotonic() - first > REPEAT_S:
-                break
     STATE.number = STATE.number or number
+    signal.pthread_kill(main, WAKE)
+    STATE.started = processes.descendants()
+    while time.monotonic() - first < STATE.grace:
+        if signal.sigtimedwait(SIGNALS, 0.1) and time.monotonic() - first > REPEAT_S:
+            break
     _end()
-
-
-def _read(reads: int) -> int:
-    """The next of our signals; the pipe carries those of other handlers too."""
-    while True:
-        for number in os.read(reads, 64):
-            if number in SIGNALS:
-                return number
 
 
 def _last() -> None:
@@ -195,6 +194,7 @@ def _end() -> None:
     _say()
     for note in NOTES:
         note()
+    processes.kill({**STATE.started, **processes.descendants()})
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

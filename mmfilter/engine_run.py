@@ -1,10 +1,13 @@
 """Train with open_clip's own code: prepare the job, run it, follow its log, and write the model's folder."""
 
+import ctypes
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from .train_record import record
 
 LINE = re.compile(r"Train Epoch: (\d+) \[\s*(\d+)/(\d+) .*?([\d.e+]+)/s,.*\bLoss: ([\w.+-]+)")
 """open_clip's progress: epoch from 0, pairs of the epoch so far, pairs of an epoch, pairs/s, loss."""
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class Prepared:
@@ -129,7 +133,9 @@ def _run(prepared: Prepared, say: Callable[[dict[str, Any]], None]) -> None:
     tail: deque[str] = deque(maxlen=15)
     env = {**os.environ, "OMP_NUM_THREADS": str(prepared.options.threads), "PYTHONUNBUFFERED": "1"}
     words = prepared.command()
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, preexec_fn=_ends_with_parent
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             tail.append(line)
@@ -141,6 +147,14 @@ def _run(prepared: Prepared, say: Callable[[dict[str, Any]], None]) -> None:
             f"open_clip_train ended with {process.returncode}; its log is {prepared.folder}/run/out.log. "
             f"Its last words:\n{''.join(tail)}Run again: {shlex.join(words)}"
         )
+
+
+def _ends_with_parent() -> None:
+    """In the child: a worker of `rank` that is killed does not leave its training behind. The command line blocks
+    signals (jobs/stopping.py), and a process starts with its parent's mask."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def _row(line: str, prepared: Prepared) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ code has it (github.com/locuslab/scaling_laws_data_filtering, objective.py).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -115,7 +116,8 @@ def refine(runs: Sequence[Runs], law: Law, free_scale: bool = True) -> Law:
         normal = slope[:, free].T @ slope[:, free]
         normal[np.diag_indices_from(normal)] += damping * np.maximum(normal.diagonal(), 1e-9)
         moved = at.copy()
-        moved[free] -= np.linalg.solve(normal, slope[:, free].T @ gap)
+        with suppress(np.linalg.LinAlgError):  # points that say nothing of a parameter: no step, and more damping
+            moved[free] -= np.linalg.solve(normal, slope[:, free].T @ gap)
         moved = np.clip(moved, low, high)
         new_gap, new_slope = _residual(runs, law.floor, moved)
         if new_gap @ new_gap < gap @ gap:

@@ -181,3 +181,11 @@ def test_the_command(mmfilter: Any, tmp_path: Path) -> None:
     code, said, _ = mmfilter(*words, "--json")
     assert json.loads(said)["keep"] == 2
     assert mmfilter("advise", tmp_path / "none.csv", "--budget", 1, "--bucket-size", 1)[0] == 1
+
+
+def test_points_that_tell_nothing_of_a_parameter_are_no_traceback(mmfilter: Any, tmp_path: Path) -> None:
+    """Draws of few points can leave a parameter without any: the equations of a step have no single solution."""
+    rows = ["a,1e6,0.5", "a,2e6,0.4", "a,4e6,0.3"]
+    (tmp_path / "r.csv").write_text("\n".join(["bucket,samples_seen,error", *rows]))
+    code, said, error = mmfilter("advise", tmp_path / "r.csv", "--budget", "1e7", "--bucket-size", 1000000)
+    assert code == 0 and said.startswith("keep 1 of 1 buckets"), error

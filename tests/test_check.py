@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
     return work_in(tmp_path, monkeypatch)
 
 
-OUTS = [("t.yaml", "is a file"), ("t.yaml/deep/er", "cannot be made, as .*t.yaml is a file")]
+OUTS = [("t.yaml", "is a file"), ("t.yaml/deep/er", "OUT is a folder, and .*t.yaml is a file")]
 
 
 @pytest.mark.parametrize(("out", "says"), OUTS)

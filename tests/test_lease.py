@@ -43,7 +43,7 @@ def test_a_dead_drivers_lease_runs_out(store, quick, monkeypatch):
 
 def test_who_loses_the_lease_is_stopped(store, quick, monkeypatch):
     out, signals = f"{store.root}/out", []
-    monkeypatch.setattr(leases.signal, "raise_signal", signals.append)
+    monkeypatch.setattr(leases.os, "kill", lambda pid, number: signals.append(number))
     with only_driver(out):
         storage.write_atomic(f"{out}/.lock", b'{"owner": "another"}')
         time.sleep(0.4)

@@ -282,3 +282,35 @@ def test_an_older_folders_samples_that_failed_for_their_form_are_named(recipe, t
     assert code == 3 and "--redo-changed reads their shards again" in said
     code, said, _ = mmfilter("embed", recipe, "--pool", pool, "--out", out, "--redo-changed")
     assert code == 0 and "read 2 = ok 2" in said
+
+
+def test_uids_that_two_runs_derived_alike_are_refused_where_they_meet(recipe, tmp_path, mmfilter):
+    for name, start in (("a", 0), ("b", 50)):
+        (tmp_path / name).mkdir()
+        rows = [(f"{n}.jpg", jpeg((n, 2, start))) for n in range(6)] + [
+            (f"{n}.txt", words(n + start).encode()) for n in range(6)
+        ]
+        (tmp_path / name / "0.tar").write_bytes(tar(rows) + bytes(start * 512))
+        done = mmfilter("run", recipe, "--pool", tmp_path / name, "--out", tmp_path / f"out-{name}", "--no-reshard")
+        assert done[0] == 0, done[2]
+    one, other = (tmp_path / f"out-{name}/subsets/t.npy" for name in "ab")
+    code, _, err = mmfilter("subset", one, "&", other)
+    assert code == 1 and "--pool-id" in err
+    code, _, err = mmfilter("dedup", tmp_path / "out-a", "--against", tmp_path / "out-b", "--local")
+    assert code == 1 and "--pool-id" in err
+    words_ = ("run", recipe, "--pool", tmp_path / "b", "--out", tmp_path / "out-c", "--no-reshard", "--pool-id", "b")
+    assert mmfilter(*words_)[0] == 0
+    assert mmfilter("subset", one, "&", tmp_path / "out-c/subsets/t.npy")[:2] == (0, "0 uids, 0 different\n")
+    assert mmfilter("subset", one, "|", one)[0] == 0
+
+
+def test_open_clips_own_code_trains_on_copies_of_a_pool_it_cannot_read(tmp_path):
+    from mmfilter.engine import own_shards
+    from mmfilter.pairs import source
+    from mmfilter.train_options import TrainOptions
+
+    for name, form in (("plain", "image and text alone"), ("fields", "caption in the json"), ("gif", "GIF")):
+        (tmp_path / f"{name}.tar").write_bytes(tar(rows_of(POOLS[form])))
+        path = str(tmp_path / f"{name}.tar")
+        own = own_shards(TrainOptions(path, str(tmp_path), "x"), source(path, 8, True, None))
+        assert (own is not None) == (name == "plain")

@@ -16,6 +16,7 @@ REASONS = {  # why a block cannot run on a machine without network, cluster and 
     "fetches evaluation sets from the network",
     "needs evaluation sets",
     "needs evaluations of models that train for days",
+    "trains models for hours",
     "needs a Keras model",
     "needs a Ray cluster",
     "needs a Ray cluster and an object store",

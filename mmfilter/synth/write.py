@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -84,8 +85,13 @@ def _pack_all(plan: Plan, shards: int) -> Iterator[Packed]:
     if min(plan.options.workers, shards) <= 1:
         yield from (pack_shard(plan, number) for number in range(shards))
         return
-    with ProcessPoolExecutor(plan.options.workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(plan.options.workers, get_context("spawn"), _ends_by_sigterm) as pool:
         yield from pool.map(pack_shard, [plan] * shards, range(shards))
+
+
+def _ends_by_sigterm() -> None:
+    """The command line blocks signals (jobs/stopping.py), and a process starts with its parent's mask."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def pack_shard(plan: Plan, number: int) -> Packed:
