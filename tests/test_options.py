@@ -87,6 +87,13 @@ def test_the_version_and_the_module():
     assert (done.returncode, done.stdout) == (0, f"mmfilter {__version__}\n"), done.stderr
 
 
+def test_a_file_that_hides_a_room_is_told(tmp_path):
+    (tmp_path / "jobs.py").write_text("")
+    words = [sys.executable, "-m", "mmfilter", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "hides the package's own" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_completion_is_offered():
     env = {
         **os.environ,
