@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import UsageError
 from .images import ImageLimits
@@ -55,7 +55,7 @@ class ReadOptions:
     @property
     def caption_members(self) -> tuple[str, ...]:
         """Names of members that may hold the caption, in lower case."""
-        return tuple(name.lower() for name in self.captions) or CAPTION_MEMBERS
+        return tuple(name.lower() for name in self.captions) if self.captions else CAPTION_MEMBERS
 
     @property
     def caption_fields(self) -> tuple[str, ...]:
@@ -195,8 +195,7 @@ def _is_valid(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sample stands, and (image, caption) where both are present and sound."""
 
     shard: str
@@ -204,8 +203,7 @@ class Place:
     content: tuple[bytes, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class FoundUid:
+class FoundUid(NamedTuple):
     """`stated`: the json states this very uid as `uid`. `notes`: uid_derived, uid_hashed or uid_uppercase."""
 
     uid: str
@@ -216,7 +214,7 @@ class FoundUid:
 
 def find_uid(place: Place, meta: Mapping[str, Any], options: ReadOptions) -> FoundUid:
     """A sample's uid: stated, hashed from another identifier, part of a resharded key, or derived."""
-    field = options.uids.removeprefix(JSON_FIELD) if options.uids.startswith(JSON_FIELD) else "uid"
+    field = "uid" if options.uids in (KEY, CONTENT) else options.uids.removeprefix(JSON_FIELD)
     stated = meta.get(field)
     if stated is None or stated == "":
         match = RESHARDED.fullmatch(place.key.rsplit("/", 1)[-1])
