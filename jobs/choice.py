@@ -51,7 +51,7 @@ def choose(width: Width, load: Load, deadly: str = "") -> Width:
     if deadly or died is not None:
         shard = deadly or (died or {})["shard"]
         where = f" at shard {shard}" if shard else ""
-        return _said(width, f"the process that worked here before died{where}: on Ray, whose workers may die")
+        return _said(width, f"the process that worked here before died{where}: on Ray, which outlives that")
     if width.gpus != 0 and local_gpus():
         return width
     cores = os.cpu_count() or 1

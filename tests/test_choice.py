@@ -114,7 +114,8 @@ def test_a_process_that_dies_counts_once_and_ray_sets_the_sample_aside(deadly, r
     first = start()
     assert first.returncode == 9 and "in this process, without Ray" in first.stderr
     for _ in range(3):  # whoever insists is not stopped, nor is a healthy shard set aside for it
-        assert start("local").returncode == 9
+        again = start("local")
+        assert again.returncode == 9 and "without --local, Ray sets it aside" in again.stderr
     assert read_attempts(out, "00000001")["attempts"] == 1
     with only_driver(out):
         counts = embed_pool(recipe, pool, out, Width())
