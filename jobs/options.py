@@ -54,10 +54,11 @@ Name = Annotated[str | None, typer.Option("--name", help="The subset's name (def
 OnlyName = Annotated[str | None, typer.Option("--name", help="The subset (default: the only one there is).")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", rich_help_panel=WIDE, help="A running Ray cluster; without it Ray starts here."),
+    typer.Option("--address", rich_help_panel=WIDE, help="A running Ray cluster."),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", rich_help_panel=WIDE, min=1, help="CPU workers (default: one a core).")
+    int | None,
+    typer.Option("--workers", rich_help_panel=WIDE, min=1, help="CPU workers, on Ray (default: one a core)."),
 ]
 Gpus = Annotated[
     int | None, typer.Option("--gpus", rich_help_panel=WIDE, min=0, help="GPUs to use, a worker each (default: all).")

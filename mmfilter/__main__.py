@@ -1,7 +1,7 @@
 """`python -m mmfilter`: the same as the command `mmfilter`; the one place where this room names `jobs`."""
 
 try:
-    from jobs.cli import main
+    from jobs.__main__ import main
 except ModuleNotFoundError as error:  # with -m the current folder comes first: a file of that name may be in it
     if not str(error.name).startswith("jobs"):
         raise

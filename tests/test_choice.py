@@ -53,7 +53,7 @@ def test_the_estimate_looks_at_samples_bytes_and_models(tmp_path):
     (tmp_path / "pool/00000001_stats.json").write_text("{")
     (tmp_path / "pool/00000000_stats.json").write_text('{"successes": 1000000}')
     known = choice.embedding([*paths, str(tmp_path / "gone.tar")], {}, True)
-    assert known.what == "0.0 MB of shards" and known.seconds == size / choice.DECODED
+    assert known.what.endswith("MB of shards") and known.seconds == size / choice.DECODED
     demo = parse_recipe(json.dumps({"name": "t", "embed": {"demo": {"model": "demo"}}}), "t").embed
     published = parse_recipe(
         json.dumps({"name": "t", "embed": {"b32": {"model": "ViT-B-32", "pretrained": "openai"}}}), "t"
