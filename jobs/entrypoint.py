@@ -12,7 +12,7 @@ raylet=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$PPID/status 2>/dev/null)
 worker=$(tr '\000' '\n' 2>/dev/null </proc/$raylet/cmdline | sed -n 's/^--python_worker_command=//p')
 case $worker in '"'*) worker=${{worker#?}}; worker=${{worker%%\"*}};; *) worker=${{worker%% *}};; esac
 for python in {interpreters}; do
-if [ -n "$python" ] && "$python" -c 'import mmfilter, jobs.cli' >/dev/null 2>&1; then exec "$python" -m mmfilter "$@"; fi
+if [ -n "$python" ] && "$python" -c 'import jobs.cli' >/dev/null 2>&1; then exec "$python" -m mmfilter "$@"; fi
 done
 if command -v mmfilter >/dev/null; then exec mmfilter "$@"; fi
 echo {absent} >&2
