@@ -62,7 +62,7 @@ def main() -> None:
         out = f"{folder}/out"
         mmfilter("embed", file.name, "--pool", pool, "--out", out)
         for setting in SETTINGS:
-            mmfilter("dedup", out, *setting, "--local")
+            mmfilter("dedup", out, *setting, "--redo-changed", "--local")
             print(" ".join(setting), json.dumps(score(out, labels)), flush=True)
 
 

@@ -51,7 +51,7 @@ def choose(width: Width, load: Load, deadly: str = "") -> Width:
     if deadly or died is not None:
         shard = deadly or (died or {})["shard"]
         where = f" at shard {shard}" if shard else ""
-        return _said(width, f"the process that worked here before died{where}: on Ray, whose workers may die")
+        return _said(width, f"the process that worked here before died{where}: on Ray, which outlives that")
     if width.gpus != 0 and local_gpus():
         return width
     cores = os.cpu_count() or 1
@@ -70,15 +70,19 @@ def _said(width: Width, sentence: str) -> Width:
 
 def embedding(paths: Sequence[str], models: Mapping[str, ModelSpec], decodes: bool) -> Load:
     """Of reading shards, of decoding them where `decodes`, and of models over their samples."""
-    size, samples = _measured(paths)
+    size, samples, guessed = _measured(paths)
     seconds = size / (DECODED if decodes else READ) + samples * sum(map(_flop, models.values())) / FLOPS
-    return Load(f"{samples:,} samples", seconds)
+    return Load(_megabytes(size) if guessed else f"{samples:,} samples", seconds)
 
 
 def copying(paths: Sequence[str]) -> Load:
     """Of reading shards, or writing others from them."""
-    size, _ = _measured(paths)
-    return Load(f"{size / 1e6:,.0f} MB of shards", size / READ)
+    size, _, _ = _measured(paths)
+    return Load(_megabytes(size), size / READ)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.{0 if size >= 10e6 else 1}f} MB of shards"
 
 
 def rows(table: Any) -> Load:
@@ -92,27 +96,28 @@ def downloads(pieces: int) -> Load:
     return Load(f"{pieces:,} shards to download", pieces * START_S)
 
 
-def _measured(paths: Sequence[str]) -> tuple[float, int]:
-    """(bytes, samples) of shards, about."""
+def _measured(paths: Sequence[str]) -> tuple[float, int, bool]:
+    """(bytes, samples) of shards, about, and whether the samples of some are guessed from their bytes."""
     from .outdir import each
 
     if len(paths) > SHARDS:
         some = _measured(paths[:: len(paths) // SHARDS][:SHARDS])
-        return some[0] * len(paths) / SHARDS, round(some[1] * len(paths) / SHARDS)
+        return some[0] * len(paths) / SHARDS, round(some[1] * len(paths) / SHARDS), some[2]
     found = list(each(_shard, list(paths), any(map(storage.is_remote, paths))))
-    return float(sum(size for size, _ in found)), sum(samples for _, samples in found)
+    stated = [samples if known else max(1, size // TYPICAL) for size, samples, known in found]
+    return float(sum(size for size, _, _ in found)), sum(stated), not all(known for _, _, known in found)
 
 
-def _shard(path: str) -> tuple[int, int]:
-    """(bytes, samples). What is damaged or not there is the job's to find, not the estimate's."""
+def _shard(path: str) -> tuple[int, int, bool]:
+    """(bytes, samples, whether those are stated). What is damaged or absent is the job's to find."""
     try:
         size = storage.size(path)
     except OSError:
-        return 0, 0
+        return 0, 0, True
     try:
-        return size, int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"])
+        return size, int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"]), True
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return size, max(1, size // TYPICAL)
+        return size, 0, False
 
 
 def _flop(spec: ModelSpec) -> float:

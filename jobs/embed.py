@@ -178,6 +178,11 @@ def _chosen(width: Width, work: Work, models: Mapping[str, ModelSpec], todo: Map
         count_death(work.out, died["shard"])
     tried = {storage.stem(name) for name in storage.names(storage.join(work.out, "attempts"))}
     deadly = [stem for stem in sorted(tried & stems) if read_attempts(work.out, stem).get("died")]
+    if deadly and width.local:
+        print(
+            f"mmfilter: shard {deadly[0]} ended this process before; without --local, Ray sets it aside",
+            file=sys.stderr,
+        )
     some = select_parts(work, sorted(set().union(*todo.values())))
     return choice.choose(width, choice.embedding(list(todo), models, needs_pass(some)), "".join(deadly[:1]))
 

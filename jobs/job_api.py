@@ -77,8 +77,11 @@ def answers(address: str) -> Iterator[Any]:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    hint = "is it the address of the head's dashboard, as http://HOST:8265?"
     try:
-        yield JobSubmissionClient(address)
+        client = JobSubmissionClient(address)
+        hint = "the job server answered before, so the address is right; look whether the head still runs"
+        yield client
     except AuthenticationError as error:
         why = str(error).splitlines()[0]
         raise MMFilterError(
@@ -87,9 +90,7 @@ def answers(address: str) -> Iterator[Any]:
         ) from error
     except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
         why = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
-        raise MMFilterError(
-            f"{address}: {why.strip()} (is it the address of the head's dashboard, as http://HOST:8265?)"
-        ) from error
+        raise MMFilterError(f"{address}: {why.strip()} ({hint})") from error
 
 
 def earlier(client: Any, name: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""OUT/.in-process: what this process is doing by itself, without a worker, in case it dies of it.
+"""OUT/in-process: what this process is doing by itself, without a worker, in case it dies of it.
 
 A worker that dies is seen by its driver. A command that works without Ray dies together with its driver, so it writes
 down beforehand what it begins. The file goes when the work is done or was stopped; one that is left says that the
@@ -15,7 +15,7 @@ from mmfilter.errors import MMFilterError
 
 from .stopping import NOTES
 
-NAME = ".in-process"
+NAME = "in-process"
 
 
 class _Marker:

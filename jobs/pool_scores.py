@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
@@ -70,6 +71,7 @@ def add_pool_scores(
 
     written = {}
     for score in scores:
+        refuse_derived_alike([out, *score.inputs])
         pool = Pool(out, metadata)  # anew: a score may read what the one before wrote
         part = pool_part(score, pool)
         stems = pool.table.stems

@@ -169,6 +169,7 @@ def _written(
         "bytes": sum(report.bytes for report in written.values()),
         "missing": meta["missing_count"],
         "repeated": meta["repeated_count"],
+        **({"encoded": meta["encoded_count"]} if "encoded_count" in meta else {}),
         **({"blurred": meta["blurred_count"]} if options.blur_faces else {}),
     }
 
@@ -203,6 +204,8 @@ def line(result: dict[str, Any]) -> str:
         told += f" ({result['shards_done_before']:,} were done before)"
     if result["missing"] or result["repeated"]:
         told += f"; {result['missing']:,} uids are not in the pool, {result['repeated']:,} stood in it twice"
+    if "encoded" in result:
+        told += f"; {result['encoded']:,} images of other formats encoded as PNG"
     if "blurred" in result:
         told += f"; faces blurred in {result['blurred']:,}"
     return told

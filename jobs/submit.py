@@ -59,22 +59,27 @@ def add(app: typer.Typer) -> None:
         from .outdir import absolute
         from .shards import check_visible
 
-        if status + logs + stop > 1:
-            raise UsageError("--status, --logs and --stop: one at a time")
+        asked = _asked(stop, logs, status)
         job = Job(load_recipe(recipe, weights).read_as(uids, pool_id, captions), absolute(out))
-        asked = "stop" if stop else "logs" if logs else "status" if status else ""
         if not asked and not pool:
             raise UsageError("--pool: say which shards; they are read on the cluster, so a URL or a shared folder")
         if not asked:
             check_visible(pool or [], allow_missing)
             check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
-        words = _words(job, [absolute(path) for path in pool or []], name, reshard, redo_changed)
+        words = _words(job, list(map(absolute, pool or [])), name, reshard, redo_changed)
         words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
         words += _flags(patience=patience) + _switches(allow_missing=allow_missing, keep_going=keep_going)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
         with job_api.answers(address) as client:
             code = _look(client, job, asked, as_json) if asked else _start(client, job, follow, as_json)
         raise typer.Exit(code)
+
+
+def _asked(stop: bool, logs: bool, status: bool) -> str:
+    """Which of the three is asked for; "" for none. Raises UsageError for two."""
+    if status + logs + stop > 1:
+        raise UsageError("--status, --logs and --stop: one at a time")
+    return "stop" if stop else "logs" if logs else "status" if status else ""
 
 
 def _start(client: Any, job: Job, follow: bool, as_json: bool) -> int:

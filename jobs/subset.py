@@ -17,6 +17,11 @@ def times(word: str) -> int:
     return int(word)
 
 
+def _files(words: list[str]) -> list[str]:
+    """The subsets among the words: what is no sign and no number after '*'."""
+    return words[:1] + [word for sign, word in zip(words[1::2], words[2::2], strict=True) if sign != "*"]
+
+
 def add(app: typer.Typer) -> None:
     @app.command()
     def subset(
@@ -36,6 +41,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Count, combine and sort subsets: of counts & is the smaller, | the larger, - the difference, + the sum."""
         from mmfilter import storage
+        from mmfilter.derived import refuse_derived_alike, run_of
         from mmfilter.subset import Subset, load
 
         from .compare import find_subset
@@ -49,6 +55,7 @@ def add(app: typer.Typer) -> None:
                 "give files with '&', '|', '-' or '+' between them, or '*' and a number "
                 "(quoted, so that the shell leaves them alone)"
             )
+        refuse_derived_alike(run_of(find_subset(word, out)) for word in _files(words))
         result = read(words[0])
         for sign, word in zip(words[1::2], words[2::2], strict=True):
             if sign not in SIGNS:

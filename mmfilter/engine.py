@@ -12,6 +12,7 @@ import numpy as np
 
 from . import pairs, storage
 from .errors import ConflictError, UsageError
+from .form import look_at_form
 from .reshard import reshard
 from .reshard_plan import ReshardOptions
 from .samples import ReadOptions
@@ -28,6 +29,8 @@ SHARD = 10_000  # samples of a copied shard at most, as DataComp's
 
 Copy = Callable[[str, list[str], str, ReshardOptions, ReadOptions], Any]
 """Copies the samples of a subset file from shards into a folder."""
+
+OPEN_CLIP_READS = frozenset({"jpg", "png", "jpeg", "webp"})  # the names of image members
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,9 @@ def own_shards(options: TrainOptions, source: pairs.Source) -> list[str] | None:
     """The pool's shards, where open_clip can train on them as they are; else None."""
     if options.subset or options.schedule or options.holdout or any(map(_odd, source.paths)):
         return None
+    form = look_at_form(source.paths, source.options)
+    if set(form.captions) - {"txt"} or form.endings - OPEN_CLIP_READS:
+        return None  # copies have the caption as txt, and images under these names
     return [os.path.abspath(path) for path in source.paths]
 
 

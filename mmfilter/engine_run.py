@@ -137,11 +137,15 @@ def _run(prepared: Prepared, say: Callable[[dict[str, Any]], None]) -> None:
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, preexec_fn=_ends_with_parent
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            tail.append(line)
-            row = _row(line, prepared)
-            if row:
-                say(row)
+        try:
+            for line in process.stdout:
+                tail.append(line)
+                row = _row(line, prepared)
+                if row:
+                    say(row)
+        except BaseException:  # stopped: else the end of the block waits for the whole training
+            process.terminate()
+            raise
     if process.returncode:
         raise MMFilterError(
             f"open_clip_train ended with {process.returncode}; its log is {prepared.folder}/run/out.log. "

@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b, sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import UsageError
 from .images import ImageLimits
@@ -23,6 +24,7 @@ PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
 
 COMPRESSED = frozenset({"gz", "zst", "zstd", "xz", "bz2"})
 KEY, CONTENT, JSON_FIELD = "key", "content", "json."
+KNOWN = 4096  # extensions whose kind is remembered: a pool has few
 SHOWN = 12  # json fields named in a message
 UID = re.compile(r"[0-9a-f]{32}")
 RESHARDED = re.compile(r"([0-9a-f]{32})-(\d+)")  # the key that a resharder gives
@@ -53,7 +55,7 @@ class ReadOptions:
     @property
     def caption_members(self) -> tuple[str, ...]:
         """Names of members that may hold the caption, in lower case."""
-        return tuple(name.lower() for name in self.captions) or CAPTION_MEMBERS
+        return tuple(name.lower() for name in self.captions) if self.captions else CAPTION_MEMBERS
 
     @property
     def caption_fields(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ def checked_captions(value: Any) -> tuple[str, ...]:
     raise UsageError(f"captions: {value!r}: give names of members or json fields, as in 'txt;alt_text'")
 
 
+@lru_cache(KNOWN)
 def is_image(extension: str) -> bool:
     """Whether a member with this extension (lower case) is taken for an image: `png`, `image.png`."""
     return extension.rpartition(".")[2] in IMAGES
@@ -116,6 +119,7 @@ def image_rank(extension: str) -> tuple[bool, int]:
     return name not in ("", "image"), 2 * IMAGES.index(last) + bool(name)
 
 
+@lru_cache(KNOWN)
 def is_pickle(extension: str) -> bool:
     """Whether webdataset would un-pickle such a member, also in a compressed form."""
     return not PICKLES.isdisjoint(part for part in extension.lower().split(".") if part not in COMPRESSED)
@@ -180,7 +184,7 @@ def _decoded(data: bytes, limit: int) -> tuple[str, Problem]:
 
 def valid_text(text: str) -> str:
     """`text` with what no UTF-8 file can hold (a byte of another encoding, half a surrogate pair) as an escape."""
-    return text if _is_valid(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() or _is_valid(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_valid(text: str) -> bool:
@@ -191,8 +195,7 @@ def _is_valid(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sample stands, and (image, caption) where both are present and sound."""
 
     shard: str
@@ -200,8 +203,7 @@ class Place:
     content: tuple[bytes, str] | None
 
 
-@dataclass(frozen=True, slots=True)
-class FoundUid:
+class FoundUid(NamedTuple):
     """`stated`: the json states this very uid as `uid`. `notes`: uid_derived, uid_hashed or uid_uppercase."""
 
     uid: str
@@ -212,7 +214,7 @@ class FoundUid:
 
 def find_uid(place: Place, meta: Mapping[str, Any], options: ReadOptions) -> FoundUid:
     """A sample's uid: stated, hashed from another identifier, part of a resharded key, or derived."""
-    field = options.uids.removeprefix(JSON_FIELD) if options.uids.startswith(JSON_FIELD) else "uid"
+    field = "uid" if options.uids in (KEY, CONTENT) else options.uids.removeprefix(JSON_FIELD)
     stated = meta.get(field)
     if stated is None or stated == "":
         match = RESHARDED.fullmatch(place.key.rsplit("/", 1)[-1])

@@ -29,6 +29,7 @@ class Form:
     captions: Counter[str] = field(default_factory=Counter)
     uids: Counter[str] = field(default_factory=Counter)
     images: Counter[str] = field(default_factory=Counter)
+    endings: set[str] = field(default_factory=set)
     jsons: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -85,6 +86,7 @@ def _add(form: Form, sample: Sample | Failure, read: ReadOptions) -> None:
         form.captions[sample.caption] += 1
         form.uids[_uid_of(sample, read)] += 1
         form.images[image_ending(sample.image) or "unknown"] += 1
+        form.endings.add(sample.image_member)
         form.jsons += bool(sample.json)
 
 

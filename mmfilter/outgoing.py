@@ -48,9 +48,9 @@ class Keeping:
 def outgoing(sample: Sample, keeping: Keeping) -> list[Outgoing]:
     """The members of a sample's copy, in the tar's order, then what is added."""
     found: list[Outgoing] = []
-    ending = image_ending(sample.image)
     for extension, offset, size, check in sample.members:
         if extension == sample.image_member:
+            ending = image_ending(sample.image)
             change, name = (COPY, ending or extension) if ending in (*TRAINED_ON, "") else (PNG, "png")
             image = Outgoing(name, offset, size, check, change, size if change == COPY else -1)
             found.append(image)

@@ -174,8 +174,8 @@ def reading(node: Any, where: str) -> ReadOptions:
     if not isinstance(node, dict):
         raise UsageError(f"{where}: read: a mapping with the keys {', '.join(READ_FIELDS)}")
     for key, value in node.items():
-        if key == "derive_uids" and value is True:
-            continue  # what an older recipe had to ask for
+        if key == "derive_uids" and isinstance(value, bool):
+            continue  # of an older recipe, which had to ask for it
         if key not in READ_FIELDS:
             raise UsageError(f"{where}: read.{key}: unknown key{nearest(str(key), READ_FIELDS)}")
     try:

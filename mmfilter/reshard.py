@@ -179,6 +179,8 @@ def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
     }
     if plan.parts["options"]["blur_faces"]:
         meta["blurred_count"] = sum(shard.blurred for shard in plan.shards)
+    if encoded := sum(shard.encoded for shard in plan.shards):
+        meta["encoded_count"] = encoded
     storage.write_atomic(storage.join(folder, "meta.json"), json.dumps(meta).encode())
     _sweep(folder)
     return meta

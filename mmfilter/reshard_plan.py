@@ -12,6 +12,7 @@ from . import storage
 from .errors import DataError
 from .faces import Boxes
 from .fields import ReadOptions
+from .outgoing import PNG
 from .shard_index import COPIED, MEMBER, ShardIndex
 from .subset import Subset
 from .tar import END, header
@@ -66,6 +67,11 @@ class OutputShard:
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    @property
+    def encoded(self) -> int:
+        """Images that are encoded as PNG, of a format that trainers do not read."""
+        return int((self.members["change"] == PNG).sum())
 
     @property
     def blurred(self) -> int:

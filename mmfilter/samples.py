@@ -29,6 +29,7 @@ from . import storage
 from .expected import expected_failures, expected_keys
 from .fields import (
     CONTENT,
+    KNOWN,
     Place,
     Problem,
     ReadOptions,
@@ -108,10 +109,15 @@ def _wanted(options: ReadOptions, want_images: bool) -> Callable[[str], int]:
     """How many bytes of each member are read, by its name."""
     texts = {"json", *options.caption_members}
     image = WHOLE if want_images or options.uids == CONTENT else HEAD
+    known: dict[str, int] = {}
 
     def wanted(name: str) -> int:
         extension = split_name(name)[1]
-        return WHOLE if extension in texts else image if is_image(extension) else 0
+        if extension not in known:
+            if len(known) >= KNOWN:
+                known.clear()
+            known[extension] = WHOLE if extension in texts else image if is_image(extension) else 0
+        return known[extension]
 
     return wanted
 

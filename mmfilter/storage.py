@@ -97,7 +97,7 @@ def _fixed_part(pattern: str) -> str:
 def _named(path: str, root: str) -> str:
     """`path`, which knows its name where that is not its file's."""
     folder = posixpath.dirname(path)
-    below = posixpath.relpath(folder, root or ".") if not is_remote(path) else _below(folder, root)
+    below = _below(folder, root) if is_remote(path) else posixpath.relpath(folder or ".", root or ".")
     if below in (".", "") or below.startswith(".."):
         return path
     return ShardPath(path, f"{below.replace('/', '__')}__{stem(path)}")

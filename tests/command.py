@@ -2,13 +2,22 @@
 
 import contextlib
 import io
+from typing import NamedTuple
 
 from jobs import cli
 
 
+class Done(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
 def command(*words):
-    """Run `mmfilter WORDS...`; returns (exit code, stdout, stderr). What is no MMFilterError is raised."""
+    """Run `mmfilter WORDS...` to its end. What is no MMFilterError is raised."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.run([str(word) for word in words])
-    return code, out.getvalue(), err.getvalue()
+    return Done(code, out.getvalue(), err.getvalue())

@@ -21,7 +21,7 @@ def page_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "pool" / "00000009.tar").write_bytes(tar(members))
     assert command("run", "demo", "--pool", root / "pool", "--out", root / "out", "--local")[0] == 0
     assert command("cluster", root / "out", "--model", "demo", "--local")[0] == 0
-    assert command("dedup", root / "out", "--model", "demo", "--local")[0] == 0
+    assert command("dedup", root / "out", "--model", "demo", "--redo-changed", "--local")[0] == 0
     assert command("index", root / "out", "--model", "demo", "--local")[0] == 0
     return root / "out"
 

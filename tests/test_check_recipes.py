@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from invoke_util import invoke
+from command import command
 from tars import write_pool
 
 from jobs.check import Request, check_request
@@ -139,7 +139,7 @@ def test_a_misspelt_field_is_found_before_anything_is_loaded(name, path, word, h
     (here / "t.yaml").write_text(json.dumps(recipe))
     words = ("run", "t.yaml", "--pool", "pool", "--out", "out", "--local")
     for more in ((), ("--dry-run",)):
-        code, _, said = invoke(*words, *more)
+        code, _, said = command(*words, *more)
         assert code == 2, said
         assert str(path[-1] if word == "key" or path[-1] == "sha256" else word).removeprefix(HUB) in said, said
     assert not (here / "out").exists()

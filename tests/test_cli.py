@@ -168,5 +168,7 @@ def test_another_package_adds_a_score_a_rule_and_a_recipe(tmp_path, mmfilter_pro
     code, said, err = mmfilter_process("run", "hush", "--pool", tmp_path / "pool", "--out", tmp_path / "o", env=env)
     assert code == 0, err
     assert "kept 3" in said and "at most 0.2 capitals" in said
+    code, said, err = mmfilter_process("recipe", "list", env=env)
+    assert code == 0 and "hush " in said and "[loud:RECIPE]" in said, err
     code, _, err = mmfilter_process("run", "hus", "--pool", tmp_path / "pool", "--out", tmp_path / "p", env=env)
     assert code == 2 and "did you mean 'hush'" in err

@@ -68,6 +68,8 @@ def test_fault_38_a_run_on_ray_is_interrupted_in_mid_shard(job, tmp_path, number
     command.wait_for((tmp_path / "out", "metadata/*.json"))
     code, said, left = command.stop(number, group)
     assert code == CODES[number] and said == [stopping.SENTENCE.strip()] and left == []
+    if not group:
+        return  # once is enough for what follows
     recipe = parse_recipe(TEXT, "t")
     pool = sorted(map(str, (tmp_path / "pool").glob("*.tar")))
     for out in ("out", "whole"):

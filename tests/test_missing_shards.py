@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from check_util import assert_matches, commits, work_in
-from invoke_util import invoke
+from command import command
 from jobs_util import results
 from store_util import served, store  # noqa: F401
 
@@ -53,7 +53,7 @@ def test_a_path_that_names_no_shard_ends_before_any_work(here, pool, says, verb)
         "inspect": ("inspect", pool),
         "reshard": ("reshard", "s.npy", "--pool", pool, "--out", "runs/new"),
     }[verb]
-    code, out, said = invoke(*words)
+    code, out, said = command(*words)
     assert code == 2 and not out
     assert_matches(says, said)
     assert not (here / "runs").exists()
@@ -62,31 +62,31 @@ def test_a_path_that_names_no_shard_ends_before_any_work(here, pool, says, verb)
 def test_allow_missing_goes_on_and_the_tar_that_comes_later_is_done(here):
     shutil.move("pool/00000001.tar", "late.tar")
     words = ("run", "t.yaml", "--pool", "pool/{00000000..00000002}.tar", "--out", "out", "--local")
-    code, said, _ = invoke(*words, "--allow-missing", "--dry-run")
+    code, said, _ = command(*words, "--allow-missing", "--dry-run")
     assert (
         code == 0 and "2 of 2 shards to do" in said and "missing: 1 named shard does" in said and "00000001.tar" in said
     )
-    code, said, _ = invoke(*words, "--allow-missing")
+    code, said, _ = command(*words, "--allow-missing")
     assert code == 0 and "missing: 1 named shard does not exist" in said and "in 8 = kept 8" in said
     assert commits("out") == ["00000000.json", "00000002.json"] and not list(Path("out").glob("failures/*"))
     run = json.loads(Path("out/run.json").read_text())
     assert run["missing_shards"] == [str(here / "pool/00000001.tar")] and len(run["pool"]) == 2
-    assert invoke(*words)[0] == 2
+    assert command(*words)[0] == 2
     shutil.move("late.tar", "pool/00000001.tar")
-    code, said, _ = invoke(*words, "--json")
+    code, said, _ = command(*words, "--json")
     assert code == 0 and json.loads(said)["missing"] == {"shards": 0, "first": []}
     assert json.loads(Path("out/run.json").read_text())["missing_shards"] == []
-    assert invoke(*words[:-2], "whole", "--local")[0] == 0
+    assert command(*words[:-2], "whole", "--local")[0] == 0
     assert results("out") == results("whole")
 
 
 def test_with_no_shard_left_allow_missing_is_no_cure(here):
-    code, _, said = invoke("embed", "t.yaml", "--pool", "pool/{10..12}.tar", "--allow-missing", "--local")
+    code, _, said = command("embed", "t.yaml", "--pool", "pool/{10..12}.tar", "--allow-missing", "--local")
     assert code == 2 and "3 of 3 named shards" in said and "--allow-missing goes on" not in said
 
 
 def test_inspect_reports_what_is_missing(here):
-    code, said, _ = invoke("inspect", "pool/{00000000..00000004}.tar", "--allow-missing", "--json")
+    code, said, _ = command("inspect", "pool/{00000000..00000004}.tar", "--allow-missing", "--json")
     assert code == 0
     (found,) = [f for f in json.loads(said)["findings"] if f["what"] == "missing_shard"]
     assert found["count"] == 2 and "00000003.tar" in found["text"]
@@ -103,7 +103,7 @@ def test_a_shard_that_an_older_version_recorded_as_absent_is_done_when_it_is_the
     assert counts.failed and json.loads(Path("out/metadata/00000001.json").read_text())["input"] is None
     shutil.move("late.tar", "pool/00000001.tar")
     for out in ("out", "whole"):
-        code, _, said = invoke("run", "t.yaml", "--pool", "pool", "--out", out, "--local")
+        code, _, said = command("run", "t.yaml", "--pool", "pool", "--out", out, "--local")
         assert code == 0, said
     assert results("out") == results("whole")
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_not_taken_for_absent(here, monkeypatch, number, 
         pytest.skip("no listing is no error")
     else:
         monkeypatch.setattr(os, "scandir", refuse)
-    code, _, said = invoke("run", "t.yaml", "--pool", pool, "--out", "out", "--local")
+    code, _, said = command("run", "t.yaml", "--pool", pool, "--out", "out", "--local")
     assert code == 1 and os.strerror(number) in said and "check the mount" in said
     assert not Path("out").exists()
 
@@ -150,7 +150,7 @@ def test_a_web_server_that_does_not_answer_says_nothing_of_a_shard(monkeypatch, 
 
 def test_a_link_that_leads_nowhere_is_missing(here):
     os.symlink("gone.tar", "pool/00000003.tar")
-    code, _, said = invoke("run", "t.yaml", "--pool", "pool/{00000000..00000003}.tar", "--local")
+    code, _, said = command("run", "t.yaml", "--pool", "pool/{00000000..00000003}.tar", "--local")
     assert code == 2 and "1 of 4" in said
 
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 import typer
+from command import command
 from jobs_util import recipe_text
-from plain_util import plain
 from tars import write_pool
 from test_rooms import HEAVY
 
@@ -60,14 +60,14 @@ def test_out_is_given_once_in_one_of_two_ways(verb, tmp_path):
         "schedule": ["--kind", "rs2", "--epochs", 2],
         "train": ["--pool", tmp_path / "absent"],
     }.get(verb, [])
-    done = plain(verb, tmp_path / "a", "--out", tmp_path / "b", *needed)
+    done = command(verb, tmp_path / "a", "--out", tmp_path / "b", *needed)
     assert done.code == 2 and "OUT is given twice" in done.err
     if verb != "demo":  # which has a default
-        done = plain(verb, *needed)
+        done = command(verb, *needed)
         assert done.code == 2 and "OUT is missing" in done.err and f"Usage: mmfilter {verb} " in done.err
     file = tmp_path / "file"
     file.write_text("")
-    done = plain(verb, "--out", file, *needed)
+    done = command(verb, "--out", file, *needed)
     assert done.code == 2 and f"{file} is a file" in done.err
     assert os.listdir(tmp_path) == ["file"]
 
@@ -76,15 +76,22 @@ def test_out_is_not_the_pools_folder(tmp_path):
     write_pool(tmp_path / "pool", 1, 2)
     before = sorted(os.listdir(tmp_path / "pool"))
     for pool in (tmp_path / "pool", tmp_path / "pool" / "*.tar"):
-        done = plain("run", "no_filter", "--pool", pool, "--out", tmp_path / "pool", "--local")
+        done = command("run", "no_filter", "--pool", pool, "--out", tmp_path / "pool", "--local")
         assert done.code == 2 and "give another OUT" in done.err
     assert sorted(os.listdir(tmp_path / "pool")) == before
 
 
 def test_the_version_and_the_module():
-    assert plain("--version") == (0, f"mmfilter {__version__}\n", "")
+    assert command("--version") == (0, f"mmfilter {__version__}\n", "")
     done = subprocess.run([sys.executable, "-m", "mmfilter", "--version"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, f"mmfilter {__version__}\n"), done.stderr
+
+
+def test_a_file_that_hides_a_room_is_told(tmp_path):
+    (tmp_path / "jobs.py").write_text("")
+    words = [sys.executable, "-m", "mmfilter", "--version"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and "hides the package's own" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_completion_is_offered():
@@ -102,9 +109,9 @@ def test_completion_is_offered():
 def test_no_help_loads_anything_heavy():
     code = f"""
 import sys
-from plain_util import plain
+from command import command
 for verb in [[], *([v] for v in {[*VERBS, "recipe"]})]:
-    done = plain(*verb, "--help")
+    done = command(*verb, "--help")
     assert done.code == 0 and "Usage: mmfilter" in done.out and (not verb or "Example: mmfilter" in done.out), verb
 print([m for m in {HEAVY} if m in sys.modules])
 """
@@ -114,19 +121,19 @@ print([m for m in {HEAVY} if m in sys.modules])
 
 def test_recipes_are_listed_shown_and_copied(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    listed = plain("recipe", "list")
+    listed = command("recipe", "list")
     assert listed.code == 0 and [line.split()[0] for line in listed.out.splitlines()[: len(packaged())]] == packaged()
-    shown = plain("recipe", "show", "clip_score")
+    shown = command("recipe", "show", "clip_score")
     assert shown.code == 0 and shown.out.startswith("name: clip_score\n")
-    done = plain("recipe", "copy", "clip_score")
+    done = command("recipe", "copy", "clip_score")
     assert done.code == 0 and (tmp_path / "clip_score.yaml").read_text() == shown.out
     assert load_recipe("clip_score.yaml").source == load_recipe("clip_score").source
-    done = plain("recipe", "copy", "clip_score")
+    done = command("recipe", "copy", "clip_score")
     assert done.code == 2 and "exists already" in done.err
-    assert plain("recipe", "copy", "clip_score", "--to", "mine.yaml").code == 0
-    done = plain("recipe", "copy", "clip_score", "--to", "nowhere/mine.yaml")
+    assert command("recipe", "copy", "clip_score", "--to", "mine.yaml").code == 0
+    done = command("recipe", "copy", "clip_score", "--to", "nowhere/mine.yaml")
     assert done.code == 2 and "cannot be written" in done.err
-    done = plain("recipe", "show", "clip_scor")
+    done = command("recipe", "show", "clip_scor")
     assert done.code == 2 and "did you mean 'clip_score'?" in done.err
 
 
@@ -161,35 +168,35 @@ def test_a_run_with_other_weights_goes_on_and_is_recorded(tiny_model, tmp_path):
     recipe, out = tmp_path / "t.yaml", tmp_path / "out"
     recipe.write_text(recipe_text("demo"))
     words = (recipe, "--out", out, "--weights", f"b32={tiny_model}")
-    assert plain("embed", *words, "--pool", tmp_path / "pool", "--local").code == 0
-    assert plain("score", *words).code == 0 and plain("select", *words).code == 0
+    assert command("embed", *words, "--pool", tmp_path / "pool", "--local").code == 0
+    assert command("score", *words).code == 0 and command("select", *words).code == 0
     assert json.loads((out / "run.json").read_text())["recipe"]["embed"]["b32"] == {"model": str(tiny_model)}
     assert json.loads((out / "subsets/t.json").read_text())["recipe"]["embed"]["b32"] == {"model": str(tiny_model)}
-    done = plain("run", *words, "--pool", tmp_path / "pool", "--local")
+    done = command("run", *words, "--pool", tmp_path / "pool", "--local")
     assert done.code == 0 and "embed" not in done.err, "nothing is embedded twice"
     assert str(tiny_model) in (out / "subsets/t.md").read_text(), "the card tells what was used"
-    done = plain("run", recipe, "--out", out, "--pool", tmp_path / "pool", "--local")
+    done = command("run", recipe, "--out", out, "--pool", tmp_path / "pool", "--local")
     assert done.code == 1 and "was made from something else" in done.err
-    done = plain("select", recipe, "--out", out, "--weights", "b23=x")
+    done = command("select", recipe, "--out", out, "--weights", "b23=x")
     assert done.code == 2 and "did you mean 'b32'?" in done.err
 
 
 def test_dedup_replaces_no_columns_that_a_recipe_made(tmp_path):
     """README's own sequence made `select demo` give another subset under the same name."""
-    assert plain("synth", tmp_path / "pool", "--samples", 60, "--per-shard", 60).code == 0
+    assert command("synth", tmp_path / "pool", "--samples", 60, "--per-shard", 60).code == 0
     out = tmp_path / "out"
-    assert plain("run", "demo", "--pool", tmp_path / "pool", "--out", out, "--local", "--no-reshard").code == 0
-    before = plain("select", "demo", "--out", out).out
-    done = plain("dedup", out, "--model", "demo", "--local")
+    assert command("run", "demo", "--pool", tmp_path / "pool", "--out", out, "--local", "--no-reshard").code == 0
+    before = command("select", "demo", "--out", out).out
+    done = command("dedup", out, "--model", "demo", "--local")
     assert done.code == 1 and "duplicate_of, duplicate_similarity, duplicate_kind" in done.err
     assert "hamming 2, now null" in done.err and 'model null, now "demo"' in done.err and "--redo-changed" in done.err
-    assert plain("select", "demo", "--out", out).out == before
-    assert plain("dedup", out, "--model", "demo", "--local", "--redo-changed").code == 0
-    assert plain("dedup", out, "--model", "demo", "--local").code == 0
-    assert plain("cluster", out, "--model", "demo", "-k", 3, "--local").code == 0
-    done = plain("cluster", out, "--model", "demo", "-k", 4, "--local")
+    assert command("select", "demo", "--out", out).out == before
+    assert command("dedup", out, "--model", "demo", "--local", "--redo-changed").code == 0
+    assert command("dedup", out, "--model", "demo", "--local").code == 0
+    assert command("cluster", out, "--model", "demo", "-k", 3, "--local").code == 0
+    done = command("cluster", out, "--model", "demo", "-k", 4, "--local")
     assert done.code == 1 and "cluster_id" in done.err and "k 3, now 4" in done.err
-    assert plain("cluster", out, "--model", "demo", "-k", 4, "--local", "--redo-changed").code == 0
+    assert command("cluster", out, "--model", "demo", "-k", 4, "--local", "--redo-changed").code == 0
 
 
 @pytest.mark.parametrize("how", ["plain", "json", "none", "variable", "quiet"])
@@ -198,7 +205,7 @@ def test_progress_is_shown_as_asked(how, tmp_path, monkeypatch):
     words = {"variable": (), "quiet": ("-q",)}.get(how, ("--progress", how))
     if how == "variable":
         monkeypatch.setenv(progress.VARIABLE, "json")
-    done = plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", *words)
+    done = command("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", *words)
     assert done.code == 0 and done.out == "read 6 = ok 6 + failed 0 (2 shards)\n"
     if how in ("json", "variable"):
         events = [json.loads(line) for line in done.err.splitlines()]
@@ -213,26 +220,26 @@ def test_progress_is_shown_as_asked(how, tmp_path, monkeypatch):
 
 def test_verbose_tells_each_unit_and_where_an_error_arose(tmp_path):
     write_pool(tmp_path / "pool", 3, 1)
-    done = plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "-v")
+    done = command("embed", "no_filter", "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "-v")
     assert [line.split(",")[0] for line in done.err.splitlines()[:3]] == [f"embed {n}/3 shards" for n in (1, 2, 3)]
-    done = plain("status", tmp_path / "absent", "-v")
+    done = command("status", tmp_path / "absent", "-v")
     assert done.code == 2 and done.err.startswith("Traceback") and done.err.splitlines()[-1].startswith("mmfilter: ")
 
 
 def test_a_pattern_that_the_shell_expanded_says_so(tmp_path):
     write_pool(tmp_path / "pool", 3, 1)
-    done = plain("run", "no_filter", "--pool", *sorted((tmp_path / "pool").glob("*.tar")), "--out", tmp_path / "o")
+    done = command("run", "no_filter", "--pool", *sorted((tmp_path / "pool").glob("*.tar")), "--out", tmp_path / "o")
     assert done.code == 2 and "00000001.tar and 1 more. Quote the pattern" in done.err and not (tmp_path / "o").exists()
-    done = plain("run", "no_filter", "more", "--pool", tmp_path / "pool")
+    done = command("run", "no_filter", "more", "--pool", tmp_path / "pool")
     assert done.code == 2 and "unexpected argument more.\n" in done.err
 
 
 def test_progress_that_is_none_says_so(monkeypatch, tmp_path):
-    done = plain("status", tmp_path, "-q", "--progress", "json")
+    done = command("status", tmp_path, "-q", "--progress", "json")
     assert done.code == 2 and "give one of them" in done.err
-    assert plain("status", tmp_path, "--progress", "loud").code == 2
+    assert command("status", tmp_path, "--progress", "loud").code == 2
     monkeypatch.setenv(progress.VARIABLE, "jsn")
-    done = plain("status", tmp_path)
+    done = command("status", tmp_path)
     assert done.code == 2 and "did you mean 'json'?" in done.err
 
 
@@ -254,8 +261,8 @@ def test_one_large_shard_shows_its_samples(monkeypatch, capsys):
 def test_an_older_progress_json_is_read_and_goes(tmp_path):
     write_pool(tmp_path / "pool", 1, 2)
     out = tmp_path / "out"
-    assert plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", out, "--local").code == 0
+    assert command("embed", "no_filter", "--pool", tmp_path / "pool", "--out", out, "--local").code == 0
     shutil.move(out / ".progress", out / "progress.json")
-    assert plain("status", out).out.startswith("done  embed on ")
-    assert plain("embed", "no_filter", "--pool", tmp_path / "pool", "--out", out, "--local").code == 0
+    assert command("status", out).out.startswith("done  ")
+    assert command("embed", "no_filter", "--pool", tmp_path / "pool", "--out", out, "--local").code == 0
     assert (out / ".progress").is_file() and not (out / "progress.json").exists()

@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from plain_util import plain
+from command import command
 from tars import jpeg
 
 from jobs import cli
@@ -17,7 +17,7 @@ DONE: set[str] = set()
 def call(verb, *words):
     """`mmfilter VERB WORDS`, noted as tried."""
     DONE.add(verb)
-    return plain(verb, *words)
+    return command(verb, *words)
 
 
 @pytest.fixture(scope="module")

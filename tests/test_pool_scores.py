@@ -148,7 +148,7 @@ def test_a_changed_pool_is_computed_again_and_a_changed_score_refused(tmp_path):
     folder = pool(tmp_path, ends=(100, N))
     score = build_score({"duplicates": {"model": "b32"}}, "x")
     add_pool_scores([score], folder, Width(local=True))
-    with pytest.raises(ConflictError, match=r"duplicate_of.*\"eps\": 0.05.*\"eps\": 0.1.*--redo-changed"):
+    with pytest.raises(ConflictError, match=r"duplicate_of.*eps 0.05, now 0.1.*--redo-changed"):
         add_pool_scores([build_score({"duplicates": {"model": "b32", "eps": 0.1}}, "x")], folder, Width(local=True))
     with np.load(tmp_path / "00000001.npz") as npz:
         rows = npz["b32_img"]

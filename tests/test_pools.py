@@ -11,10 +11,7 @@ from jobs_util import recipe_text
 from PIL import Image
 from tars import jpeg, sample, tar, uid, write_pool
 
-from mmfilter import storage
-from mmfilter.errors import UsageError
-from mmfilter.fields import ReadOptions, content_uid, hashed_uid, image_rank, is_pickle, key_uid
-from mmfilter.records import Failure, Sample
+from mmfilter.records import Sample
 from mmfilter.samples import read_samples
 from mmfilter.subset import Subset
 
@@ -128,17 +125,6 @@ def test_members_of_strangers_are_copied_only_where_they_are_named(recipe, tmp_p
     assert code == 2 and "un-pickles" in err and "Traceback" not in err
 
 
-def test_the_bytes_of_a_json_stay_but_for_the_uid(tmp_path):
-    from mmfilter.outgoing import with_uid
-
-    for data in (b'{ "a" : 1.50,\n"b":"\\u00e9" }', b"{}", b' {"x": [1e400]}'):
-        made = with_uid(data, uid(7))
-        assert json.loads(made)["uid"] == uid(7)
-        assert made.endswith(data[data.find(b"{") + 1 :])
-    assert json.loads(with_uid(b'{"uid": "other", "a": 1}', uid(7))) == {"uid": uid(7), "a": 1}
-    assert json.loads(with_uid(b"", uid(7))) == {"uid": uid(7)}
-
-
 def test_a_named_caption_is_what_comes_out(recipe, tmp_path, mmfilter):
     pool, out = tmp_path / "pool", tmp_path / "out"
     pool.mkdir()
@@ -162,20 +148,6 @@ def test_shards_in_folders_are_known_by_their_path(recipe, tmp_path, mmfilter):
     assert f"in {3 * COUNT} = " in said and mmfilter("status", tmp_path / "o")[0] == 0
     again = mmfilter("run", recipe, "--pool", f"{tmp_path}/pool/a/*.tar::{tmp_path}/pool/b/{{0..0}}.tar", "--out", "x")
     assert again[0] == 2 and "0" in again[2], "two flat patterns have shards of one name"
-
-
-def test_names_of_shards(tmp_path):
-    for name in ("flat/00000001.tar", "flat/cc3m.v1.0002.tar", "deep/a/b/1.tar", "[odd] {x}/2.tar"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    assert list(map(storage.stem, storage.expand(f"{tmp_path}/flat"))) == ["00000001", "cc3m.v1.0002"]
-    assert list(map(storage.stem, storage.expand(f"{tmp_path}/flat/*.tar"))) == ["00000001", "cc3m.v1.0002"]
-    assert list(map(storage.stem, storage.expand(f"{tmp_path}/deep"))) == ["a__b__1"]
-    assert list(map(storage.stem, storage.expand(f"{tmp_path}/*/a/b/1.tar"))) == ["deep__a__b__1"]
-    assert storage.expand(f"{tmp_path}/[odd] {{x}}") == [f"{tmp_path}/[odd] {{x}}/2.tar"]
-    with pytest.raises(UsageError, match="brace"):
-        storage.expand(f"{tmp_path}/a{{b")
 
 
 @pytest.mark.parametrize(
@@ -219,54 +191,6 @@ def test_inspect_and_a_dry_run_say_what_is_found_where(recipe, tmp_path, mmfilte
             assert line in said
 
 
-def test_uids_of_each_kind(tmp_path):
-    picture = jpeg()
-    path = tmp_path / "00000003.tar"
-    path.write_bytes(tar([("k.jpg", picture), ("k.txt", b"words"), ("k.json", b'{"id": "A-1", "n": 5}')]))
-
-    def uid_of(**options):
-        (row,) = read_samples(str(path), ReadOptions(**options))
-        return row.uid
-
-    assert uid_of() == key_uid("00000003", "k", "") != uid_of(pool_id="x") == key_uid("00000003", "k", "x")
-    assert uid_of(uids="content") == content_uid(picture, "words")
-    assert uid_of(uids="json.id") == hashed_uid("A-1") and uid_of(uids="json.n") == hashed_uid("5")
-    assert uid_of(uids="json.absent") == uid_of()
-
-
-def test_equal_pairs_share_a_uid_made_of_the_content(tmp_path):
-    path = tmp_path / "0.tar"
-    path.write_bytes(tar([m for n in range(2) for m in ((f"{n}.jpg", jpeg()), (f"{n}.txt", b"same"))]))
-    first, second = read_samples(str(path), ReadOptions(uids="content"))
-    assert isinstance(first, Sample) and isinstance(second, Failure) and second.status == "uid_repeated"
-
-
-def test_members_by_kind_one_after_the_other(tmp_path):
-    """All images, then all captions, then all jsons, as `tar cf x.tar *.jpg *.txt *.json` packs them."""
-    count = 200
-    rows = [(f"{n}.jpg", jpeg()) for n in range(count)] + [(f"{n}.txt", words(n).encode()) for n in range(count)]
-    rows += [(f"{n}.json", json.dumps({"uid": uid(n)}).encode()) for n in range(count)]
-    path = tmp_path / "0.tar"
-    path.write_bytes(tar(rows))
-    assert sorted(row.uid for row in read_samples(str(path))) == [uid(n) for n in range(count)]
-
-
-def test_a_pool_without_jsons_is_not_held_in_memory(tmp_path):
-    path = tmp_path / "0.tar"
-    path.write_bytes(tar([m for n in range(500) for m in ((f"{n}.jpg", jpeg()), (f"{n}.txt", b"x"))]))
-    stream = read_samples(str(path))
-    next(stream)
-    assert len(stream.gi_frame.f_locals["reader"].open) < 100
-    assert len(list(stream)) == 499
-
-
-def test_which_image_of_several_is_used():
-    order = ["jpg", "png", "jpeg", "webp", "image.png", "gif", "mask.png", "seg.jpg"]
-    assert sorted(order, key=image_rank)[0] == "jpg"
-    assert image_rank("image.png") < image_rank("mask.png") and image_rank("gif") < image_rank("seg.jpg")
-    assert is_pickle("pkl") and is_pickle("x.pkl.gz") and is_pickle("PTH") and not is_pickle("npy")
-
-
 def test_an_older_folders_samples_that_failed_for_their_form_are_named(recipe, tmp_path, mmfilter):
     """A commit of 0.1.0 took captions from txt alone: no conflict, a line that says so, and a cure."""
     pool, out = tmp_path / "pool", tmp_path / "out"
@@ -282,3 +206,35 @@ def test_an_older_folders_samples_that_failed_for_their_form_are_named(recipe, t
     assert code == 3 and "--redo-changed reads their shards again" in said
     code, said, _ = mmfilter("embed", recipe, "--pool", pool, "--out", out, "--redo-changed")
     assert code == 0 and "read 2 = ok 2" in said
+
+
+def test_uids_that_two_runs_derived_alike_are_refused_where_they_meet(recipe, tmp_path, mmfilter):
+    for name, start in (("a", 0), ("b", 50)):
+        (tmp_path / name).mkdir()
+        rows = [(f"{n}.jpg", jpeg((n, 2, start))) for n in range(6)] + [
+            (f"{n}.txt", words(n + start).encode()) for n in range(6)
+        ]
+        (tmp_path / name / "0.tar").write_bytes(tar(rows) + bytes(start * 512))
+        done = mmfilter("run", recipe, "--pool", tmp_path / name, "--out", tmp_path / f"out-{name}", "--no-reshard")
+        assert done[0] == 0, done[2]
+    one, other = (tmp_path / f"out-{name}/subsets/t.npy" for name in "ab")
+    code, _, err = mmfilter("subset", one, "&", other)
+    assert code == 1 and "--pool-id" in err
+    code, _, err = mmfilter("dedup", tmp_path / "out-a", "--against", tmp_path / "out-b", "--local")
+    assert code == 1 and "--pool-id" in err
+    words_ = ("run", recipe, "--pool", tmp_path / "b", "--out", tmp_path / "out-c", "--no-reshard", "--pool-id", "b")
+    assert mmfilter(*words_)[0] == 0
+    assert mmfilter("subset", one, "&", tmp_path / "out-c/subsets/t.npy")[:2] == (0, "0 uids, 0 different\n")
+    assert mmfilter("subset", one, "|", one)[0] == 0
+
+
+def test_open_clips_own_code_trains_on_copies_of_a_pool_it_cannot_read(tmp_path):
+    from mmfilter.engine import own_shards
+    from mmfilter.pairs import source
+    from mmfilter.train_options import TrainOptions
+
+    for name, form in (("plain", "image and text alone"), ("fields", "caption in the json"), ("gif", "GIF")):
+        (tmp_path / f"{name}.tar").write_bytes(tar(rows_of(POOLS[form])))
+        path = str(tmp_path / f"{name}.tar")
+        own = own_shards(TrainOptions(path, str(tmp_path), "x"), source(path, 8, True, None))
+        assert (own is not None) == (name == "plain")
