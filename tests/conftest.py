@@ -33,9 +33,20 @@ def pytest_collection_modifyitems(items):
 
 
 def starts_more(test):
-    """Whether a test's own code names `subprocess` or `mmfilter.train.train`."""
-    named = {name: test.__globals__.get(name) for name in test.__code__.co_names}
-    return named.get("subprocess") is subprocess or getattr(named.get("train"), "__module__", "") == "mmfilter.train"
+    """Whether a test, or a function or class of its module that it names, names `subprocess` or `mmfilter.train.train`."""
+    seen, ahead = set(), [test]
+    while ahead:
+        thing = ahead.pop()
+        methods = [part for part in vars(thing).values() if callable(part)] if isinstance(thing, type) else [thing]
+        for code in [method.__code__ for method in methods if hasattr(method, "__code__")]:
+            for name in set(code.co_names) - seen:
+                seen.add(name)
+                found = test.__globals__.get(name)
+                where = getattr(found, "__module__", "")
+                if found is subprocess or (name == "train" and where == "mmfilter.train"):
+                    return True
+                ahead += [found] if where == test.__module__ else []
+    return False
 
 
 @pytest.fixture(autouse=True)
