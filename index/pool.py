@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
+from mmfilter.parts import read_identity
 from mmfilter.recipe import fingerprint
 from mmfilter.sidecar import BASE, read_part
 from mmfilter.table import Table, open_table
@@ -57,7 +58,7 @@ class Pool:
         if storage.exists(f"{metadata}.json"):
             commit = json.loads(storage.read_bytes(f"{metadata}.json"))
             parts = commit.get("parts", {})
-            made += [commit.get("input"), commit.get("counts"), parts.get("read")]
+            made += [commit.get("input"), commit.get("counts"), read_identity(commit)]
             made += [parts.get(f"embed:{model}") for model in models]
             if any(self.table.columns.get(column) == "metadata" for column in columns):
                 made.append({part: value for part, value in parts.items() if part.startswith("score:")})

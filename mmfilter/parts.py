@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .fields import JSON_FIELD, ReadOptions
+from .images import ImageLimits
 
 EARLIER: dict[str, Any] = {}
 """Field -> what versions without it did, where that is not the field's default."""
@@ -58,3 +59,15 @@ def read_conflict(was: Mapping[str, Any], now: Mapping[str, Any], notes: Mapping
     if (was["uids"], was["pool_id"]) == (now["uids"], now["pool_id"]):
         return False
     return derived or any(uids.startswith(JSON_FIELD) for uids in (was["uids"], now["uids"]))
+
+
+def read_identity(commit: Mapping[str, Any]) -> Any:
+    """How a shard was read, for fingerprints of a pool: two versions that read it alike give the same."""
+    read = (commit.get("parts") or {}).get("read")
+    if not isinstance(read, Mapping) or earlier_read(read):
+        return read
+    usual = read_part(ReadOptions(limits=ImageLimits(max_pixels=read["limits"]["max_pixels"])))
+    if read != usual:
+        return read
+    derived = bool((commit.get("notes") or {}).get("uid_derived"))
+    return {"derive_uids": derived, "limits": {"max_pixels": usual["limits"]["max_pixels"]}}
