@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 def starts_more(test):
-    """Whether a test, or what it names of its module, names `subprocess` or `mmfilter.train.train`."""
+    """Whether a test names `subprocess` or `mmfilter.train.train`, itself or through a helper of its module."""
     seen, ahead = set(), [test]
     while ahead:
         thing = ahead.pop()

@@ -89,6 +89,7 @@ def test_search(place, monkeypatch):
     assert done.code == 0 and done.out.startswith("120 samples, ") and "columns duplicate_of, " in done.out
 
 
+@pytest.mark.slow
 def test_train_and_measure(place, tmp_path):
     done = call("train", tmp_path / "m", "--pool", place / "pool", "--samples", 8, "--batch-size", 4)
     assert done.code == 0 and "parameters, 2 steps, " in done.out and "train step 2" in done.err
@@ -142,6 +143,7 @@ def test_download_in_plain_output(tmp_path):
     assert call("status", tmp_path / "b").code == 2, "it is no run"
 
 
+@pytest.mark.slow  # with the slow tests of this file, or verbs are left out
 def test_no_verb_is_left_out():
     if len(DONE) > 1:  # not where this test is run alone
         cli.register()

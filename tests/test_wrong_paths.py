@@ -23,6 +23,7 @@ from tars import samples, tar, uid
 from jobs import cli
 from mmfilter.subset import Subset
 
+pytestmark = pytest.mark.slow
 U = uid(200)
 RIGHT = {  # {run}: a folder that is read; {new}: one that is made; other words in braces: files and folders of `place`
     "download": "{urls.csv} --out {new} --local",
