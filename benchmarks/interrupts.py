@@ -58,7 +58,8 @@ class Trial:
 
     def start(self) -> subprocess.Popen:
         with open(f"{self.out}.err", "wb") as log:
-            return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+            env = {**os.environ, "MMFILTER_PROGRESS": "json"}
+            return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=env, start_new_session=True)
 
     def said(self) -> str:
         with open(f"{self.out}.err", errors="replace") as log:

@@ -47,7 +47,7 @@ class _State:
 
 STATE = _State()
 NOTES: list[Callable[[], None]] = []
-"""Called where the process ends by force: quick, and on this machine's disk (`OUT/progress.json`)."""
+"""Called where the process ends by force: quick, and on this machine's disk (`OUT/.progress`)."""
 
 
 def exit_code(number: int) -> int:

@@ -27,9 +27,9 @@ class Command:
 
     def __init__(self, *words):
         command = [sys.executable, "-m", "jobs", *map(str, words)]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        env = {**os.environ, "MMFILTER_PROGRESS": "json"}
+        self.process = subprocess.Popen(command, **pipes, env=env, start_new_session=True)
 
     def wait_for(self, pattern):
         """Until a file is there."""
@@ -82,7 +82,7 @@ def test_fault_38_a_run_on_ray_is_interrupted_in_mid_shard(job, tmp_path, number
 def test_a_signal_while_ray_starts(job, tmp_path, number):
     """A second one, seconds later, ends it at once."""
     command = Command(*job, "--workers", "2")
-    command.wait_for((tmp_path / "out", "progress.json"))
+    command.wait_for((tmp_path / "out", ".progress"))
     time.sleep(1)
     code, said, left = command.stop(number, again=(1.0,))
     assert code == CODES[number] and said == [stopping.SENTENCE.strip()] and left == []

@@ -31,7 +31,7 @@ def shard(tmp_path, monkeypatch):
     """Units of six: two whole ones, one with a sample that cannot be decoded, and what fails between and after."""
     monkeypatch.setattr(feed, "UNIT", UNIT)
     monkeypatch.setattr(pieces, "UNIT", UNIT)
-    rows = [*samples(12), *sample(30)[:2], *samples(3, start=12), *sample(31, image=jpeg()[:90])]
+    rows = [*samples(12), *sample(30)[::2], *samples(3, start=12), *sample(31, image=jpeg()[:90])]
     rows += [*sample(1), *samples(8, start=15), *sample(32)[1:], *sample(33, image=b"")]
     path = tmp_path / "pool" / "00000000.tar"
     path.parent.mkdir()
