@@ -1,7 +1,7 @@
 """The verbs in groups, as `mmfilter --help` lists them, with an example of each."""
 
-PREPARE, FILTER, EXPLORE = "Prepare", "Filter", "Explore"
-SEARCH, TRAIN = "Search and deduplicate", "Train and measure"
+PREPARE, FILTER, OPERATE, EXPLORE = "Prepare", "Filter", "Operate", "Explore"
+SEARCH, TRAIN = "Search", "Train and measure"
 
 GROUPS = {
     PREPARE: {
@@ -9,18 +9,21 @@ GROUPS = {
         "download": "mmfilter download urls.parquet --out shards",
         "inspect": "mmfilter inspect 'shards/{000..007}.tar'",
         "synth": "mmfilter synth shards --samples 4000",
-        "reshard": "mmfilter reshard runs/l14/subsets/mine.npy --pool shards --out new-shards",
-        "schedule": "mmfilter schedule runs/l14 --kind rs2 --epochs 10 --keep 0.3",
     },
     FILTER: {
         "demo": "mmfilter demo runs/demo",
         "run": "mmfilter run clip_score --pool shards --out runs/l14",
-        "submit": "mmfilter submit clip_score --address http://HEAD:8265 --pool s3://bucket/shards --out s3://bucket/l14",
-        "status": "mmfilter status runs/l14",
         "embed": "mmfilter embed clip_score --pool shards --out runs/l14",
         "score": "mmfilter score basic_filter --metadata datacomp/metadata --out runs/dc",
         "select": "mmfilter select clip_score --out runs/l14",
+        "reshard": "mmfilter reshard runs/l14/subsets/mine.npy --pool shards --out new-shards",
+        "dedup": "mmfilter dedup runs/l14 --model l14 --eps 0.05",
         "subset": "mmfilter subset a.npy '&' b.npy --write both.npy",
+        "schedule": "mmfilter schedule runs/l14 --kind rs2 --epochs 10 --keep 0.3",
+    },
+    OPERATE: {
+        "submit": "mmfilter submit clip_score --address http://HEAD:8265 --pool s3://bucket/shards --out s3://bucket/l14",
+        "status": "mmfilter status runs/l14",
     },
     EXPLORE: {
         "report": "mmfilter report runs/l14 --name clip_score",
@@ -28,17 +31,16 @@ GROUPS = {
         "compare": "mmfilter compare clip_score image_based --out runs/l14",
         "card": "mmfilter card runs/l14 --license cc-by-4.0",
         "cluster": "mmfilter cluster runs/l14 --model l14",
+        "probe": "mmfilter probe runs/l14 --model l14 --column label --labels labels.parquet",
     },
     SEARCH: {
         "index": "mmfilter index runs/l14 --model l14",
         "query": "mmfilter query 'a red bicycle' --out runs/l14",
         "serve": "mmfilter serve runs/l14",
-        "dedup": "mmfilter dedup runs/l14 --model l14 --eps 0.05",
     },
     TRAIN: {
         "train": "mmfilter train models/mine --pool clean-shards",
         "evaluate": "mmfilter evaluate models/mine --tasks sets --out results/mine",
-        "probe": "mmfilter probe runs/l14 --model l14 --column label --labels labels.parquet",
         "rank": "mmfilter rank a.npy b.npy --pool shards --out runs/rank",
         "leaderboard": "mmfilter leaderboard runs/rank",
         "advise": "mmfilter advise results.csv --budget 1e8 --bucket-size 1000000",

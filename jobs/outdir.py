@@ -124,7 +124,8 @@ def load_run(out: str) -> dict[str, Any]:
     path = storage.join(out, "run.json")
     if not storage.exists(path):
         parent, name = os.path.split(absolute(out).rstrip("/"))
-        hint = nearest(name, [other for other in storage.names(parent) if other != name])
+        others = [other for other in storage.names(parent) if other != name]
+        hint = nearest(name, [other for other in others if storage.isdir(storage.join(parent, other))])
         raise UsageError(
             f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
         )

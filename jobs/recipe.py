@@ -1,5 +1,6 @@
 """`recipe`: the recipes by name: list them, print one, copy one to edit."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -73,5 +74,5 @@ def about(name: str, place: str) -> str:
     except UsageError as error:  # another package's, which is broken or of another version
         return f"cannot be read: {error}"
     text = " ".join(str(source.get("about") or source.get("paper") or "").split())
-    text = text if len(text) <= WIDTH else text[: WIDTH - 1].rsplit(" ", 1)[0] + " …"
+    text = text if len(text) <= WIDTH or not sys.stdout.isatty() else text[: WIDTH - 1].rsplit(" ", 1)[0] + " …"
     return text if name in packaged() else f"{text} [{place}]".strip()

@@ -95,6 +95,8 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"dropped {counts['dropped']:,} + failed {counts['failed']:,}"
     ]
     said += [f"  {step['path']:<24} {step['text']:<60} dropped {step['dropped']:,}" for step in result["steps"]]
+    if counts["in"] and not counts["kept"]:
+        said.append("  nothing is kept: the lines above say which rule drops how many")
     said += [f"  failed: {status:<15} {n:,}" for status, n in result["failed"].items()]
     said += [
         f"  {entry['path']:<24} {entry['text']:<60} {entry['times']} times {entry['samples']:,}"

@@ -4,4 +4,4 @@ This room is the core: plain functions over arrays and files that run in one pro
 notebook or in a Ray actor, unchanged. It never imports ray or faiss.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -153,6 +153,8 @@ def combine(shards: Sequence[ShardFindings]) -> PoolReport:
     """The pool's report: its shards' findings, and what only shows when they stand side by side."""
     paths = [shard.path for shard in shards]
     found = [finding for shard in shards for finding in shard.findings]
+    if all(any(finding.what == "no_stats" for finding in shard.findings) for shard in shards):
+        found = [finding for finding in found if finding.what not in ("no_stats", "no_parquet")]  # not img2dataset's
     found += _gaps(paths) + _namesakes(paths) + _repeats(shards)
     for folder in sorted({path.rpartition("/")[0] for path in paths}):
         found += _strays(folder)

@@ -105,7 +105,7 @@ def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str]
     try:
         source = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+        raise UsageError(f"{where}: not YAML ({_yaml_problem(error)})") from error
     if not isinstance(source, dict):
         raise UsageError(f"{where}: a recipe is a mapping with the keys {', '.join(FIELDS)}")
     for key in source:
@@ -125,6 +125,13 @@ def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str]
     if repeat and source.get("select") is None:
         raise UsageError(f"{where}: repeat: says how often what 'select' keeps is repeated; add 'select: everything'")
     return Recipe(source["name"], embed, shard, _rule(source, where), read, source, pool, repeat)
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong, and the line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{problem or ' '.join(str(error).split())}{where}"
 
 
 def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:

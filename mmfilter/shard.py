@@ -108,6 +108,8 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     done.score_rest()
     commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
     commit["models"] = {**before.get("models", {}), **commit["models"]}
+    clock.add_all(before.get("seconds", {}))  # a score that was added later has taken its time besides
+    commit["seconds"] = {stage: round(s, 4) for stage, s in sorted(clock.seconds.items())}
     commit |= {what: before[what] for what in ("input", "also") if what in before}
     write_commit(work.out, stem, commit, first)
     return _report(stem, commit, todo)

@@ -2,13 +2,14 @@
 
 import io
 import math
+import os
 import re
 from typing import Any
 
 import numpy as np
 
 from . import storage
-from .errors import DataError, UsageError
+from .errors import DataError, UsageError, nearest
 from .uids import DTYPE, format_uids, parse_uids
 
 MAGIC = b"\x93NUMPY"
@@ -36,6 +37,10 @@ class Subset:
         """A `.npy` or a raw memmap of sorted `u8,u8`. Raises DataError on anything else; never un-pickles."""
         try:
             data = storage.read_bytes(path)
+        except FileNotFoundError as error:
+            folder, name = os.path.split(path)
+            others = [other for other in storage.names(folder or ".") if other.endswith(".npy")]
+            raise UsageError(f"{path}: does not exist{nearest(name, others)} Give a subset's .npy file") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a subset's .npy file") from error
         return cls(check(load(data, path), path))

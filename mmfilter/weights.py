@@ -41,7 +41,10 @@ class ModelSpec(BaseModel):
             if self.pretrained or self.weights or self.seed is not None:
                 raise ValueError(f"'{self.model}' brings its own weights; drop 'pretrained', 'weights' and 'seed'")
         elif not (self.pretrained or self.weights):
-            raise ValueError(f"'{self.model}' has no weights named; add 'pretrained' (a tag), or 'random' and a seed")
+            hint = nearest(self.model, ["demo"]).rstrip(".")
+            raise ValueError(
+                f"'{self.model}' has no weights named{hint}; add 'pretrained' (a tag), or 'random' and a seed"
+            )
         if (self.pretrained == "random") != (self.seed is not None):
             raise ValueError("'pretrained: random' and 'seed' go together; random weights score nothing, they time it")
         return self
