@@ -13,8 +13,8 @@ import polars as pl
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError
 from mmfilter.images import DecodeError, decode
+from mmfilter.member_names import split_name
 from mmfilter.preprocess import Unpreparable
-from mmfilter.samples import split_name
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members

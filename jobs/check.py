@@ -175,7 +175,7 @@ def _check_out(asked: Request) -> None:
         _check_folder(asked.out)
     if asked.verb in ("select", "score"):
         _check_metadata(asked.metadata or asked.out)
-    if asked.resharded:
+    if asked.resharded or asked.verb == "embed":
         _check_same_pool(asked)
 
 
@@ -213,6 +213,8 @@ def _check_same_pool(asked: Request) -> None:
         return  # a shard of the same name and another content is a conflict of its own
     commits = [read_commit(asked.out, stem) for stem in islice(sorted(done), LOOKED_AT)]
     folders = dict.fromkeys(posixpath.dirname(str(commit.get("path", ""))) for commit in commits if commit)
+    if asked.verb == "embed" and not folders.keys().isdisjoint(map(posixpath.dirname, asked.paths)):
+        return  # a pool that is embedded in portions
     raise ConflictError(
         f"{asked.out}: holds a run over another pool: {len(done):,} shards of {', '.join(folders)}. "
         "None of them is in --pool. Give another --out; or name both pools, with --pool twice, to select from both"

@@ -53,6 +53,8 @@ def add(app: typer.Typer) -> None:
 
 def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
     """The shards of POOL, or those that the run in OUT was given. Raises UsageError for both or neither."""
+    from mmfilter.sidecar import named_shards
+
     from .outdir import absolute, load_run
 
     if bool(pool) == bool(out):
@@ -62,7 +64,7 @@ def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
         )
     if pool:
         return pool
-    shards = load_run(absolute(str(out))).get("pool") or []
+    shards = named_shards(load_run(absolute(str(out))))
     if not shards:
         raise UsageError(f"{out}: this run names no shards; give them as `mmfilter inspect POOL`")
     return list(shards)

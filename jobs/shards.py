@@ -3,12 +3,13 @@
 import itertools
 import os
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmfilter import storage
 from mmfilter.errors import UsageError, nearest
+from mmfilter.fields import valid_text
 from mmfilter.presence import absent, there, unreadable
 
 from .outdir import absolute
@@ -34,7 +35,8 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
     paths, named = _expand(pool)
     if not namesakes:
         _refuse_namesakes(paths)
-    missing = absent(named)
+    _refuse_odd_names(paths)
+    missing = absent(named) + _dangling(set(paths) - set(named))
     if missing:
         _refuse(missing, len(paths), allow_missing)
     gone = set(missing)
@@ -56,6 +58,18 @@ def _holds_tars(folder: str) -> bool:
         return any(name.endswith(".tar") for name in os.listdir(folder))
     except OSError:
         return False
+
+
+def _refuse_odd_names(paths: Sequence[str]) -> None:
+    """Raise UsageError on a name that is no UTF-8: files and rows are named after the shard."""
+    odd = next((path for path in paths if not path.isascii() and valid_text(path) != path), None)
+    if odd is not None:
+        raise UsageError(f"--pool: {valid_text(odd)} is not named in UTF-8; rename it")
+
+
+def _dangling(paths: Iterable[str]) -> list[str]:
+    """Local links whose target does not exist, as git-annex leaves them before the files are fetched."""
+    return sorted(path for path in paths if os.path.islink(path) and not os.path.exists(path))
 
 
 def _refuse_namesakes(paths: Sequence[str]) -> None:
@@ -108,7 +122,7 @@ def _braces(pattern: str) -> list[str]:
     if not storage.is_remote(pattern) and os.path.exists(pattern):
         return [pattern]
     try:
-        return list(braceexpand(pattern))
+        return list(itertools.islice(braceexpand(pattern), storage.MOST_SHARDS))
     except ValueError:  # unbalanced
         return [pattern]
 

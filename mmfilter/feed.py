@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from .images import DecodeError, decode, probe
+from .images import DecodeError, decode, image_ending, probe
+from .outgoing import TRAINED_ON
 from .plugs import Score
 from .preprocess import Preparation, Unpreparable, draft, prepare
 from .samples import Failure, ReadOptions, Sample, read_samples
@@ -186,6 +187,8 @@ def _open(sample: Sample, plan: FeedPlan, clock: Clock) -> Opened | Failure:
         if plan.pixels or not width or "bytes" in plan.wanted:  # a score of the file is given images alone
             seen = probe(sample.image, plan.read.limits)
             width, height = (width, height) if width else seen
+        if not plan.pixels and image_ending(sample.image) not in TRAINED_ON:
+            decode(sample.image, plan.read.limits)  # a reshard has to, so what cannot be decoded fails here
         if plan.pixels:
             image = _decoded(sample.image, plan)
             arrays = {key: prepare(image, how) for key, how in plan.prepare.items()}

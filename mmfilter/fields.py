@@ -128,7 +128,7 @@ def is_pickle(extension: str) -> bool:
 def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
     """(a sample's json as a mapping, what is wrong with it)."""
     try:
-        meta = json.loads(data.decode("utf-8"))
+        meta = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
     if not isinstance(meta, dict):
@@ -155,7 +155,7 @@ def find_caption(
         return f"json.{field}", found, problem
     shown = ", ".join(str(name) for name in list(meta)[:SHOWN])
     looked = f"no caption in a member {', '.join(options.caption_members)} or a json field "
-    looked += f"{', '.join(options.caption_fields)}; it has: {', '.join(has)}"
+    looked += f"{', '.join(options.caption_fields)}; it has: {', '.join(list(has)[:SHOWN])}"
     return "", "", ("missing_text", looked + (f"; its json has: {shown}" if shown else ""))
 
 
@@ -209,7 +209,6 @@ class FoundUid(NamedTuple):
     uid: str
     stated: bool = False
     notes: tuple[str, ...] = ()
-    problem: Problem = None
 
 
 def find_uid(place: Place, meta: Mapping[str, Any], options: ReadOptions) -> FoundUid:
@@ -223,12 +222,10 @@ def find_uid(place: Place, meta: Mapping[str, Any], options: ReadOptions) -> Fou
         if options.uids != CONTENT:
             return FoundUid(key_uid(place.shard, place.key, options.pool_id), notes=("uid_derived",))
         return FoundUid(content_uid(*place.content), notes=("uid_derived",)) if place.content else FoundUid("")
-    if isinstance(stated, bool) or not isinstance(stated, (str, int)):
-        problem = ("uid_invalid", f"{str(stated)[:60]!r} is neither a string nor a whole number")
-        return FoundUid("", problem=problem)
-    uid = str(stated).lower()
+    text = stated if isinstance(stated, str) else json.dumps(stated, sort_keys=True)
+    uid = text.lower()
     if not UID.fullmatch(uid):
-        return FoundUid(hashed_uid(str(stated)), notes=("uid_hashed",))
+        return FoundUid(hashed_uid(text), notes=("uid_hashed",))
     return FoundUid(uid, field == "uid", ("uid_uppercase",) if uid != stated else ())
 
 

@@ -5,17 +5,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .fields import CONTENT, ReadOptions
+from .fields import JSON_FIELD, ReadOptions
 from .images import DecodeError, image_ending, probe
 from .records import Failure, Sample
 from .samples import read_samples
 
 LOOKED_AT = 20  # samples
+DERIVED = "derived from"
 SHARDS = 3  # of which no more are opened for them
 UNLIKE = {
     "missing_text": "Name the members or json fields that hold captions: --captions 'a;b' (or `read: {captions: ...}`)",
     "missing_image": "A sample needs an image member (jpg, png, webp, gif, bmp, tiff), e.g. 000.jpg beside 000.txt",
-    "uid_invalid": "Make uids of something else with --uids key, content or json.FIELD",
+    "text_not_utf8": "Captions are UTF-8: convert them, or name others with --captions",
+    "text_too_long": "Allow longer captions in the recipe (`read: {max_text_bytes: N}`)",
+    "json_malformed": "Each json is one mapping in UTF-8: write them again",
+    "too_many_pixels": "Allow larger images in the recipe (`read: {max_pixels: N}`)",
+    "uid_repeated": "The json's uid is the same in all: name another field with --uids json.FIELD",
     "format_not_allowed": "Allow the format in the recipe (`read: {avif: true}`), or convert the images",
 }
 """Statuses that tell of a pool's form and not of damage, and what to do where all samples have them."""
@@ -33,6 +38,9 @@ class Form:
     jsons: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+
+    uid_field: str = ""  # of --uids json.FIELD
+    how: str = ""
 
     @property
     def valid(self) -> int:
@@ -53,8 +61,12 @@ class Form:
 
     def problem(self) -> str | None:
         """Why no sample of this pool can be used, and what to do; None where some can, or where damage is why."""
+        if self.uid_field and self.jsons and set(self.uids) == {f"{DERIVED} {self.how}"}:
+            absent = f"--uids json.{self.uid_field}: none of the first {self.jsons} jsons has this field"
+            return f"{absent}. Name one that they have; --keep-going runs all the same"
         unlike = [status for status in self.failed if status in UNLIKE]
-        if self.valid or not unlike:
+        usable = self.valid - (self.valid == 1 and self.failed["uid_repeated"] > 1)  # the first of them all
+        if usable or not unlike:
             return None
         status = max(unlike, key=self.failed.__getitem__)
         return (
@@ -65,7 +77,8 @@ class Form:
 
 def look_at_form(paths: Iterable[str], read: ReadOptions, most: int = LOOKED_AT) -> Form:
     """The form of the first `most` samples; a shard that cannot be read is passed over. Never raises on content."""
-    form = Form()
+    named = read.uids.removeprefix(JSON_FIELD) if read.uids.startswith(JSON_FIELD) else ""
+    form = Form(uid_field=named, how=read.how)
     for path in list(paths)[:SHARDS]:
         for sample in read_samples(path, read):
             if isinstance(sample, Failure) and not sample.key:
@@ -92,7 +105,7 @@ def _add(form: Form, sample: Sample | Failure, read: ReadOptions) -> None:
 
 def _uid_of(sample: Sample, read: ReadOptions) -> str:
     if "uid_derived" in sample.notes:
-        return f"derived from {'image and caption' if read.uids == CONTENT else read.how}"
+        return f"{DERIVED} {read.how}"
     if "uid_hashed" in sample.notes:
         return "hashed from the json's identifier"
     return "json" if sample.json else "key"

@@ -38,7 +38,6 @@ KNOWN = {
     "no_end": ("warning", "it may have been cut between two members; compare it with its origin"),
     "missing_image": ("warning", DROPPED),
     "missing_text": ("warning", DROPPED),
-    "uid_invalid": ("error", "make uids of something else: --uids key, content or json.FIELD"),
     "uid_derived": ("note", "the json states none: it is made of shard and key (--uids, --pool-id)"),
     "uid_hashed": ("note", "the json states another identifier than 32 hex digits: its hash is the uid"),
     "uid_repeated": ("warning", "only the first of each is used"),

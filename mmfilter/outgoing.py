@@ -88,7 +88,7 @@ def with_uid(data: bytes, uid: str) -> bytes:
 
     Of no bytes a json of the uid alone.
     """
-    meta = json.loads(data) if data else {}
+    meta = json.loads(data.decode("utf-8-sig")) if data else {}
     if "uid" in meta:
         return json.dumps({**meta, "uid": uid}, ensure_ascii=False).encode("utf-8", "surrogatepass")
     start = data.find(b"{") + 1
@@ -98,4 +98,4 @@ def with_uid(data: bytes, uid: str) -> bytes:
 
 def caption_of(data: bytes, read: ReadOptions) -> bytes:
     """The caption that a sample's json states."""
-    return json_caption(json.loads(data), read)[1].encode()
+    return json_caption(json.loads(data.decode("utf-8-sig")), read)[1].encode()

@@ -95,9 +95,15 @@ def load_recipe(name: str, weights: Sequence[str] | None = None) -> Recipe:
     """
     if name in packaged() or not os.path.isfile(name):
         return parse_recipe(*recipe_yaml(name), weights=weights)
-    with open(name, encoding="utf-8") as file:
-        where, folder = f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name))
-        return parse_recipe(file.read(), where, folder, weights)
+    where, folder = f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name))
+    try:
+        with open(name, encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where}: {name} is not UTF-8 text; a recipe is a YAML file") from error
+    except OSError as error:
+        raise UsageError(f"{where}: {name} cannot be read ({error.strerror})") from error
+    return parse_recipe(text, where, folder, weights)
 
 
 def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str] | None = None) -> Recipe:
@@ -206,6 +212,8 @@ CHECKED: dict[str, Callable[[Any], Any]] = {
 def _typed(node: Mapping[str, Any], key: str, kind: type) -> Any:
     if type(node[key]) is not kind:
         raise UsageError(f"{key}: {node[key]!r} is not {'true or false' if kind is bool else 'a whole number'}")
+    if kind is int and node[key] < 1:
+        raise UsageError(f"{key}: {node[key]} is below 1")
     return node[key]
 
 

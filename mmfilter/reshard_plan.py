@@ -242,6 +242,8 @@ def _missing_error(missing: Subset, subset: Subset, indexes: Sequence[ShardIndex
     if nameless:
         some = f"{', '.join(nameless[:3])}{', ...' if len(nameless) > 3 else ''}"
         message += f" {len(nameless)} damaged shards have samples whose uids cannot be read, maybe these: {some}."
+    if len(missing) == len(subset.unique()):
+        message += " None is: is this the subset's pool? Derived uids hang on shard names, --uids and --pool-id."
     absent = [index.path for index in indexes if index.identity is None]
     if absent:
         message += f" Shards that cannot be found: {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}."

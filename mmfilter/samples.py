@@ -6,12 +6,12 @@ stand, and what a uid is made of, says `mmfilter.fields`. A json is optional. On
 `Failure` with a status:
 
 missing_image missing_text    there is none (open_clip drops such silently)
-missing_json        there is none, bytes were lost beside the sample, and others of the shard have one
+missing_json        there is none, bytes were lost beside the sample, and others of the shard have one;
+                    so with missing_text
 image_empty         the image has no bytes
 text_not_utf8       the caption is not UTF-8
 text_too_long       the caption is over `max_text_bytes`
 json_malformed      not JSON, not UTF-8, not a mapping, or two different uids
-uid_invalid         the uid is neither a string nor a number
 uid_repeated        a second sample with this uid in the shard
 key_repeated        more members of a key whose sample was complete: the first one stands
 member_too_large    over 1 GiB
@@ -21,15 +21,14 @@ empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells whic
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
 from .expected import expected_failures, expected_keys
 from .fields import (
-    CONTENT,
-    KNOWN,
+    SHOWN,
     Place,
     Problem,
     ReadOptions,
@@ -42,10 +41,10 @@ from .fields import (
     parse_json,
     valid_text,
 )
+from .member_names import split_name, stand_apart, wanted_bytes
 from .records import Failure, Sample
-from .tar import HARMLESS, MAX_MEMBER, WHOLE, Gap, Member, members
+from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
 
-HEAD = 64  # bytes of an image that tell its format
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
 
@@ -89,37 +88,11 @@ def read_samples(
         return
     with stream:
         try:
-            for entry in members(stream, _wanted(options, want_images)):
+            for entry in members(stream, wanted_bytes(options, want_images)):
                 yield from reader.take(entry)
         except OSError as error:
             reader.gaps.append(Gap(0, 0, "unreadable", f"reading {path} stopped: {error.strerror or error}"))
     yield from reader.finish()
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """(key, lower-case extension) of a member by WebDataset's rule; ("", "") when it has none."""
-    dot = name.find(".", name.rfind("/") + 2)  # the file name needs one character before the dot
-    base = name.rfind("/") + 1
-    if dot < 0 or base >= len(name) or name[base] == ".":
-        return "", ""
-    return name[:dot], name[dot + 1 :].lower()
-
-
-def _wanted(options: ReadOptions, want_images: bool) -> Callable[[str], int]:
-    """How many bytes of each member are read, by its name."""
-    texts = {"json", *options.caption_members}
-    image = WHOLE if want_images or options.uids == CONTENT else HEAD
-    known: dict[str, int] = {}
-
-    def wanted(name: str) -> int:
-        extension = split_name(name)[1]
-        if extension not in known:
-            if len(known) >= KNOWN:
-                known.clear()
-            known[extension] = WHOLE if extension in texts else image if is_image(extension) else 0
-        return known[extension]
-
-    return wanted
 
 
 class _Reader:
@@ -134,10 +107,11 @@ class _Reader:
         self.interleaved = False  # members of a sample stood apart: no sample is closed before it is complete
         self.finished: set[str] = set()
         self.uids: set[str] = set()
-        self.again: dict[str, int] = {}
+        self.again: dict[str, list[int]] = {}  # where members of a finished sample stand, an entry for each image
+        self.scanned = False
         self.gaps: list[Gap] = []
         self.incomplete = 0
-        self.jsons = self.bare = 0  # samples with a json, and without one
+        self.jsons = self.bare = self.texts = 0  # samples with a json, without one, with a caption member
         self.known = False  # whether the files beside the tar tell what was in it
 
     def take(self, entry: Member | Gap) -> Iterator[Sample | Failure]:
@@ -145,8 +119,8 @@ class _Reader:
             self.notes[entry.status] += 1
             if entry.status not in HARMLESS:
                 self.gaps.append(entry)
-                if self.last is not None:
-                    self.last.damaged = True
+            if self.last is not None and (entry.status == "no_end" or entry.status not in HARMLESS):
+                self.last.damaged = True
             return
         if entry.kind != "file":
             self.notes[f"member_{entry.kind}"] += 1
@@ -159,16 +133,33 @@ class _Reader:
             self.interleaved = self.interleaved or key in self.open
             if self.last.complete:
                 yield self._close(self.last)
-            elif not self.interleaved and len(self.open) > WINDOW:
+            elif len(self.open) > WINDOW and self._contiguous():
                 first = next(iter(self.open.values()))
                 if first.sufficient(self.captions):
                     yield self._close(first)
-        if key in self.finished:
-            self.again.setdefault(key, entry.header)
+        if key in self.finished or self._starts_again(key, extension):
+            places = self.again.setdefault(key, [])
+            if not places or is_image(extension):
+                places.append(entry.header)
             return
         self._add(key, extension, entry)
         while self.held > HELD and len(self.open) > 1:
             yield self._close(next(iter(self.open.values())))
+
+    def _contiguous(self) -> bool:
+        """Whether a sample's members stand together, so that one without a json need not be held to the tar's end.
+
+        The names of a local tar are read ahead for it, once: its jsons or captions may all stand behind its images.
+        """
+        if not self.scanned and not self.interleaved:
+            self.scanned = True
+            self.interleaved = not storage.is_remote(self.path) and stand_apart(self.path)
+        return not self.interleaved
+
+    def _starts_again(self, key: str, extension: str) -> bool:
+        """Whether this is the image of a second sample of a key whose first one needs nothing more."""
+        group = self.open.get(key)
+        return bool(group and extension in group.parts and is_image(extension) and group.sufficient(self.captions))
 
     def _add(self, key: str, extension: str, entry: Member) -> None:
         group = self.open.get(key)
@@ -203,10 +194,10 @@ class _Reader:
         """What is still open, what came twice, and what should have been there."""
         for group in list(self.open.values()):
             yield self._close(group)
-        for key, at in self.again.items():
-            yield Failure(
-                key, "", "key_repeated", f"more members of a finished sample from byte {at} on; the first stands"
-            )
+        for key, places in self.again.items():
+            for at in places:
+                why = f"more members of a finished sample from byte {at} on; the first stands"
+                yield Failure(valid_text(key), "", "key_repeated", why)
         lost = self._lost()
         yield from lost
         if self.gaps and not lost and not self.incomplete and not self.known:
@@ -225,16 +216,21 @@ class _Reader:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
-    def _json_lost(self, group: _Group) -> Problem:
-        """A sample that lacks the json which others of its shard have, where bytes were lost: its uid is not known."""
-        has = "json" in group.parts
-        self.jsons, self.bare = self.jsons + has, self.bare + (not has)
-        if has or not group.damaged or (self.bare > 1 and not self.jsons):
+    def _part_lost(self, group: _Group) -> Problem:
+        """A sample that lacks the json or the caption member which others of its shard have, where bytes were lost:
+        its uid is not known, or its caption would be another.
+        """
+        json = "json" in group.parts
+        text = any(name in group.parts for name in self.captions)
+        self.jsons, self.bare, self.texts = self.jsons + json, self.bare + (not json), self.texts + text
+        has = f"; it has: {', '.join(list(group.parts)[:SHOWN])}"
+        if not group.damaged:
             return None
-        return (
-            "missing_json",
-            f"bytes of the tar are lost where its json may have stood; it has: {', '.join(group.parts)}",
-        )
+        if not json and (self.jsons or self.bare == 1):
+            return "missing_json", f"bytes of the tar are lost where its json may have stood{has}"
+        if not text and self.texts:
+            return "missing_text", f"bytes of the tar are lost where its caption may have stood{has}"
+        return None
 
     def _sample(self, group: _Group) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
@@ -246,12 +242,11 @@ class _Reader:
         data = {name: parts[name].data for name in self.captions if name in parts}
         caption, text, text_problem = find_caption(data, meta, self.options, parts)
         unread = problem is not None  # a json that cannot be read may state a uid
-        problem = _incomplete(group, self.captions) or self._json_lost(group) or problem or text_problem
+        problem = _incomplete(group, self.captions) or self._part_lost(group) or problem or text_problem
         content = (parts[group.image].data, text) if problem is None else None
         found = find_uid(Place(self.shard, group.key, content), meta, self.options)
         unread = unread or bool(problem and problem[0] == "missing_json")
         uid, notes = "" if unread else found.uid, [*notes, *found.notes]
-        problem = problem or found.problem
         if problem is None and uid in self.uids and not (self.options.copies and is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
@@ -283,7 +278,7 @@ class _Reader:
 def _incomplete(group: _Group, captions: tuple[str, ...]) -> Problem:
     parts = group.parts
     if not group.image:
-        return "missing_image", f"no image (a member ending in jpg, png, webp, ...); it has: {', '.join(parts)}"
+        return "missing_image", f"no image (a member ending in jpg, png, ...); it has: {', '.join(list(parts)[:SHOWN])}"
     if parts[group.image].size == 0:
         return "image_empty", "the image has no bytes"
     if any(parts[name].size > MAX_MEMBER for name in (group.image, "json", *captions) if name in parts):

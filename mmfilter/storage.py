@@ -20,6 +20,9 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+MOST_SHARDS = 2_000_000  # of a brace pattern
+
+
 class ShardPath(str):
     """The path of a shard in a folder below the pool's, which knows its name in OUT: `animals__00000012`."""
 
@@ -78,7 +81,9 @@ def _of_pattern(pattern: str) -> Iterator[str]:
         yield from _matches(pattern, literal=True)
         return
     try:
-        for path in braceexpand(pattern):
+        for number, path in enumerate(braceexpand(pattern)):
+            if number == MOST_SHARDS:
+                raise UsageError(f"{pattern}: names more than {MOST_SHARDS:,} shards; give a narrower pattern")
             yield from _matches(path)
     except ValueError as error:  # its UnbalancedBracesError
         raise UsageError(f"{pattern}: a brace is opened and not closed, or the other way round") from error
@@ -135,7 +140,7 @@ def glob(pattern: str) -> list[str]:
     if not is_remote(pattern):
         import glob as local
 
-        return sorted(local.glob(pattern))
+        return sorted(local.glob(pattern, recursive=True))
     return remote.glob(pattern)
 
 

@@ -204,9 +204,9 @@ def test_fault_15_uids(tmp_path):
         *sample(7, uid=[1]),
     ]
     well, failed, notes = read(tmp_path, tar(rows))
-    assert len(well) == 5 and {1, 0xABCDEF} <= set(well)
-    assert failed == Counter(uid_invalid=1, uid_repeated=1)
-    assert (notes["uid_uppercase"], notes["uid_derived"], notes["uid_hashed"]) == (1, 1, 2)
+    assert len(well) == 6 and {1, 0xABCDEF} <= set(well)
+    assert failed == Counter(uid_repeated=1)
+    assert (notes["uid_uppercase"], notes["uid_derived"], notes["uid_hashed"]) == (1, 1, 3)
 
 
 def test_fault_16_texts(tmp_path):

@@ -121,7 +121,7 @@ def test_uids_that_repeat_or_are_none(pool):
     rewrite(pool[0], [*shard_members(0, 3), *sample(3, uid=uid(1)), *sample(4, uid=["nonsense"])])
     rewrite(pool[1], [*shard_members(5, 3), *sample(8, uid=None), *sample(9, uid=uid(0))])
     assert found(lint(pool)) == {
-        ("error", "uid_invalid", "00000000"): 1,
+        ("note", "uid_hashed", "00000000"): 1,
         ("note", "uid_derived", "00000001"): 1,
         ("warning", "uid_repeated", "00000000"): 1,
         ("warning", "uid_in_two_shards", ""): 1,

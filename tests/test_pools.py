@@ -156,7 +156,8 @@ def test_shards_in_folders_are_known_by_their_path(recipe, tmp_path, mmfilter):
         (lambda n: {"jpg": image("JPEG", n), "json": as_json(n, title=words(n))}, [], "--captions"),
         (lambda n: {"txt": words(n).encode(), "json": as_json(n)}, [], "image member"),
         (lambda n: {"avif": image("AVIF", n), "txt": b"x y z"}, [], "avif: true"),
-        (lambda n: {"jpg": image("JPEG", n), "txt": b"x y z", "json": as_json(n, uid=[n])}, [], "--uids"),
+        (lambda n: {"jpg": image("JPEG", n), "txt": b"x y z", "json": as_json(n, uid="one")}, [], "--uids json.FIELD"),
+        (lambda n: {"jpg": image("JPEG", n), "txt": "caf\xe9 noir".encode("latin-1")}, [], "UTF-8"),
     ],
 )
 def test_a_pool_of_another_form_stops_before_anything_is_spent(recipe, tmp_path, mmfilter, rows, options, says):

@@ -11,7 +11,7 @@ REASONS = {
     "key_repeated": "Its key had been used by an earlier sample of the shard; the earlier one stands.",
     "uid_repeated": "An earlier sample of the pool has the same uid; the earlier one stands.",
     "uid_missing": "Its json states no uid.",
-    "uid_invalid": "Its uid is neither a string nor a number.",
+    "uid_invalid": "Its uid was not 32 hexadecimal digits, which an earlier version refused.",
     "missing_image": "It has no image file.",
     "missing_text": "It has no caption where one was looked for.",
     "missing_json": "Bytes of its tar were lost where its json may have stood.",

@@ -29,6 +29,11 @@ class InSubset(Rule):
     def inputs(self) -> tuple[str, ...]:
         return (self.path,)
 
+    def check(self) -> None:
+        """Raise UsageError where the file does not exist, DataError where it is no subset."""
+        super().check()
+        Subset.read(self.path)
+
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"uid_hi", "uid_lo"})

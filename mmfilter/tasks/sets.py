@@ -15,8 +15,9 @@ import numpy as np
 
 from .. import storage
 from ..errors import DataError
+from ..member_names import split_name
 from ..records import Failure
-from ..samples import HELD, split_name
+from ..samples import HELD
 from ..tar import HARMLESS, MAX_MEMBER, WHOLE, Gap, Member, members
 
 IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference

@@ -1,0 +1,53 @@
+"""Names of a tar's members: key and extension, which are read, and whether a key's members stand together."""
+
+from collections.abc import Callable
+
+from . import storage
+from .fields import CONTENT, KNOWN, ReadOptions, is_image
+from .tar import WHOLE, Member, members
+
+HEAD = 64  # bytes of an image that tell its format
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(key, lower-case extension) of a member by WebDataset's rule; ("", "") when it has none."""
+    dot = name.find(".", name.rfind("/") + 2)  # the file name needs one character before the dot
+    base = name.rfind("/") + 1
+    if dot < 0 or base >= len(name) or name[base] == ".":
+        return "", ""
+    return name[:dot], name[dot + 1 :].lower()
+
+
+def wanted_bytes(options: ReadOptions, want_images: bool) -> Callable[[str], int]:
+    """How many bytes of each member are read, by its name."""
+    texts = {"json", *options.caption_members}
+    image = WHOLE if want_images or options.uids == CONTENT else HEAD
+    known: dict[str, int] = {}
+
+    def wanted(name: str) -> int:
+        extension = split_name(name)[1]
+        if extension not in known:
+            if len(known) >= KNOWN:
+                known.clear()
+            known[extension] = WHOLE if extension in texts else image if is_image(extension) else 0
+        return known[extension]
+
+    return wanted
+
+
+def stand_apart(path: str) -> bool:
+    """Whether members of a key have other keys' members between them, by the names of the tar at `path`."""
+    seen: set[str] = set()
+    last = ""
+    try:
+        with storage.open_read(path) as stream:
+            for entry in members(stream, lambda name: 0):
+                key = split_name(entry.name)[0] if isinstance(entry, Member) and entry.kind == "file" else ""
+                if key and key != last:
+                    if key in seen:
+                        return True
+                    seen.add(key)
+                    last = key
+    except OSError:
+        pass  # the reading itself says so
+    return False
