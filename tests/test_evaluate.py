@@ -222,6 +222,7 @@ def test_the_demo_model_on_real_sets(tmp_path, data):
     by_key = {task["key"]: task for task in found["tasks"]}
     assert {k: t["samples"] for k, t in by_key.items()} == {
         "cifar10": 2000,
+        "flickr_objects": 328,
         "flickr_retrieval": 800,
         "flickr_retrieval_pairs": 1600,
     }

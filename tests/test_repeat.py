@@ -14,6 +14,7 @@ from jobs.run import RunOptions
 from mmfilter import engine
 from mmfilter.errors import UsageError
 from mmfilter.explain import explain
+from mmfilter.fields import ReadOptions
 from mmfilter.pairs import Source
 from mmfilter.recipe import load_recipe, parse_recipe
 from mmfilter.select import SelectOptions, select
@@ -131,7 +132,10 @@ def test_a_run_writes_the_copies_and_a_training_sees_them(tmp_path: Any, mmfilte
     source = sources(held, {"size": 16})[0]
     copied, _ = engine.shards(held, engine.Engine(), source, engine.copy_here)
     left = Counter({uid: n for uid, n in expected.items() if source.keep(uid)})
-    assert Counter(pair.uid for pair in Source(copied, 16, copies=True)) == left and 0 < len(left) < 12
+    assert (
+        Counter(pair.uid for pair in Source(copied, 16, options=ReadOptions(copies=True))) == left
+        and 0 < len(left) < 12
+    )
     page, card = (out / "report.html").read_text(), (out / "subsets/up.md").read_text()
     assert 'id="n-copies">4<' in page and "the subset holds 16" in page and "<b>3 times</b> 2 of the kept" in page
     assert "12 (100.0%) of 12 image-text pairs, some of them repeated, 16 with copies" in card

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfilter.errors import DataError
+from mmfilter.errors import DataError, UsageError
 from mmfilter.subset import Subset, search_sorted
 from mmfilter.uids import DTYPE, format_uids, halves, parse_uids, taken_apart
 
@@ -165,10 +165,12 @@ def test_fault_28_a_bad_uid_is_named():
         Subset.from_uids(["0" * 32, "xyz"])
 
 
-@pytest.mark.parametrize("name", ["none.npy", ""])
-def test_fault_27_what_cannot_be_opened_is_named(tmp_path, name):
+def test_fault_27_what_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        Subset.read(str(tmp_path / name))
+        Subset.read(str(tmp_path))
+    Subset.from_uids([]).write(str(tmp_path / "mine.npy"))
+    with pytest.raises(UsageError, match=r"does not exist; did you mean 'mine\.npy'"):
+        Subset.read(str(tmp_path / "nine.npy"))
 
 
 def test_uids_are_parsed_in_a_forked_process_too():
