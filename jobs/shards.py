@@ -122,7 +122,8 @@ def _braces(pattern: str) -> list[str]:
     if not storage.is_remote(pattern) and os.path.exists(pattern):
         return [pattern]
     try:
-        return list(itertools.islice(braceexpand(pattern), storage.MOST_SHARDS))
+        storage.bounded(pattern)
+        return list(braceexpand(pattern))
     except ValueError:  # unbalanced
         return [pattern]
 

@@ -4,8 +4,10 @@ Of a remote path every function may also raise StoreError, when the store does n
 """
 
 import errno
+import math
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +22,8 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-MOST_SHARDS = 2_000_000  # of a brace pattern
+MOST_SHARDS = 10_000_000  # of a brace pattern
+RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.-?\d+)?\}")
 
 
 class ShardPath(str):
@@ -80,13 +83,19 @@ def _of_pattern(pattern: str) -> Iterator[str]:
     if _is_here(pattern):
         yield from _matches(pattern, literal=True)
         return
+    bounded(pattern)
     try:
-        for number, path in enumerate(braceexpand(pattern)):
-            if number == MOST_SHARDS:
-                raise UsageError(f"{pattern}: names more than {MOST_SHARDS:,} shards; give a narrower pattern")
+        for path in braceexpand(pattern):
             yield from _matches(path)
     except ValueError as error:  # its UnbalancedBracesError
         raise UsageError(f"{pattern}: a brace is opened and not closed, or the other way round") from error
+
+
+def bounded(pattern: str) -> None:
+    """Raise UsageError on a brace pattern of more shards than any pool has: they would be listed in memory."""
+    count = math.prod(abs(int(b) - int(a)) + 1 for a, b in RANGE.findall(pattern))
+    if count > MOST_SHARDS:
+        raise UsageError(f"{pattern}: names {count:,} shards, more than {MOST_SHARDS:,}; give a narrower pattern")
 
 
 def _fixed_part(pattern: str) -> str:

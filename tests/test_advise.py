@@ -14,6 +14,8 @@ from mmfilter.report.advice import advice_page
 from mmfilter.scaling import HALF_LIVES, UTILITIES, Law, Runs, fit, on_grid, refine
 from mmfilter.small_runs import Result, read_results
 
+pytestmark = pytest.mark.slow  # together, not each
+
 SIZE = 12_800_000
 # What the authors fitted to T-MARS buckets on ImageNet, and what their estimate_best_pool.py makes of it
 # (locuslab/scaling_laws_data_filtering, results/parameter_values.jsonl at 251f695, key tmars_imagenet1k_utility).

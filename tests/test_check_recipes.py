@@ -17,6 +17,8 @@ from mmfilter.errors import UsageError
 from mmfilter.recipe import packaged, parse_recipe
 from mmfilter.rules import TABLE as RULES
 
+pytestmark = pytest.mark.slow  # each in some hundredths of a second, but there are hundreds
+
 PROSE = {"name", "paper", "about"}
 ANY_TEXT = {("is",), ("metaclip", "language")}  # languages: a detector's answers, which nobody lists
 HUB = "hf-hub:"

@@ -23,6 +23,8 @@ from rules_util import kept, make_uids, run, split, write_pool
 
 from mmfilter.recipe import load_recipe, packaged
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 B32, L14 = "clip_b32_similarity_score", "clip_l14_similarity_score"
 TEXTS = [
     "a dog",

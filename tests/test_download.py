@@ -25,6 +25,8 @@ from mmfilter.errors import ConflictError, MissingDependency
 from mmfilter.samples import Sample, read_samples
 from mmfilter.url_lists import Columns
 
+pytestmark = pytest.mark.slow  # together, not each
+
 __all__ = ["served", "store"]  # fixtures
 
 LOCAL = Width(local=True)

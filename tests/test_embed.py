@@ -16,6 +16,8 @@ from mmfilter.flops import flops
 from mmfilter.preprocess import Unpreparable, draft, preparation, prepare
 from mmfilter.weights import ModelSpec, Resolved, build, resolve
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 TEXTS = [
     "a dog",
     "",

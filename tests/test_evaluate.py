@@ -19,6 +19,8 @@ from mmfilter.tasks.datacomp import GROUPS, aggregate, by_folder, datacomp
 from mmfilter.tasks.find import find_tasks
 from mmfilter.weights import ModelSpec
 
+pytestmark = pytest.mark.slow  # together, not each
+
 HOW = {"device": "cpu", "threads": 1, "redo": False}
 WHICH = {"split": "test", "only": [], "datacomp": False}
 

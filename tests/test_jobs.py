@@ -23,6 +23,8 @@ from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.recipe import parse_recipe
 from mmfilter.subset import Subset
 
+pytestmark = pytest.mark.slow  # together, not each
+
 LOCAL = Width(local=True)
 
 

@@ -22,6 +22,8 @@ from mmfilter.scores import build_score
 from mmfilter.scores.clip_similarity import cosine
 from mmfilter.weights import ModelSpec
 
+pytestmark = pytest.mark.slow  # together, not each
+
 LOCAL = Width(local=True)
 COLUMNS = ["masked_b32_similarity_score", "text_boxes", "text_area"]
 

@@ -22,6 +22,8 @@ from mmfilter.plugs import PoolScore
 from mmfilter.scores import SCORES, build_score
 from mmfilter.uids import format_uids
 
+pytestmark = pytest.mark.slow  # together, not each
+
 NAMES = [name for name in SCORES.table() if issubclass(SCORES.get(name), PoolScore)]
 # as their docs say
 MAY_BE_NAN = {

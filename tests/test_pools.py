@@ -87,6 +87,7 @@ def batches(folder):
     return [(images, texts[0]) for images, texts in loader]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", POOLS)
 def test_a_pool_runs_at_the_first_try_and_a_trainer_reads_what_comes_out(form, recipe, tmp_path, mmfilter):
     pool, out = tmp_path / "pool", tmp_path / "out"

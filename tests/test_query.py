@@ -12,6 +12,8 @@ from index.pool import Pool
 from mmfilter.subset import Subset
 from mmfilter.uids import format_uids, parse_uids
 
+pytestmark = pytest.mark.slow  # together, not each
+
 pytest_plugins = ("page_fixtures",)
 
 

@@ -17,6 +17,8 @@ from mmfilter.report import ReportOptions, build_report
 from mmfilter.report.charts import nice_step, number, ticks
 from mmfilter.report.scores import _edges
 
+pytestmark = pytest.mark.slow  # together, not each
+
 
 @pytest.fixture
 def made(tmp_path: Path) -> Made:

@@ -22,6 +22,8 @@ from mmfilter.dates import shown
 from mmfilter.recipe import load_recipe, parse_recipe
 from mmfilter.select import select
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 RECIPE = """
 name: small
 scores: [phash, {duplicates: {hamming: 2}}]

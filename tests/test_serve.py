@@ -19,6 +19,8 @@ from index.service.settings import Settings
 from mmfilter.subset import Subset
 from mmfilter.uids import format_uids
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 SCORE = "clip_demo_similarity_score"
 
 

@@ -11,6 +11,8 @@ from serve_util import ExactIndex, serving, shared_out
 from index.service.app import create_app
 from mmfilter.table import open_table
 
+pytestmark = pytest.mark.slow  # together, not each
+
 THEIRS = {
     "text": None, "image": None, "image_url": None, "embedding_input": None, "deduplicate": False,
     "use_safety_model": True, "use_violence_detector": True, "indice_name": "demo-image", "use_mclip": False,

@@ -15,6 +15,8 @@ from serve_util import serving, shared_out
 from index.service.app import create_app
 from index.service.settings import Settings
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadata")
 
 

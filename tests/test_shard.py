@@ -19,6 +19,8 @@ from mmfilter.shard import process_shard
 from mmfilter.sidecar import read_commit
 from mmfilter.work import plan_work
 
+pytestmark = pytest.mark.slow  # together, not each
+
 COLUMNS = ["uid", "url", "text", "original_width", "original_height"]
 REST = ["face_bboxes", "sha256", "key", "offset", "size"]
 

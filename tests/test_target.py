@@ -17,6 +17,8 @@ from index.target import Target
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError
 from mmfilter.synth import SynthOptions, generate
 
+pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
+
 
 def here(function, tasks):
     return [function(task) for task in tasks]

@@ -13,6 +13,8 @@ from mmfilter.tasks.groups import FIELDS, faces
 from mmfilter.tasks.winogavil import prompt
 from mmfilter.weights import ModelSpec
 
+pytestmark = pytest.mark.slow  # together, not each
+
 
 @pytest.fixture(scope="module")
 def embedder(tiny_model):
