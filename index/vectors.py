@@ -251,5 +251,9 @@ def _parsed(path: str, name: str, identity: tuple[int | str, ...]) -> Header:
             lengths = stream.read(4)
             extra = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
             return info.header_offset + 30 + extra + inside, shape, dtype
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path}: does not exist, and the embeddings stand in it; fetch it beside the parquet, or embed the pool"
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]})") from error

@@ -27,6 +27,10 @@ def columns_read(recipe: Recipe) -> set[str]:
     return set().union(*(rule.needs for _, rule in rules_of(recipe))) - {*HALVES}
 
 
+WORDS = frozenset({"uid", "url", "text", "sha256", "key", "face_bboxes", "language", "duplicate_kind"})
+"""Columns that no rule can compare with a number."""
+
+
 def check_select(recipe: Recipe, columns: Iterable[str], has: str = "This pool has") -> None:
     """Raise UsageError, with the place and the nearest name, for a column that `select` or `repeat` reads and is not
     among `columns`. `has` introduces these in the message.
@@ -34,6 +38,10 @@ def check_select(recipe: Recipe, columns: Iterable[str], has: str = "This pool h
     have = {*columns, *HALVES}
     for where, rule in rules_of(recipe):
         check_columns(rule, have, where, has)
+        for path, leaf in walk(rule):
+            score = getattr(leaf, "score", None)
+            if isinstance(score, str) and score in WORDS:
+                raise UsageError(f"{where}.{path}.score: column '{score}' holds words, not numbers; name a score")
 
 
 def rules_of(recipe: Recipe) -> list[tuple[str, Rule]]:

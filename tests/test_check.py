@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from check_util import assert_matches, commits, work_in, write
 from command import command
 from jobs_util import recipe_text
@@ -32,6 +33,17 @@ def test_an_out_that_is_a_file(here, out, says, verb):
     code, _, said = command(verb, "t.yaml", *pool, "--out", out)
     assert code == 2
     assert_matches(says, said)
+
+
+@pytest.mark.parametrize("rule", ["threshold: {score: text, min: 3}", "fraction: {score: url, keep: 0.5}"])
+def test_a_rule_that_compares_words_with_a_number(here, rule):
+    text = Path("t.yaml").read_text()
+    source = yaml.safe_load(text)
+    source["select"] = yaml.safe_load(rule)
+    Path("words.yaml").write_text(yaml.safe_dump(source))
+    for more in ((), ("--dry-run",)):
+        code, _, said = command("run", "words.yaml", "--pool", "pool", "--out", "out", "--local", *more)
+        assert code == 2 and "holds words, not numbers" in said and not Path("out").exists()
 
 
 def test_an_out_that_cannot_be_written(here, monkeypatch):
