@@ -29,8 +29,8 @@ import torch
 from PIL import Image
 
 from mmfilter.embed import Embedder, load
+from mmfilter.fields import ReadOptions
 from mmfilter.flops import flops
-from mmfilter.samples import ReadOptions
 from mmfilter.scores import build_score
 from mmfilter.shard import process_shard
 from mmfilter.storage import expand

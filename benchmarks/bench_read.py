@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 
 from bench_reshard import generate
 
-from mmfilter.samples import Sample, read_samples
+from mmfilter.records import Sample
+from mmfilter.samples import read_samples
 from mmfilter.tar import members
 
 

@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Any, Literal
 
 from mmfilter import check, storage
-from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write, nearest
+from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.form import SHARDS, look_at_form
+from mmfilter.hints import nearest_beside
 from mmfilter.hub import nothing_fetched
 from mmfilter.presence import unreadable
 from mmfilter.recipe import Recipe
@@ -196,9 +197,8 @@ def _check_metadata(folder: str) -> None:
     """Raise UsageError where a folder that should hold a pool's metadata does not exist: locking OUT would make it."""
     if storage.is_remote(folder) or os.path.isdir(folder):
         return
-    parent, name = os.path.split(folder.rstrip("/"))
     raise UsageError(
-        f"{folder}: no folder of a run or of metadata{nearest(name, storage.names(parent))} "
+        f"{folder}: no folder of a run or of metadata{nearest_beside(folder, folders=True)} "
         "`mmfilter run` or `mmfilter embed` makes one"
     )
 

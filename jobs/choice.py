@@ -5,7 +5,6 @@ Ray's start takes seconds, and a worker's imports some more; a small job is done
 same either way.
 """
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.expected import stated_count
 from mmfilter.weights import ModelSpec
 
 from . import marker
@@ -114,10 +114,8 @@ def _shard(path: str) -> tuple[int, int, bool]:
         size = storage.size(path)
     except OSError:
         return 0, 0, True
-    try:
-        return size, int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"]), True
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return size, 0, False
+    samples = stated_count(path)
+    return size, samples or 0, samples is not None
 
 
 def _flop(spec: ModelSpec) -> float:

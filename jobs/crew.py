@@ -142,7 +142,7 @@ class Crew:
         """The next call that is done, if any is within a tick; none once a signal has arrived."""
         done: list[Any] = []
         until = time.monotonic() + TICK
-        while not done and not stopping.noted() and time.monotonic() < until:
+        while not done and not stopping.pending() and time.monotonic() < until:
             if self.calls:
                 done, _ = self.ray.wait(list(self.calls), num_returns=1, timeout=SLICE_S)
             else:

@@ -8,6 +8,7 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.check import check_models
 from mmfilter.errors import MMFilterError
+from mmfilter.expected import stated_count
 from mmfilter.form import look_at_form
 from mmfilter.hub import nothing_fetched
 from mmfilter.recipe import Recipe
@@ -36,7 +37,7 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
     as the run itself would.
     """
     todo = find_todo(paths, plan_work(recipe, asked.out, {n: local_sha256(s) for n, s in recipe.embed.items()}))
-    counts = {path: _stated(path) for path in todo}
+    counts = {path: stated_count(path) for path in todo}
     known = [n for n in counts.values() if n is not None]
     mean = sum(known) / len(known) if known else 0
     samples = round(sum(mean if n is None else n for n in counts.values()))
@@ -94,14 +95,6 @@ def _gflop(spec: Any) -> float:
     except MMFilterError:  # a hub's model whose configuration is not here; `weights_not_at_hand` says so
         return 0.0
     return (cost.image + cost.caption(CAPTION_TOKENS)) / 1e9
-
-
-def _stated(path: str) -> int | None:
-    """`successes` of the shard's _stats.json, or None."""
-    try:
-        return int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _size(path: str) -> int:

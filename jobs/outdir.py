@@ -10,8 +10,9 @@ from typing import IO, Any, TypeVar
 
 from mmfilter import storage
 from mmfilter.dates import now
-from mmfilter.errors import ConflictError, UsageError, cannot_write, nearest
+from mmfilter.errors import ConflictError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
+from mmfilter.hints import nearest_beside
 
 from . import marker
 from .beat import beating
@@ -123,9 +124,7 @@ def load_run(out: str) -> dict[str, Any]:
     """OUT/run.json. Raises UsageError when OUT holds no run."""
     path = storage.join(out, "run.json")
     if not storage.exists(path):
-        parent, name = os.path.split(absolute(out).rstrip("/"))
-        others = [other for other in storage.names(parent) if other != name]
-        hint = nearest(name, [other for other in others if storage.isdir(storage.join(parent, other))])
+        hint = nearest_beside(out, folders=True)
         raise UsageError(
             f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
         )

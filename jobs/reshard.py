@@ -123,9 +123,9 @@ def reshard_subsets(
     """`reshard_subset` of each folder's subset; the pool is indexed once for all of them."""
     from dataclasses import replace
 
+    from mmfilter.fields import ReadOptions
     from mmfilter.reshard import finished
     from mmfilter.reshard_plan import ReshardOptions
-    from mmfilter.samples import ReadOptions
     from mmfilter.subset import Subset
 
     options = request.options or ReshardOptions()

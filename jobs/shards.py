@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmfilter import storage
-from mmfilter.errors import UsageError, nearest
+from mmfilter.errors import UsageError
 from mmfilter.fields import valid_text
+from mmfilter.hints import nearest_beside
 from mmfilter.presence import absent, there, unreadable
 
 from .outdir import absolute
@@ -154,10 +155,10 @@ def _refuse(missing: list[str], of: int, allow_missing: bool) -> None:
     if allow_missing and len(missing) < of:
         return
     if of == 1:
-        raise UsageError(f"--pool: {missing[0]} does not exist{_hint(missing[0])} {_cure(missing[0], False)}")
+        raise UsageError(f"--pool: {missing[0]} does not exist{nearest_beside(missing[0])} {_cure(missing[0], False)}")
     folders = list(dict.fromkeys(posixpath.dirname(path) for path in missing))
     gone = next((folder for folder in folders if not _is_folder(folder)), "")
-    where = f" The folder {gone} does not exist{_hint(gone)}" if gone else ""
+    where = f" The folder {gone} does not exist{nearest_beside(gone)}" if gone else ""
     cure = _cure(missing[0], len(missing) < of)
     raise UsageError(f"--pool: {len(missing):,} of {of:,} named shards do not exist: {_first(missing)}.{where} {cure}")
 
@@ -171,14 +172,6 @@ def _cure(path: str, some: bool) -> str:
     if some:
         return f"{cure}; --allow-missing goes on without them"
     return f"{cure}." if path.endswith(".tar") else "Give .tar files, a folder that holds them, or a pattern."
-
-
-def _hint(path: str) -> str:
-    """The nearest name beside a local path, as a sentence's end."""
-    parent, name = os.path.split(path.rstrip("/"))
-    if storage.is_remote(path) or not os.path.isdir(parent):
-        return "."
-    return nearest(name, os.listdir(parent))
 
 
 def _first(missing: Sequence[str]) -> str:

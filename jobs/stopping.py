@@ -55,9 +55,9 @@ def exit_code(number: int) -> int:
     return 128 + number
 
 
-def noted() -> bool:
-    """Whether a signal has arrived."""
-    return STATE.number != 0
+def pending() -> bool:
+    """Whether a signal has arrived and `Stopped` was not raised for it yet."""
+    return STATE.number != 0 and not STATE.raised
 
 
 def check() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 
 from . import pairs, storage
 from .errors import ConflictError, UsageError
+from .fields import ReadOptions
 from .form import look_at_form
 from .reshard import reshard
 from .reshard_plan import ReshardOptions
-from .samples import ReadOptions
 from .schedule import load_schedule
 from .shard_index import index_shard
 from .subset import Subset

@@ -14,7 +14,7 @@ def expected_keys(path: str) -> dict[str, str] | int | None:
     that cannot be read counts as absent: it must not cost the samples.
     """
     base = path.removesuffix(".tar")
-    return _keys(f"{base}.parquet") or _count(f"{base}_stats.json")
+    return _keys(f"{base}.parquet") or stated_count(path)
 
 
 def _keys(path: str) -> dict[str, str] | None:
@@ -36,10 +36,11 @@ def _keys(path: str) -> dict[str, str] | None:
     return {key: uid if isinstance(uid, str) else "" for key, s, uid in rows if s == "success" and isinstance(key, str)}
 
 
-def _count(path: str) -> int | None:
+def stated_count(path: str) -> int | None:
+    """`successes` of the _stats.json beside the tar at `path`; None where there is none that can be read."""
     try:
-        return int(json.loads(storage.read_bytes(path))["successes"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 

@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from .fields import ReadOptions
 from .images import DecodeError, decode, image_ending, probe
 from .outgoing import TRAINED_ON
 from .plugs import Score
 from .preprocess import Preparation, Unpreparable, draft, prepare
-from .samples import Failure, ReadOptions, Sample, read_samples
+from .records import Failure, Sample
+from .samples import read_samples
 
 T = TypeVar("T")
 

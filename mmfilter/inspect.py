@@ -6,7 +6,6 @@
 A finding is an error (data is lost, or will be), a warning (samples are set aside) or a note.
 """
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import storage
-from .expected import expected_keys
+from .expected import expected_keys, stated_count
 from .fields import RESHARDED, ReadOptions
 from .findings import Finding, PoolReport, total, worst_first
 from .records import Failure
@@ -125,7 +124,7 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
         found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
-    elif (stated := _stated(f"{base}_stats.json")) != told:
+    elif (stated := stated_count(path)) != told:
         text = f"{stem}_stats.json tells of {stated} samples; there are {told}"
         todo = "tools that count by the stats go wrong; " + RESTORE
         found.append(Finding("error", "stats_unlike_tar", stem, 1, text, todo))
@@ -139,13 +138,6 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
         text = f"{stem}.parquet tells of {len(keys)} samples; there are {told}"
         found.append(Finding("error", "parquet_unlike_tar", stem, 1, text, "joins by row go wrong; " + RESTORE))
     return found
-
-
-def _stated(path: str) -> int | None:
-    try:
-        return int(json.loads(storage.read_bytes(path))["successes"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def combine(shards: Sequence[ShardFindings]) -> PoolReport:

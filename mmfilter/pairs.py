@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from .errors import UsageError
+from .fields import ReadOptions
 from .images import DecodeError, decode
-from .samples import Failure, ReadOptions, read_samples
+from .records import Failure
+from .samples import read_samples
 from .storage import expand, identity
 from .subset import Subset
 from .uids import format_uids

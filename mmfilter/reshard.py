@@ -22,8 +22,8 @@ from typing import Any
 from . import storage
 from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
+from .fields import ReadOptions
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
-from .samples import ReadOptions
 from .shard_index import index_shard
 from .subset import Subset
 

@@ -48,8 +48,6 @@ from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
 
-__all__ = ["Failure", "ReadOptions", "Sample", "expected_failures", "read_samples"]
-
 
 @dataclass(slots=True)
 class _Group:

@@ -7,10 +7,11 @@ import numpy as np
 
 from . import storage
 from .faces import Boxes, blur_faces, face_boxes
+from .fields import ReadOptions
 from .images import DecodeError, ImageLimits, to_png
 from .outgoing import PNG, Keeping, Outgoing, outgoing
-from .records import Failure
-from .samples import ReadOptions, Sample, read_samples
+from .records import Failure, Sample
+from .samples import read_samples
 from .subset import Subset
 from .uids import parse_uids
 

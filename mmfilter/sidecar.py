@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from . import storage
 from .errors import ConflictError, DataError
-from .samples import Failure
+from .records import Failure
 from .uids import parse_uids
 
 BASE = {

@@ -2,14 +2,14 @@
 
 import io
 import math
-import os
 import re
 from typing import Any
 
 import numpy as np
 
 from . import storage
-from .errors import DataError, UsageError, nearest
+from .errors import DataError, UsageError
+from .hints import nearest_beside
 from .uids import DTYPE, format_uids, parse_uids
 
 MAGIC = b"\x93NUMPY"
@@ -38,9 +38,8 @@ class Subset:
         try:
             data = storage.read_bytes(path)
         except FileNotFoundError as error:
-            folder, name = os.path.split(path)
-            others = [other for other in storage.names(folder or ".") if other.endswith(".npy")]
-            raise UsageError(f"{path}: does not exist{nearest(name, others)} Give a subset's .npy file") from error
+            hint = nearest_beside(path, ending=".npy")
+            raise UsageError(f"{path}: does not exist{hint} Give a subset's .npy file") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a subset's .npy file") from error
         return cls(check(load(data, path), path))

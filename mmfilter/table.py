@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from . import storage
 from .errors import DataError, UsageError, nearest
+from .hints import nearest_beside
 from .uids import HALVES, halves, taken_apart
 
 READERS = 2  # threads; what they call has threads of its own
@@ -180,9 +181,8 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
     names = sorted(stems.keys() & commits or stems)  # without a commit at all it is DataComp's, stray JSON or not
     if not names and not storage.is_remote(folder) and not os.path.isdir(folder):
-        parent, name = os.path.split(os.path.abspath(folder))
-        others = [other for other in storage.names(parent) if os.path.isdir(os.path.join(parent, other))]
-        raise UsageError(f"{folder}: does not exist{nearest(name, others)} Give the folder of a run, or of metadata")
+        hint = nearest_beside(folder, folders=True)
+        raise UsageError(f"{folder}: does not exist{hint} Give the folder of a run, or of metadata")
     if not names:
         raise UsageError(f"{folder}: no metadata (*.parquet); embed a pool first, or name DataComp's metadata folder")
     columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")

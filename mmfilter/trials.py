@@ -10,9 +10,9 @@ import numpy as np
 
 from . import pairs, storage
 from .errors import ConflictError, DataError, UsageError
+from .fields import ReadOptions
 from .plugs import Task
 from .results import TaskResult
-from .samples import ReadOptions
 from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary

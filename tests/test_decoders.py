@@ -18,9 +18,9 @@ from jobs.embed import embed_pool
 from mmfilter.embed import load
 from mmfilter.errors import StoreError
 from mmfilter.feed import Clock, FeedPlan, feed
+from mmfilter.fields import ReadOptions
 from mmfilter.preprocess import Preparation
 from mmfilter.recipe import parse_recipe
-from mmfilter.samples import ReadOptions
 from mmfilter.shard import process_shard
 from mmfilter.work import plan_work
 

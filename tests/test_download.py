@@ -22,7 +22,8 @@ from jobs.cluster import Width
 from jobs.download import Asked, Fetching, download_lists
 from mmfilter import storage
 from mmfilter.errors import ConflictError, MissingDependency
-from mmfilter.samples import Sample, read_samples
+from mmfilter.records import Sample
+from mmfilter.samples import read_samples
 from mmfilter.url_lists import Columns
 
 pytestmark = pytest.mark.slow  # together, not each

@@ -12,8 +12,10 @@ from PIL import Image
 from tars import jpeg, sample, samples, std_tar, tar, uid
 
 from mmfilter.errors import UsageError
+from mmfilter.fields import ReadOptions
 from mmfilter.images import DecodeError, decode, probe
-from mmfilter.samples import Failure, ReadOptions, Sample, read_samples
+from mmfilter.records import Failure, Sample
+from mmfilter.samples import read_samples
 from mmfilter.storage import expand
 
 
