@@ -37,20 +37,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pool = Path(folder) / "pool"
-        generate(str(pool), SynthOptions(asked.samples, per_shard=500))
+        generate(str(pool), SynthOptions(options.samples, per_shard=500))
         times: dict[str, list[float]] = {way: [] for way in WAYS}
-        for number in range(asked.rounds):
+        for number in range(options.rounds):
             outs = [Path(folder) / f"{number}-{at}" for at in range(len(WAYS))]
             for out, (way, more) in zip(outs, WAYS.items(), strict=True):
                 times[way].append(seconds(pool, out, more))
             assert contents(outs[0]) == contents(outs[1]), "the two ways gave other bytes"
-    print(f"| {asked.samples:,} samples | seconds, median of {asked.rounds} | least to most |")
+    print(f"| {options.samples:,} samples | seconds, median of {options.rounds} | least to most |")
     print("|---|---|---|")
-    for way, found in times.items():
-        print(f"| {way} | {median(found):.1f} | {min(found):.1f} to {max(found):.1f} |")
+    for way, values in times.items():
+        print(f"| {way} | {median(values):.1f} | {min(values):.1f} to {max(values):.1f} |")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Trial:
             env = {**os.environ, "MMFILTER_PROGRESS": "json"}
             return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=env, start_new_session=True)
 
-    def said(self) -> str:
+    def stderr_text(self) -> str:
         with open(f"{self.out}.err", errors="replace") as log:
             return log.read()
 
@@ -102,14 +102,14 @@ class Trial:
     def judge(self, code: int, started: dict[int, str]) -> None:
         if code != SIGNALS[self.name]:
             self.wrong.append(f"exit code {code}")
-        others = [line for line in self.said().splitlines() if not line.startswith("{")]
+        others = [line for line in self.stderr_text().splitlines() if not line.startswith("{")]
         if len(others) != 1 or not others[0].startswith("mmfilter: stopped;"):
             self.wrong.append(f"stderr: {others}")
         until = time.monotonic() + 10
-        while (left := alive(started)) and time.monotonic() < until:
+        while (running := alive(started)) and time.monotonic() < until:
             time.sleep(0.1)
-        if left:
-            self.wrong.append(f"left over: {sorted(left.values())}")
+        if running:
+            self.wrong.append(f"left over: {sorted(running.values())}")
 
     def resume(self, quiet: Quiet) -> None:
         local = [*self.command[: self.command.index("--workers")], "--local"]
@@ -126,11 +126,11 @@ def descendants(pid: int) -> dict[int, str]:
     for stat in glob.glob("/proc/[0-9]*/stat"):
         with contextlib.suppress(OSError), open(stat) as stream:
             parents.setdefault(int(stream.read().rsplit(")", 1)[1].split()[1]), []).append(int(stat.split("/")[2]))
-    found, young = [], [pid]
+    pids, young = [], [pid]
     while young:
         young = [child for one in young for child in parents.get(one, [])]
-        found += young
-    return {one: identity(one) for one in found}
+        pids += young
+    return {one: identity(one) for one in pids}
 
 
 def identity(pid: int) -> str:
@@ -161,7 +161,7 @@ def undisturbed(command: list[str], out: str) -> Quiet:
     quiet.first = time.monotonic() - at
     driver.communicate()
     if driver.returncode not in (0, 3):
-        raise SystemExit(trial.said())
+        raise SystemExit(trial.stderr_text())
     quiet.commits, quiet.bytes = trial.commits(), digests(out)
     return quiet
 

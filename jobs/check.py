@@ -48,7 +48,7 @@ class Request:
     keep_going: bool = False
 
 
-def check_request(recipe: Recipe, asked: Request) -> None:
+def check_request(recipe: Recipe, request: Request) -> None:
     """Check the recipe against what it will have; nothing is written, no model is loaded and no worker started.
 
     Weights that some shard needs are fetched now where they can be; a dry run fetches nothing and its estimate names
@@ -59,43 +59,43 @@ def check_request(recipe: Recipe, asked: Request) -> None:
     where OUT holds another pool's run, MMFilterError for weights that cannot be fetched and for a tar that the
     environment keeps from being read.
     """
-    if asked.name and recipe.select is not None:
-        check_name(asked.name)
-    if asked.labels and not storage.exists(asked.labels):
+    if request.name and recipe.select is not None:
+        check_name(request.name)
+    if request.labels and not storage.exists(request.labels):
         raise UsageError(
-            f"--labels: {asked.labels} does not exist; give a parquet file with the columns uid, kind, match"
+            f"--labels: {request.labels} does not exist; give a parquet file with the columns uid, kind, match"
         )
-    _check_out(asked)
-    if asked.verb == "select":  # `select` looks at the pool's columns before all else, and no score is computed
+    _check_out(request)
+    if request.verb == "select":  # `select` looks at the pool's columns before all else, and no score is computed
         check.check_rule_files(recipe)
         return
-    stored = _stored_columns(recipe, asked)
-    _check_columns(recipe, asked, stored)
-    check.check_needs(recipe, stored, pool_scores=asked.verb != "embed")
-    if asked.verb == "submit":  # files, folders and weights are the cluster's, where `run` looks for them
+    stored = _stored_columns(recipe, request)
+    _check_columns(recipe, request, stored)
+    check.check_needs(recipe, stored, pool_scores=request.verb != "embed")
+    if request.verb == "submit":  # files, folders and weights are the cluster's, where `run` looks for them
         check.check_model_names(recipe)
         return
-    if asked.verb in SELECTS:
+    if request.verb in SELECTS:
         check.check_rule_files(recipe)
-    todo = _todo(recipe, asked)
+    todo = _todo(recipe, request)
     scores = [score for score in recipe.scores if score_part(score) in todo]
-    check.check_score_files(recipe, [*scores, *(recipe.pool_scores if asked.verb != "embed" else ())])
-    if asked.verb in READS_TARS:
-        _check_first_shard(recipe.read, asked)
-        _check_models(recipe, asked, [name for name in recipe.embed if f"embed:{name}" in todo])
+    check.check_score_files(recipe, [*scores, *(recipe.pool_scores if request.verb != "embed" else ())])
+    if request.verb in READS_TARS:
+        _check_first_shard(recipe.read, request)
+        _check_models(recipe, request, [name for name in recipe.embed if f"embed:{name}" in todo])
 
 
-def _check_columns(recipe: Recipe, asked: Request, stored: set[str]) -> None:
-    seen = ", as far as it can be read from here," if asked.verb == "submit" else ""
+def _check_columns(recipe: Recipe, request: Request, stored: set[str]) -> None:
+    visible = ", as far as it can be read from here," if request.verb == "submit" else ""
     try:
-        check.check_select(recipe, stored | check.columns_of(recipe), f"The recipe and OUT{seen} have")
+        check.check_select(recipe, stored | check.columns_of(recipe), f"The recipe and OUT{visible} have")
     except UsageError as error:
-        if asked.verb in SELECTS:
+        if request.verb in SELECTS:
             raise
         print(f"note: {error}. `mmfilter select` refuses this recipe until something writes it", file=sys.stderr)
 
 
-def _stored_columns(recipe: Recipe, asked: Request) -> set[str]:
+def _stored_columns(recipe: Recipe, request: Request) -> set[str]:
     """The columns that OUT has, or the metadata folder; read only where the recipe's own are not enough."""
     try:
         check.check_needs(recipe, ())
@@ -104,21 +104,21 @@ def _stored_columns(recipe: Recipe, asked: Request) -> set[str]:
     except UsageError:
         pass
     try:
-        return set(open_table(asked.out, asked.metadata).columns)
+        return set(open_table(request.out, request.metadata).columns)
     except MMFilterError:  # a new OUT, or one that only the cluster reaches
         return set()
 
 
-def _todo(recipe: Recipe, asked: Request) -> set[str]:
+def _todo(recipe: Recipe, request: Request) -> set[str]:
     """The parts of the recipe that some shard lacks, as far as the commits' names and one commit tell.
 
     A finished OUT needs neither its models nor its scores' packages, and reading all commits is the job's own work.
     """
     parts: dict[str, ModelSpec | None] = {score_part(score): None for score in recipe.scores}
     parts |= {f"embed:{name}": spec for name, spec in recipe.embed.items()}
-    if asked.verb not in READS_TARS or not asked.paths or asked.redo or _undone(asked):
+    if request.verb not in READS_TARS or not request.paths or request.redo or _undone(request):
         return set(parts)
-    commit = read_commit(asked.out, storage.stem(asked.paths[0]))
+    commit = read_commit(request.out, storage.stem(request.paths[0]))
     have = commit["parts"] if commit else {}
     return {part for part, spec in parts.items() if part not in have or (spec and not _same_model(spec, have[part]))}
 
@@ -127,15 +127,15 @@ def _same_model(spec: ModelSpec, part: dict[str, Any]) -> bool:
     return all(part.get(field) == getattr(spec, field) for field in ("model", "pretrained"))
 
 
-def _undone(asked: Request) -> str:
+def _undone(request: Request) -> str:
     """The first shard without a commit; "" where there is none."""
-    done = {name.removesuffix(".json") for name in storage.names(storage.join(asked.out, "metadata"))}
-    return next((path for path in asked.paths if storage.stem(path) not in done), "")
+    done = {name.removesuffix(".json") for name in storage.names(storage.join(request.out, "metadata"))}
+    return next((path for path in request.paths if storage.stem(path) not in done), "")
 
 
-def _check_models(recipe: Recipe, asked: Request, names: list[str]) -> None:
+def _check_models(recipe: Recipe, request: Request, names: list[str]) -> None:
     """Raise UsageError for a mistake in a model, MMFilterError for weights that cannot be fetched."""
-    dry = asked.verb == "dry-run"
+    dry = request.verb == "dry-run"
     with nothing_fetched() if dry else nullcontext():
         absent = check.check_models(recipe, names)
     for name, what in absent.items():
@@ -143,11 +143,11 @@ def _check_models(recipe: Recipe, asked: Request, names: list[str]) -> None:
             raise MMFilterError(f"{recipe.where}: embed.{name}: {what}")
 
 
-def _check_first_shard(read: ReadOptions, asked: Request) -> None:
+def _check_first_shard(read: ReadOptions, request: Request) -> None:
     """Open the first shard that is to be read. Raises MMFilterError where the environment refuses, and nothing of
     the tar: then every other shard would be recorded as broken.
     """
-    path = _undone(asked)
+    path = _undone(request)
     if not path:
         return
     try:
@@ -157,7 +157,7 @@ def _check_first_shard(read: ReadOptions, asked: Request) -> None:
         return  # a pattern matched it a moment ago
     except OSError as error:
         raise unreadable(path, error) from error
-    problem = None if asked.keep_going else look_at_form(_first(path, asked.paths), read).problem()
+    problem = None if request.keep_going else look_at_form(_first(path, request.paths), read).problem()
     if problem:
         raise UsageError(f"{path}: {problem}")
 
@@ -168,16 +168,16 @@ def _first(path: str, paths: Sequence[str]) -> list[str]:
     return list(paths[at : at + SHARDS])
 
 
-def _check_out(asked: Request) -> None:
+def _check_out(request: Request) -> None:
     """Raise for an OUT that is a file, cannot be written, holds another pool's run or, where it is read, is none."""
-    if asked.verb == "submit":
+    if request.verb == "submit":
         return
-    if not storage.is_remote(asked.out):
-        _check_folder(asked.out)
-    if asked.verb in ("select", "score"):
-        _check_metadata(asked.metadata or asked.out)
-    if asked.resharded or asked.verb == "embed":
-        _check_same_pool(asked)
+    if not storage.is_remote(request.out):
+        _check_folder(request.out)
+    if request.verb in ("select", "score"):
+        _check_metadata(request.metadata or request.out)
+    if request.resharded or request.verb == "embed":
+        _check_same_pool(request)
 
 
 def _check_folder(out: str) -> None:
@@ -203,19 +203,19 @@ def _check_metadata(folder: str) -> None:
     )
 
 
-def _check_same_pool(asked: Request) -> None:
+def _check_same_pool(request: Request) -> None:
     """Raise ConflictError where no shard in OUT is of this pool: `select` would mix the two, and new shards could not
     be written of the other's samples.
     """
-    names = storage.names(storage.join(asked.out, "metadata"))
+    names = storage.names(storage.join(request.out, "metadata"))
     done = {name.removesuffix(".json") for name in names if name.endswith(".json")}
-    if not done or done & set(map(storage.stem, asked.paths)):
+    if not done or done & set(map(storage.stem, request.paths)):
         return  # a shard of the same name and another content is a conflict of its own
-    commits = [read_commit(asked.out, stem) for stem in islice(sorted(done), LOOKED_AT)]
+    commits = [read_commit(request.out, stem) for stem in islice(sorted(done), LOOKED_AT)]
     folders = dict.fromkeys(posixpath.dirname(str(commit.get("path", ""))) for commit in commits if commit)
-    if asked.verb == "embed" and not folders.keys().isdisjoint(map(posixpath.dirname, asked.paths)):
+    if request.verb == "embed" and not folders.keys().isdisjoint(map(posixpath.dirname, request.paths)):
         return  # a pool that is embedded in portions
     raise ConflictError(
-        f"{asked.out}: holds a run over another pool: {len(done):,} shards of {', '.join(folders)}. "
+        f"{request.out}: holds a run over another pool: {len(done):,} shards of {', '.join(folders)}. "
         "None of them is in --pool. Give another --out; or name both pools, with --pool twice, to select from both"
     )

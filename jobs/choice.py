@@ -51,16 +51,16 @@ def choose(width: Width, load: Load, deadly: str = "") -> Width:
     if deadly or died is not None:
         shard = deadly or (died or {})["shard"]
         where = f" at shard {shard}" if shard else ""
-        return _said(width, f"the process that worked here before died{where}: on Ray, which outlives that")
+        return _announce(width, f"the process that worked here before died{where}: on Ray, which outlives that")
     if width.gpus != 0 and local_gpus():
         return width
     cores = os.cpu_count() or 1
     if load.seconds > START_S + load.seconds / cores:
-        return _said(width, f"{load.what}: on Ray (--local: in this process alone)")
-    return _said(replace(width, local=True), f"{load.what}: in this process, without Ray (--workers N uses Ray)")
+        return _announce(width, f"{load.what}: on Ray (--local: in this process alone)")
+    return _announce(replace(width, local=True), f"{load.what}: in this process, without Ray (--workers N uses Ray)")
 
 
-def _said(width: Width, sentence: str) -> Width:
+def _announce(width: Width, sentence: str) -> Width:
     kind = "local" if width.local else "ray"
     if kind not in SAID:
         SAID.add(kind)
@@ -103,9 +103,9 @@ def _measured(paths: Sequence[str]) -> tuple[float, int, bool]:
     if len(paths) > SHARDS:
         some = _measured(paths[:: len(paths) // SHARDS][:SHARDS])
         return some[0] * len(paths) / SHARDS, round(some[1] * len(paths) / SHARDS), some[2]
-    found = list(each(_shard, list(paths), any(map(storage.is_remote, paths))))
-    stated = [samples if known else max(1, size // TYPICAL) for size, samples, known in found]
-    return float(sum(size for size, _, _ in found)), sum(stated), not all(known for _, _, known in found)
+    measured = list(each(_shard, list(paths), any(map(storage.is_remote, paths))))
+    stated = [samples if known else max(1, size // TYPICAL) for size, samples, known in measured]
+    return float(sum(size for size, _, _ in measured)), sum(stated), not all(known for _, _, known in measured)
 
 
 def _shard(path: str) -> tuple[int, int, bool]:

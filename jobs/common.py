@@ -45,14 +45,16 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     name = next((p.name for p in signature.parameters.values() if _is_out(p)), "")
 
     @functools.wraps(verb)
-    def wrapped(ctx: typer.Context, progress_: progress.Mode | None, quiet: bool, verbose: bool, **given: Any) -> Any:
+    def wrapped(
+        ctx: typer.Context, progress_: progress.Mode | None, quiet: bool, verbose: bool, **arguments: Any
+    ) -> Any:
         progress.choose(progress_, quiet, verbose)
         _check_extra(ctx)
         if name:
-            given[name] = _one(ctx, given[name], given.pop("out_"), signature.parameters[name].default)
-        _check_out(given.get(name or "out"), given.get("pool"))
+            arguments[name] = _one(ctx, arguments[name], arguments.pop("out_"), signature.parameters[name].default)
+        _check_out(arguments.get(name or "out"), arguments.get("pool"))
         try:
-            return verb(**given)
+            return verb(**arguments)
         except MMFilterError:
             if verbose:
                 traceback.print_exc()
@@ -107,9 +109,9 @@ def _one(ctx: typer.Context, positional: Any, option: Any, default: Any) -> Any:
     if positional and option:
         shown = positional if isinstance(positional, str) else " ".join(positional)
         raise UsageError(f"{ctx.command.name}: OUT is given twice, as {shown} and as --out; give it once")
-    given = positional or option
-    if given:
-        return given
+    arguments = positional or option
+    if arguments:
+        return arguments
     if default is inspect.Parameter.empty:
         raise UsageError(
             f"{ctx.command.name}: OUT is missing. Give the folder as `mmfilter {ctx.command.name} OUT`, or as --out OUT"
@@ -125,11 +127,11 @@ def _check_out(out: str | list[str] | None, pool: list[str] | None) -> None:
     for folder in [out] if isinstance(out, str) else out or []:
         if storage.is_remote(folder):
             continue
-        there = os.path.abspath(folder)
-        while not os.path.lexists(there):
-            there = os.path.dirname(there)
-        if not os.path.isdir(there):
-            raise UsageError(f"{folder}: OUT is a folder, and {there} is a file; give another OUT")
+        nearest_existing = os.path.abspath(folder)
+        while not os.path.lexists(nearest_existing):
+            nearest_existing = os.path.dirname(nearest_existing)
+        if not os.path.isdir(nearest_existing):
+            raise UsageError(f"{folder}: OUT is a folder, and {nearest_existing} is a file; give another OUT")
         for pattern in pool or []:
             if os.path.abspath(folder) == os.path.abspath(pattern if os.path.isdir(pattern) else _folder(pattern)):
                 raise UsageError(

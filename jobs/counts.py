@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmfilter.fields import uid_origins
 from mmfilter.work import lost_to_form
 
 
@@ -21,7 +22,7 @@ class PoolCounts:
     read: int = 0
     ok: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    aside: dict[str, str] = field(default_factory=dict)
+    set_aside: dict[str, str] = field(default_factory=dict)
     uids: Counter[str] = field(default_factory=Counter)
     made_of: str = ""
     stricter: int = 0
@@ -44,30 +45,28 @@ def summary(counts: PoolCounts) -> dict[str, Any]:
         "read": counts.read,
         "ok": counts.ok,
         "failed": dict(sorted(counts.failed.items())),
-        "shards_set_aside": counts.aside,
+        "shards_set_aside": counts.set_aside,
         **({"uids": {**counts.uids, "of": counts.made_of}} if counts.uids else {}),
         **({"failed_under_stricter_reading": counts.stricter} if counts.stricter else {}),
     }
 
 
-def lines(said: dict[str, Any]) -> list[str]:
+def lines(totals: dict[str, Any]) -> list[str]:
     """The summary for a person."""
-    out = [
-        f"read {said['read']:,} = ok {said['ok']:,} + failed {said['read'] - said['ok']:,} ({said['shards']:,} shards)"
-    ]
-    out += [f"  failed: {status:<24} {n:,}" for status, n in said["failed"].items()]
-    out += form_lines(said)
-    return out + [f"  set aside: shard {shard} ({why})" for shard, why in said["shards_set_aside"].items()]
+    failed = totals["read"] - totals["ok"]
+    shards = f"{totals['shards']:,} shards"
+    out = [f"read {totals['read']:,} = ok {totals['ok']:,} + failed {failed:,} ({shards})"]
+    out += [f"  failed: {status:<24} {n:,}" for status, n in totals["failed"].items()]
+    out += form_lines(totals)
+    return out + [f"  set aside: shard {shard} ({why})" for shard, why in totals["shards_set_aside"].items()]
 
 
-def form_lines(said: dict[str, Any]) -> list[str]:
+def form_lines(totals: dict[str, Any]) -> list[str]:
     """Of a summary what tells how uids were made, and what another reading of the pool may find."""
     out = []
-    if "uids" in said:
-        hashed = said["uids"].get("hashed", 0)
-        out.append(f"  uids: {said['uids'].get('derived', 0):,} derived from {said['uids']['of']}")
-        out[-1] += f", {hashed:,} hashed from the json's identifiers" if hashed else ""
-    if stricter := said.get("failed_under_stricter_reading"):
+    if "uids" in totals:
+        out.append(f"  uids: {uid_origins(totals['uids'])}")
+    if stricter := totals.get("failed_under_stricter_reading"):
         out.append(
             f"  {stricter:,} samples failed for their form in an earlier version, and may be usable now: "
             "--redo-changed reads their shards again"

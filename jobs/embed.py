@@ -164,7 +164,7 @@ def embed_pool(
     if todo:
         width = _chosen(width, work, models, todo)
         _drive(list(todo), MakeEmbedder(work, models), _decoding(width, work, models), counts)
-    stems = [stem for stem in map(storage.stem, paths) if stem not in counts.aside]
+    stems = [stem for stem in map(storage.stem, paths) if stem not in counts.set_aside]
     for commit in each(partial(read_commit, out), stems, storage.is_remote(out)):
         assert commit is not None
         counts.add(commit)
@@ -253,7 +253,7 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     rows = [Failure(row.key, row.uid, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}") for row in rows]
     if not storage.exists(failures_path(out, stem)):
         write_failures(out, stem, rows)
-    counts.aside[stem] = reason
+    counts.set_aside[stem] = reason
     counts.read += len(rows)
     counts.failed["shard_set_aside"] += len(rows)
     return True

@@ -18,16 +18,16 @@ def descendants() -> dict[int, str]:
         if fields:
             parents.setdefault(int(fields[1]), []).append(pid)
             started[pid] = fields[19]
-    found, young = {}, [os.getpid()]
+    processes, young = {}, [os.getpid()]
     while young:
         young = [child for parent in young for child in parents.get(parent, [])]
-        found.update({child: started[child] for child in young})
-    return found
+        processes.update({child: started[child] for child in young})
+    return processes
 
 
-def kill(found: dict[int, str]) -> None:
+def kill(processes: dict[int, str]) -> None:
     """SIGKILL to those that still run."""
-    for pid, started in found.items():
+    for pid, started in processes.items():
         fields = _stat(pid)
         if fields and fields[19] == started:
             try:

@@ -11,7 +11,7 @@ from mmfilter import storage
 from mmfilter.errors import UsageError
 from mmfilter.fields import valid_text
 from mmfilter.hints import nearest_beside
-from mmfilter.presence import absent, there, unreadable
+from mmfilter.presence import absent, is_present, unreadable
 
 from .outdir import absolute
 
@@ -40,9 +40,9 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
     missing = absent(named) + _dangling(set(paths) - set(named))
     if missing:
         _refuse(missing, len(paths), allow_missing)
-    gone = set(missing)
-    _only_tars([path for path in named if path not in gone])
-    return Shards([path for path in paths if path not in gone], missing)
+    absent_paths = set(missing)
+    _only_tars([path for path in named if path not in absent_paths])
+    return Shards([path for path in paths if path not in absent_paths], missing)
 
 
 def check_visible(pool: list[str], allow_missing: bool = False) -> None:
@@ -75,13 +75,13 @@ def _dangling(paths: Iterable[str]) -> list[str]:
 
 def _refuse_namesakes(paths: Sequence[str]) -> None:
     """Raise UsageError on two shards of one name."""
-    seen: dict[str, str] = {}
+    first_of: dict[str, str] = {}
     for path in paths:
         stem = storage.stem(path)
-        if stem in seen:
-            where = "given twice" if seen[stem] == path else f"the name of both {seen[stem]} and {path}"
+        if stem in first_of:
+            where = "given twice" if first_of[stem] == path else f"the name of both {first_of[stem]} and {path}"
             raise UsageError(f"--pool: shard '{stem}' is {where}; shards are known by name, so run such pools apart")
-        seen[stem] = path
+        first_of[stem] = path
 
 
 def note(missing: Sequence[str]) -> dict[str, Any]:
@@ -111,9 +111,9 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
             raise UsageError("--pool: is empty; give .tar files, a folder that holds them, or a pattern")
         _listable(pattern)
         literal = {absolute(path) for path in _braces(pattern)}
-        found = [absolute(path) for path in storage.expand([pattern])]
-        paths += found
-        named += [path for path in found if path in literal]
+        expanded = [absolute(path) for path in storage.expand([pattern])]
+        paths += expanded
+        named += [path for path in expanded if path in literal]
     return paths or storage.expand(pool), named
 
 
@@ -135,7 +135,7 @@ def _listable(pattern: str) -> None:
         return
     folder = _folder(pattern)
     try:
-        if there(folder):
+        if is_present(folder):
             os.scandir(folder).close()
     except NotADirectoryError:
         pass
@@ -157,8 +157,8 @@ def _refuse(missing: list[str], of: int, allow_missing: bool) -> None:
     if of == 1:
         raise UsageError(f"--pool: {missing[0]} does not exist{nearest_beside(missing[0])} {_cure(missing[0], False)}")
     folders = list(dict.fromkeys(posixpath.dirname(path) for path in missing))
-    gone = next((folder for folder in folders if not _is_folder(folder)), "")
-    where = f" The folder {gone} does not exist{nearest_beside(gone)}" if gone else ""
+    absent_paths = next((folder for folder in folders if not _is_folder(folder)), "")
+    where = f" The folder {absent_paths} does not exist{nearest_beside(absent_paths)}" if absent_paths else ""
     cure = _cure(missing[0], len(missing) < of)
     raise UsageError(f"--pool: {len(missing):,} of {of:,} named shards do not exist: {_first(missing)}.{where} {cure}")
 

@@ -37,7 +37,7 @@ class Stopped(BaseException):
 class _State:
     """`number` is the first signal's; `depth` counts the blocks that hold it back; `raised`: somebody was told."""
 
-    installed = raised = said = handed = starting = False
+    installed = raised = sentence_written = handed = starting = False
     number = depth = 0
     grace = GRACE_S
 
@@ -124,7 +124,7 @@ def stoppable() -> Iterator[None]:
         if STATE.number and not STATE.raised:
             _say()
             raise SystemExit(exit_code(STATE.number)) from None
-        STATE.said |= STATE.raised  # whoever caught Stopped has said what there was to say
+        STATE.sentence_written |= STATE.raised  # whoever caught Stopped has said what there was to say
         raise
     except BaseException:
         if not STATE.number:
@@ -205,8 +205,8 @@ def _end() -> None:
 
 def _say() -> None:
     """The sentence, once."""
-    said, STATE.said = STATE.said, True
-    if not said:
+    sentence_written, STATE.sentence_written = STATE.sentence_written, True
+    if not sentence_written:
         try:
             os.write(2, SENTENCE.encode())
         except OSError:

@@ -28,7 +28,7 @@ def refuse_derived_alike(outs: Iterable[str]) -> None:
 
     A folder that is no run, or whose uids are all stated, says nothing.
     """
-    runs = {out: made for out in dict.fromkeys(outs) if (made := _derived(out))}
+    runs = {out: derivation for out in dict.fromkeys(outs) if (derivation := _derived(out))}
     for (one, how), (other, how_other) in combinations(runs.items(), 2):
         shard = _other_tar(one, other) if how == how_other else ""
         if shard:
@@ -42,9 +42,9 @@ def refuse_derived_alike(outs: Iterable[str]) -> None:
 def _derived(out: str) -> tuple[str, str] | None:
     """(how, pool id) of a run that derived uids by key, or None."""
     run = read_or_empty(storage.join(out, "run.json"))
-    made = _mapping(_mapping(run.get("embed")).get("uids"))
+    derivation = _mapping(_mapping(run.get("embed")).get("uids"))
     read = _mapping(_mapping(run.get("recipe")).get("read"))
-    if not made.get("derived") or read.get("uids") == CONTENT:
+    if not derivation.get("derived") or read.get("uids") == CONTENT:
         return None
     return str(read.get("uids", "key")), str(read.get("pool_id", ""))
 

@@ -151,8 +151,8 @@ def find_caption(
             return name, *_decoded(members[name], options.max_text_bytes)
     field, text = json_caption(meta, options)
     if field:
-        found, problem = _decoded(text.encode("utf-8", "surrogatepass"), options.max_text_bytes)
-        return f"json.{field}", found, problem
+        decoded, problem = _decoded(text.encode("utf-8", "surrogatepass"), options.max_text_bytes)
+        return f"json.{field}", decoded, problem
     shown = ", ".join(str(name) for name in list(meta)[:SHOWN])
     looked = f"no caption in a member {', '.join(options.caption_members)} or a json field "
     looked += f"{', '.join(options.caption_fields)}; it has: {', '.join(list(has)[:SHOWN])}"
@@ -259,3 +259,13 @@ def is_copy(key: str, uid: str) -> bool:
     """Whether a resharder gave this key to a second or later copy of the uid."""
     match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
     return match is not None and match[1] == uid and int(match[2]) > 0
+
+
+def uid_origins(uids: Mapping[str, Any]) -> str:
+    """Where the uids of a summary came from that their samples did not state; empty where all were stated.
+
+    `uids` has the counts `derived` and `hashed`, and in `of` what derived ones are made of.
+    """
+    derived, hashed = uids.get("derived", 0), uids.get("hashed", 0)
+    parts = [f"{derived:,} derived from {uids.get('of', '')}"] if derived else []
+    return ", ".join([*parts, *([f"{hashed:,} hashed from the pool's identifiers"] if hashed else [])])

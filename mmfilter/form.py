@@ -49,15 +49,15 @@ class Form:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for json."""
         counted = {"captions": self.captions, "uids": self.uids, "images": self.images, "failed": self.failed}
-        return {"read": self.read, "json": self.jsons, **{what: dict(found) for what, found in counted.items()}}
+        return {"read": self.read, "json": self.jsons, **{what: dict(counts) for what, counts in counted.items()}}
 
     def lines(self) -> list[str]:
         """What was found where, for a person."""
-        told = [f"fields of the first {self.read} samples:"]
-        for what, found in (("captions", self.captions), ("uids", self.uids), ("images", self.images)):
-            told.append(f"  {what:<9} " + (", ".join(f"{name} {n}" for name, n in found.most_common()) or "none"))
-        told.append(f"  {'json':<9} {self.jsons}")
-        return told + [f"  {'failed':<9} {status} {n}: {self.first[status]}" for status, n in self.failed.items()]
+        shown = [f"fields of the first {self.read} samples:"]
+        for what, counts in (("captions", self.captions), ("uids", self.uids), ("images", self.images)):
+            shown.append(f"  {what:<9} " + (", ".join(f"{name} {n}" for name, n in counts.most_common()) or "none"))
+        shown.append(f"  {'json':<9} {self.jsons}")
+        return shown + [f"  {'failed':<9} {status} {n}: {self.first[status]}" for status, n in self.failed.items()]
 
     def problem(self) -> str | None:
         """Why no sample of this pool can be used, and what to do; None where some can, or where damage is why."""

@@ -24,7 +24,7 @@ def wanted_bytes(options: ReadOptions, want_images: bool) -> Callable[[str], int
     image = WHOLE if want_images or options.uids == CONTENT else HEAD
     known: dict[str, int] = {}
 
-    def wanted(name: str) -> int:
+    def bytes_of(name: str) -> int:
         extension = split_name(name)[1]
         if extension not in known:
             if len(known) >= KNOWN:
@@ -32,21 +32,21 @@ def wanted_bytes(options: ReadOptions, want_images: bool) -> Callable[[str], int
             known[extension] = WHOLE if extension in texts else image if is_image(extension) else 0
         return known[extension]
 
-    return wanted
+    return bytes_of
 
 
 def stand_apart(path: str) -> bool:
     """Whether members of a key have other keys' members between them, by the names of the tar at `path`."""
-    seen: set[str] = set()
+    earlier: set[str] = set()
     last = ""
     try:
         with storage.open_read(path) as stream:
             for entry in members(stream, lambda name: 0):
                 key = split_name(entry.name)[0] if isinstance(entry, Member) and entry.kind == "file" else ""
                 if key and key != last:
-                    if key in seen:
+                    if key in earlier:
                         return True
-                    seen.add(key)
+                    earlier.add(key)
                     last = key
     except OSError:
         pass  # the reading itself says so

@@ -47,35 +47,35 @@ class Keeping:
 
 def outgoing(sample: Sample, keeping: Keeping) -> list[Outgoing]:
     """The members of a sample's copy, in the tar's order, then what is added."""
-    found: list[Outgoing] = []
+    members_out: list[Outgoing] = []
     for extension, offset, size, check in sample.members:
         if extension == sample.image_member:
             ending = image_ending(sample.image)
             change, name = (COPY, ending or extension) if ending in (*TRAINED_ON, "") else (PNG, "png")
             image = Outgoing(name, offset, size, check, change, size if change == COPY else -1)
-            found.append(image)
+            members_out.append(image)
         elif extension == "json":
             changed = not sample.uid_stated and not _resharded(sample)
             written = len(with_uid(sample.json, sample.uid)) if changed else size
-            found.append(Outgoing("json", offset, size, check, STATE_UID if changed else COPY, written))
+            members_out.append(Outgoing("json", offset, size, check, STATE_UID if changed else COPY, written))
         elif keeping.keeps(extension) and not (extension == "txt" and sample.caption != "txt"):
-            found.append(Outgoing(extension, offset, size, check, COPY, size))
-    return [*found, *_added(sample, image)]
+            members_out.append(Outgoing(extension, offset, size, check, COPY, size))
+    return [*members_out, *_added(sample, image)]
 
 
 def _added(sample: Sample, image: Outgoing) -> list[Outgoing]:
-    there = {extension: rest for extension, *rest in sample.members}
-    found = []
+    by_extension = {extension: rest for extension, *rest in sample.members}
+    members_out = []
     if sample.caption.startswith("json."):
-        offset, size, check = there["json"]
-        found.append(Outgoing("txt", offset, size, check, TEXT, len(sample.text.encode())))
+        offset, size, check = by_extension["json"]
+        members_out.append(Outgoing("txt", offset, size, check, TEXT, len(sample.text.encode())))
     elif sample.caption != "txt":
-        offset, size, check = there[sample.caption]
-        found.append(Outgoing("txt", offset, size, check, COPY, size))
-    if "json" not in there:  # its header is all that is read of the image
-        made = len(with_uid(b"", sample.uid))
-        found.append(Outgoing("json", image.offset, 0, image.check, NEW_JSON, made))
-    return found
+        offset, size, check = by_extension[sample.caption]
+        members_out.append(Outgoing("txt", offset, size, check, COPY, size))
+    if "json" not in by_extension:  # its header is all that is read of the image
+        size_of_new = len(with_uid(b"", sample.uid))
+        members_out.append(Outgoing("json", image.offset, 0, image.check, NEW_JSON, size_of_new))
+    return members_out
 
 
 def _resharded(sample: Sample) -> bool:

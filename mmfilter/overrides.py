@@ -10,7 +10,7 @@ from .weights import HUB, PLAIN, ModelSpec
 
 
 def with_weights(
-    source: Mapping[str, Any], models: Mapping[str, ModelSpec], given: Sequence[str], where: str
+    source: Mapping[str, Any], models: Mapping[str, ModelSpec], words: Sequence[str], where: str
 ) -> dict[str, Any]:
     """The recipe's parsed YAML, of which `models` are built, with each NAME=PATH of `given` by its absolute path.
 
@@ -18,7 +18,7 @@ def with_weights(
     replaces the model. The recipe's sha256, decoder and precision stay. Raises UsageError.
     """
     embed = dict(source.get("embed") or {})
-    for name, path in _pairs(given, where):
+    for name, path in _pairs(words, where):
         if name not in models:
             known = f"Its models: {', '.join(models)}" if models else "It has no models"
             raise UsageError(f"--weights {name}: {where} has no such model{nearest(name, models)} {known}")
@@ -28,10 +28,10 @@ def with_weights(
     return {**source, "embed": embed}
 
 
-def _pairs(given: Sequence[str], where: str) -> list[tuple[str, str]]:
+def _pairs(words: Sequence[str], where: str) -> list[tuple[str, str]]:
     """(name, absolute path) of each NAME=PATH."""
     pairs: dict[str, str] = {}
-    for word in given:
+    for word in words:
         name, sign, path = word.partition("=")
         if not (sign and name and path):
             raise UsageError(f"--weights {word}: write it as NAME=PATH, where NAME is a model of {where}")

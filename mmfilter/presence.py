@@ -27,20 +27,22 @@ def absent(paths: Iterable[str]) -> list[str]:
     groups = list(by_folder.items())
     if any(map(storage.is_remote, by_folder)):
         with ThreadPoolExecutor(READERS) as pool:
-            found = list(pool.map(lambda group: _missing(*group), groups))
+            results = list(pool.map(lambda group: _missing(*group), groups))
     else:
-        found = [_missing(*group) for group in groups]
-    missing = set().union(*found)
+        results = [_missing(*group) for group in groups]
+    missing = set().union(*results)
     return [path for path in paths if path in missing]
 
 
 def _missing(folder: str, paths: list[str]) -> set[str]:
     if len(paths) == 1:
-        return set() if there(paths[0]) else set(paths)
+        return set() if is_present(paths[0]) else set(paths)
     names = set(_remote_names(folder) if storage.is_remote(folder) else _local_names(folder, paths))
     missing = {path for path in paths if posixpath.basename(path) not in names}
-    if not names and storage.is_remote(folder) and there(paths[0]):  # a store that lists nothing, such as a web server
-        return {path for path in paths if not there(path)}
+    if (
+        not names and storage.is_remote(folder) and is_present(paths[0])
+    ):  # a store that lists nothing, such as a web server
+        return {path for path in paths if not is_present(path)}
     return missing
 
 
@@ -50,20 +52,20 @@ def _remote_names(folder: str) -> list[str]:
 
 def _local_names(folder: str, paths: list[str]) -> Iterator[str]:
     """Names in a local folder; a symbolic link counts where it leads to something."""
-    wanted = {posixpath.basename(path) for path in paths}
+    requested = {posixpath.basename(path) for path in paths}
     try:
         with os.scandir(folder or ".") as entries:
             for entry in entries:
-                if entry.name in wanted and (not entry.is_symlink() or there(entry.path)):
+                if entry.name in requested and (not entry.is_symlink() or is_present(entry.path)):
                     yield entry.name
     except OSError as error:
         if error.errno == errno.EACCES:  # a folder that may be entered and not listed
-            yield from (posixpath.basename(path) for path in paths if there(path))
+            yield from (posixpath.basename(path) for path in paths if is_present(path))
         elif error.errno not in ABSENT:
             raise unreadable(folder, error) from error
 
 
-def there(path: str) -> bool:
+def is_present(path: str) -> bool:
     """Whether something exists at `path`. Raises MMFilterError where that cannot be known (a dead mount)."""
     if storage.is_remote(path):
         return storage.exists(path)

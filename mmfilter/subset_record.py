@@ -24,10 +24,10 @@ def write_record(path: str, record: dict[str, Any]) -> None:
 def read_or_empty(path: str) -> dict[str, Any]:
     """The record at `path`; empty where there is none that can be read."""
     try:
-        found = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+        matches = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return matches if isinstance(matches, dict) else {}
 
 
 def same_selection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -45,9 +45,9 @@ def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
     A verb that replaces a column replaces it in every shard, so one shard tells; of a column whose origin is
     recorded nowhere, such as one of DataComp's metadata, nothing is said.
     """
-    found: dict[str, Any] = {}
+    matches: dict[str, Any] = {}
     if not table.stems:
-        return found
+        return matches
     stem = table.stems[0]
     parts = read_or_empty(storage.join(table.metadata, f"{stem}.json")).get("parts")
     for column in sorted(set(columns) & set(table.columns)):
@@ -56,8 +56,8 @@ def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
         else:
             part = read_part(table.path(column, stem))
         if part is not None:
-            found[column] = part
-    return found
+            matches[column] = part
+    return matches
 
 
 def replaced_columns(table: Table, record: Mapping[str, Any]) -> list[str]:
@@ -69,20 +69,20 @@ def replaced_columns(table: Table, record: Mapping[str, Any]) -> list[str]:
     if not isinstance(was, dict):
         return []
     now_made = column_origins(table, was)
-    found = []
+    matches = []
     for column, part in sorted(was.items()):
         if column not in now_made:
-            found.append(f"Column {column}, which its rules read, is no longer there.")
+            matches.append(f"Column {column}, which its rules read, is no longer there.")
         elif now_made[column] != part:
-            found.append(f"Column {column}, which its rules read, was replaced{_difference(part, now_made[column])}.")
-    return found
+            matches.append(f"Column {column}, which its rules read, was replaced{_difference(part, now_made[column])}.")
+    return matches
 
 
-def _difference(was: Any, made: Any) -> str:
+def _difference(was: Any, provenance: Any) -> str:
     """Which fields differ; empty where it was computed again over a pool that has changed."""
-    if not (isinstance(was, dict) and isinstance(made, dict)):
+    if not (isinstance(was, dict) and isinstance(provenance, dict)):
         return ""
-    old, new = was.get("fields") or {}, made.get("fields") or {}
+    old, new = was.get("fields") or {}, provenance.get("fields") or {}
     names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    told = [f"{name} was {json.dumps(old.get(name))} and is {json.dumps(new.get(name))}" for name in names]
-    return f" ({'; '.join(told)})" if told else ""
+    changes = [f"{name} was {json.dumps(old.get(name))} and is {json.dumps(new.get(name))}" for name in names]
+    return f" ({'; '.join(changes)})" if changes else ""

@@ -24,7 +24,7 @@ def main(out, marks, pool):
     recipe = parse_recipe(recipe_text("x", embed={}, scores=[], select="everything"), "t")
     recipe = replace(recipe, scores=(Blow(marks=marks),))
     counts = embed_pool(recipe, sorted(glob(f"{pool}/*.tar")), out, Width(workers=2, gpus=0))
-    print(json.dumps({**summary(counts), "aside": counts.aside}))
+    print(json.dumps({**summary(counts), "aside": counts.set_aside}))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_a_process_that_dies_counts_once_and_ray_sets_the_sample_aside(deadly, r
         counts = embed_pool(recipe, pool, out, Width())
     said = capfd.readouterr().err
     assert "the process that worked here before died at shard 00000001: on Ray" in said
-    assert list(counts.aside) == ["00000001"] and (counts.ok, counts.failed) == (8, {"shard_set_aside": 4})
+    assert list(counts.set_aside) == ["00000001"] and (counts.ok, counts.failed) == (8, {"shard_set_aside": 4})
     assert read_attempts(out, "00000001")["attempts"] == 3 and not Path(out, marker.NAME).exists()
 
 

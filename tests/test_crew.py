@@ -72,7 +72,7 @@ def test_fault_41_shards_beside_a_killer_are_not_set_aside(tmp_path, ray_here, m
     count_attempt(out, "00000001", "an earlier run's")
     recipe = replace(parse_recipe(EVERYTHING, "t"), scores=(Killer(),))
     counts = embed_pool(recipe, paths, out, Width(workers=1, gpus=0))
-    assert list(counts.aside) == ["00000001"] and (counts.ok, counts.failed) == (9, {"shard_set_aside": 3})
+    assert list(counts.set_aside) == ["00000001"] and (counts.ok, counts.failed) == (9, {"shard_set_aside": 3})
     assert attempts(out) == ["00000001.json"]
 
 
@@ -83,7 +83,7 @@ def test_fault_43_a_hung_worker_is_killed_and_counted(recipe, tmp_path, ray_here
     count_attempt(out, "00000002", "an earlier run's")
     count_attempt(out, "00000002", "an earlier run's")
     counts = embed_pool(recipe, paths, out, Width(workers=2, gpus=0, patience=1))
-    assert list(counts.aside) == ["00000002"] and "hung: nothing came back for" in counts.aside["00000002"]
+    assert list(counts.set_aside) == ["00000002"] and "hung: nothing came back for" in counts.set_aside["00000002"]
     assert (counts.read, counts.ok, counts.failed) == (16, 12, {"shard_set_aside": 4})
     assert read_attempts(out, "00000001")["attempts"] == 0, "it hung once, and was done then"
 
@@ -228,7 +228,7 @@ def test_fault_39_a_node_is_lost_and_no_shard_is_blamed(recipe, spare, tmp_path,
     out = tmp_path / "out"
     here = int(ray_here.cluster_resources()["CPU"])
     counts = embed_pool(recipe, paths, str(out), Width(workers=here, gpus=0))
-    assert (counts.read, counts.ok, counts.aside) == (124, 124, {}) and attempts(out) == []
+    assert (counts.read, counts.ok, counts.set_aside) == (124, 124, {}) and attempts(out) == []
     quiet = embed_pool(recipe, paths, str(tmp_path / "quiet"), Width(local=True))
     assert quiet.ok == 124 and results(out) == results(tmp_path / "quiet")
     assert spare.wait(60) is not None, "the node's raylet is gone"

@@ -137,10 +137,10 @@ def test_fault_41_a_shard_that_kills_its_worker_is_set_aside(tmp_path, tiny_mode
     recipe = replace(load(tiny_model), scores=(Killer(),), embed={}, select=None)
     out = str(tmp_path / "out")
     counts = embed_pool(recipe, paths, out, Width(workers=2, gpus=0))
-    assert list(counts.aside) == ["00000001"]
+    assert list(counts.set_aside) == ["00000001"]
     assert (counts.read, counts.ok, counts.failed) == (12, 8, {"shard_set_aside": 4})
     again = embed_pool(recipe, paths, out, LOCAL)
-    assert again.aside.keys() == counts.aside.keys(), "the count of attempts outlives the driver"
+    assert again.set_aside.keys() == counts.set_aside.keys(), "the count of attempts outlives the driver"
 
 
 def test_fault_46_two_drivers_on_one_output(pool, tmp_path, tiny_model):

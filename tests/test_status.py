@@ -126,7 +126,7 @@ def test_the_set_aside_of_a_real_run(tmp_path):
     recipe = replace(parse_recipe(SCORES, "t"), scores=(Raiser(),), select=None)
     counts = embed_pool(recipe, paths, out, LOCAL)
     said = status_of(out)
-    assert list(counts.aside) == said["set_aside"] == ["00000001"]
+    assert list(counts.set_aside) == said["set_aside"] == ["00000001"]
     assert said["samples"] == {"read": counts.read, "ok": counts.ok, "failed": dict(counts.failed)}
 
 

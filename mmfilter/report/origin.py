@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..dates import shown
+from ..fields import uid_origins
 from .pool import Pool
 
 FOLDERS = 4  # of a pool that are named
@@ -32,7 +33,7 @@ class Origin:
     more: int
     started: str
     selected: str
-    aside: dict[str, str]
+    set_aside: dict[str, str]
     uids: str = ""
 
 
@@ -57,22 +58,20 @@ def origin(pool: Pool, run: Mapping[str, Any]) -> Origin:
     if not folders:
         stems = pool.table.stems
         folders = [Folder(pool.table.metadata, len(stems), stems[0], stems[-1])] if stems else []
-    aside = (run.get("embed") or {}).get("shards_set_aside") or {}
+    set_aside = (run.get("embed") or {}).get("shards_set_aside") or {}
     return Origin(
         folders[:FOLDERS],
         max(0, len(folders) - FOLDERS),
         shown(run.get("started")),
         shown(pool.record.get("selected")),
-        {str(shard): str(why) for shard, why in sorted(aside.items())},
+        {str(shard): str(why) for shard, why in sorted(set_aside.items())},
         derived(run),
     )
 
 
 def derived(run: Mapping[str, Any]) -> str:
     """How many uids were not stated by the pool, and what they were made of; empty where all were."""
-    made = (run.get("embed") or {}).get("uids") or {}
-    told = [f"{made['derived']:,} derived from {made.get('of', '')}"] if made.get("derived") else []
-    return ", ".join(told + ([f"{made['hashed']:,} hashed from the pool's identifiers"] if made.get("hashed") else []))
+    return uid_origins((run.get("embed") or {}).get("uids") or {})
 
 
 def clock(run: Mapping[str, Any]) -> Clock | None:
