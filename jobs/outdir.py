@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 from mmfilter import storage
 from mmfilter.dates import now
+from mmfilter.derived import run_of
 from mmfilter.errors import ConflictError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
@@ -160,7 +161,7 @@ def run_reading(out: str) -> ReadOptions:
 
 def reading_beside(subset: str) -> ReadOptions:
     """How samples were read by the run whose folder holds the subset's file (OUT/subsets/NAME.npy)."""
-    return run_reading(os.path.dirname(os.path.dirname(subset))) if subset else ReadOptions()
+    return run_reading(run_of(subset)) if subset else ReadOptions()
 
 
 def pool_fields(paths: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,8 @@ COMPARED = 100  # shards of one name whose tars are compared
 
 def run_of(subset: str) -> str:
     """The run's folder of a subset's file (OUT/subsets/NAME.npy)."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(subset)))
+    path = subset if storage.is_remote(subset) else os.path.abspath(subset)
+    return os.path.dirname(os.path.dirname(path))
 
 
 def refuse_derived_alike(outs: Iterable[str]) -> None:
