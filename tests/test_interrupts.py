@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from jobs_util import descendants, leftovers, recipe_text, results
@@ -15,6 +16,7 @@ from tars import write_pool
 
 from jobs import stopping
 from jobs.cluster import Width
+from jobs.crew import Crew
 from jobs.run import RunOptions, run_recipe
 from mmfilter.recipe import parse_recipe
 
@@ -136,6 +138,22 @@ def test_control_c_at_a_terminal(job, tmp_path):
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert sent and code == 130 and b"Traceback" not in shown, shown.decode()
     assert shown.decode().count("mmfilter: stopped;") == 1
+
+
+def test_a_signal_that_was_told_of_does_not_keep_workers_from_being_heard(monkeypatch):
+    """What still runs after Stopped waits for its workers, in place of asking without end."""
+    monkeypatch.setattr(stopping, "STATE", stopping._State())
+    with pytest.raises(stopping.Stopped):
+        stopping.on_signal(signal.SIGINT, None)
+    assert not stopping.pending()
+    waits = []
+
+    def wait(calls, **options):
+        waits.append(options)
+        return calls, []
+
+    crew = SimpleNamespace(calls={"call": None}, ray=SimpleNamespace(wait=wait))
+    assert Crew._wait(crew) == ["call"] and len(waits) == 1
 
 
 def test_held_back_raises_at_its_end_in_place_of_another_error(monkeypatch):

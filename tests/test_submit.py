@@ -157,12 +157,13 @@ def test_control_c_leaves_the_job_alone(capsys, monkeypatch):
             await asyncio.sleep(30)
             yield "never"
 
-    before = [signal.signal(number, stopping.on_signal) for number in (signal.SIGINT,)]
+    monkeypatch.setattr(stopping, "STATE", stopping._State())
+    before = signal.signal(signal.SIGINT, stopping.on_signal)
     try:
         with pytest.raises(SystemExit) as stopped:
             job_api.follow(Interrupted(), "j")
     finally:
-        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGINT, before)
     assert stopped.value.code == 130 and "j goes on" in capsys.readouterr().err
 
 
