@@ -62,12 +62,13 @@ def fast_is_without_ray(request, monkeypatch):
         monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
-@pytest.fixture(autouse=True)
-def no_signal_is_left():
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
     """A signal that a test notes in this process would stop what the tests after it do."""
-    yield
+    result = yield
     stopping = sys.modules.get("jobs.stopping")
     assert stopping is None or not (stopping.STATE.number or stopping.STATE.depth), "patch stopping.STATE"
+    return result
 
 
 def pytest_runtest_setup(item):
