@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .errors import UsageError
 from .images import ImageLimits
+from .tar import Member
 
 IMAGES = ("jpg", "png", "jpeg", "webp", "jpe", "jfif", "gif", "bmp", "tif", "tiff", "avif")
 """The last part of an image member's name, in order of preference (open_clip's, then the rest)."""
@@ -128,7 +129,8 @@ def is_pickle(extension: str) -> bool:
 def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
     """(a sample's json as a mapping, what is wrong with it)."""
     try:
-        meta = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8")
+        meta = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
     if not isinstance(meta, dict):
@@ -140,22 +142,22 @@ def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
 
 
 def find_caption(
-    members: Mapping[str, bytes], meta: Mapping[str, Any], options: ReadOptions, has: Iterable[str]
+    parts: Mapping[str, Member], meta: Mapping[str, Any], options: ReadOptions, members: Iterable[str]
 ) -> tuple[str, str, Problem]:
     """(where it stands, the caption, what is wrong with it).
 
-    `members` are the bytes of the caption members that are present; `has` names all members, for the message.
+    `parts` are the sample's members by extension, `members` is `options.caption_members`, asked for once a shard.
     """
-    for name in options.caption_members:
-        if name in members:
-            return name, *_decoded(members[name], options.max_text_bytes)
+    for name in members:
+        if name in parts:
+            return name, *_decoded(parts[name].data, options.max_text_bytes)
     field, text = json_caption(meta, options)
     if field:
         decoded, problem = _decoded(text.encode("utf-8", "surrogatepass"), options.max_text_bytes)
         return f"json.{field}", decoded, problem
     shown = ", ".join(str(name) for name in list(meta)[:SHOWN])
     looked = f"no caption in a member {', '.join(options.caption_members)} or a json field "
-    looked += f"{', '.join(options.caption_fields)}; it has: {', '.join(list(has)[:SHOWN])}"
+    looked += f"{', '.join(options.caption_fields)}; it has: {', '.join(list(parts)[:SHOWN])}"
     return "", "", ("missing_text", looked + (f"; its json has: {shown}" if shown else ""))
 
 
@@ -195,38 +197,31 @@ def _is_valid(text: str) -> bool:
     return True
 
 
-class Place(NamedTuple):
-    """Where a sample stands, and (image, caption) where both are present and sound."""
+class Uid(NamedTuple):
+    """A sample's uid. `stated`: the json has this very uid as `uid`. `note`: what is counted of it, or ""."""
 
-    shard: str
-    key: str
-    content: tuple[bytes, str] | None
-
-
-class FoundUid(NamedTuple):
-    """`stated`: the json states this very uid as `uid`. `notes`: uid_derived, uid_hashed or uid_uppercase."""
-
-    uid: str
+    text: str
     stated: bool = False
-    notes: tuple[str, ...] = ()
+    note: str = ""  # uid_derived, uid_hashed or uid_uppercase
 
 
-def find_uid(place: Place, meta: Mapping[str, Any], options: ReadOptions) -> FoundUid:
-    """A sample's uid: stated, hashed from another identifier, part of a resharded key, or derived."""
+def stated_uid(meta: Mapping[str, Any], options: ReadOptions) -> Uid | None:
+    """The uid that a sample's json states, or the hash of another identifier; None where it states none."""
     field = "uid" if options.uids in (KEY, CONTENT) else options.uids.removeprefix(JSON_FIELD)
-    stated = meta.get(field)
-    if stated is None or stated == "":
-        match = RESHARDED.fullmatch(place.key.rsplit("/", 1)[-1])
-        if match:
-            return FoundUid(match[1])
-        if options.uids != CONTENT:
-            return FoundUid(key_uid(place.shard, place.key, options.pool_id), notes=("uid_derived",))
-        return FoundUid(content_uid(*place.content), notes=("uid_derived",)) if place.content else FoundUid("")
-    text = stated if isinstance(stated, str) else json.dumps(stated, sort_keys=True)
+    value = meta.get(field)
+    if value is None or value == "":
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     uid = text.lower()
     if not UID.fullmatch(uid):
-        return FoundUid(hashed_uid(text), notes=("uid_hashed",))
-    return FoundUid(uid, field == "uid", ("uid_uppercase",) if uid != stated else ())
+        return Uid(hashed_uid(text), note="uid_hashed")
+    return Uid(uid, field == "uid", "uid_uppercase" if uid != text else "")
+
+
+def derived_uid(shard: str, key: str, options: ReadOptions) -> Uid:
+    """The uid of a sample whose json states none: part of a resharded key, or made of shard and key."""
+    match = RESHARDED.fullmatch(key.rsplit("/", 1)[-1])
+    return Uid(match[1]) if match else Uid(key_uid(shard, key, options.pool_id), note="uid_derived")
 
 
 def key_uid(shard: str, key: str, pool_id: str) -> str:

@@ -1,17 +1,25 @@
 """What a message about a path that does not exist suggests: the nearest name beside it."""
 
 import os
+import posixpath
 
-from . import storage
-from .errors import nearest
+from . import remote, storage
+from .errors import StoreError, nearest
 
 
 def nearest_beside(path: str, ending: str = "", folders: bool = False) -> str:
-    """How the sentence ends: ``"; did you mean 'x'?"``, or ``"."``. Of the names beside a local `path` those with the
-    `ending`, or only folders, are considered; nothing is suggested for a remote path.
+    """How the sentence ends: ``"; did you mean 'x'?"``, or ``"."``. Of the names beside `path`, here or on a store,
+    those with the `ending`, or only folders, are considered; nothing is suggested where they cannot be listed.
     """
-    if storage.is_remote(path):
+    path = path.rstrip("/") if storage.is_remote(path) else os.path.abspath(path)
+    parent, name = posixpath.split(path)
+    try:
+        beside = remote.listing(parent) if storage.is_remote(parent) else _local(parent)
+    except (OSError, StoreError):
         return "."
-    parent, name = os.path.split(os.path.abspath(path))
-    others = [other for other in storage.names(parent) if other != name and other.endswith(ending)]
-    return nearest(name, [other for other in others if not folders or os.path.isdir(os.path.join(parent, other))])
+    found = [(posixpath.basename(other), is_folder) for other, is_folder in beside]
+    return nearest(name, [n for n, is_folder in found if n != name and n.endswith(ending) and is_folder >= folders])
+
+
+def _local(folder: str) -> list[tuple[str, bool]]:
+    return [(entry.path, entry.is_dir()) for entry in os.scandir(folder)]

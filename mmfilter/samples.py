@@ -28,17 +28,20 @@ from typing import Any
 from . import storage
 from .expected import expected_failures, expected_keys
 from .fields import (
+    CONTENT,
     SHOWN,
-    Place,
     Problem,
     ReadOptions,
+    Uid,
+    content_uid,
+    derived_uid,
     find_caption,
-    find_uid,
     image_rank,
     is_copy,
     is_image,
     is_pickle,
     parse_json,
+    stated_uid,
     valid_text,
 )
 from .member_names import split_name, stand_apart, wanted_bytes
@@ -57,6 +60,7 @@ class _Group:
     bytes: int = 0
     image: str = ""
     damaged: bool = False  # bytes were lost beside its members
+    too_large: bool = False  # a member that is needed is over MAX_MEMBER, and was not read
 
     @property
     def complete(self) -> bool:
@@ -135,12 +139,15 @@ class _Reader:
                 first = next(iter(self.open.values()))
                 if first.sufficient(self.captions):
                     yield self._close(first)
-        if key in self.finished or self._starts_again(key, extension):
+        group = self.open.get(key)
+        if key in self.finished or (group is not None and self._starts_again(group, extension)):
             places = self.again.setdefault(key, [])
             if not places or is_image(extension):
                 places.append(entry.header)
             return
-        self._add(key, extension, entry)
+        if group is None:
+            group = self.open[key] = _Group(key)
+        self._add(group, extension, entry)
         while self.held > HELD and len(self.open) > 1:
             yield self._close(next(iter(self.open.values())))
 
@@ -154,15 +161,11 @@ class _Reader:
             self.interleaved = not storage.is_remote(self.path) and stand_apart(self.path)
         return not self.interleaved
 
-    def _starts_again(self, key: str, extension: str) -> bool:
+    def _starts_again(self, group: _Group, extension: str) -> bool:
         """Whether this is the image of a second sample of a key whose first one needs nothing more."""
-        group = self.open.get(key)
-        return bool(group and extension in group.parts and is_image(extension) and group.sufficient(self.captions))
+        return extension in group.parts and is_image(extension) and group.sufficient(self.captions)
 
-    def _add(self, key: str, extension: str, entry: Member) -> None:
-        group = self.open.get(key)
-        if group is None:
-            group = self.open[key] = _Group(key)
+    def _add(self, group: _Group, extension: str, entry: Member) -> None:
         self.last = group
         if extension in group.parts:
             group.notes.append("member_twice")  # the first one stands
@@ -177,6 +180,9 @@ class _Reader:
                 group.image = extension
         elif is_pickle(extension):
             group.notes.append("member_pickled")  # never decoded
+        if entry.size > MAX_MEMBER:
+            needed = is_image(extension) or extension == "json" or extension in self.captions
+            group.too_large = group.too_large or needed
 
     def _close(self, group: _Group) -> Sample | Failure:
         del self.open[group.key]
@@ -215,36 +221,43 @@ class _Reader:
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
     def _part_lost(self, group: _Group) -> Problem:
-        """A sample that lacks the json or the caption member which others of its shard have, where bytes were lost:
-        its uid is not known, or its caption would be another.
+        """Of a sample beside which bytes were lost: whether they took its json or its caption member.
+
+        It lacks what others of its shard have: its uid is not known, or its caption would be another.
         """
-        json = "json" in group.parts
-        text = any(name in group.parts for name in self.captions)
-        self.jsons, self.bare, self.texts = self.jsons + json, self.bare + (not json), self.texts + text
         has = f"; it has: {', '.join(list(group.parts)[:SHOWN])}"
-        if not group.damaged:
-            return None
-        if not json and (self.jsons or self.bare == 1):
+        if "json" not in group.parts and (self.jsons or self.bare == 1):
             return "missing_json", f"bytes of the tar are lost where its json may have stood{has}"
-        if not text and self.texts:
+        if self.texts and not any(name in group.parts for name in self.captions):
             return "missing_text", f"bytes of the tar are lost where its caption may have stood{has}"
         return None
+
+    def _uid(self, group: _Group, meta: dict[str, Any], text: str, sound: bool) -> Uid:
+        """Stated or derived; made of the content only where the sample is sound."""
+        uid = stated_uid(meta, self.options) or derived_uid(self.shard, group.key, self.options)
+        if self.options.uids != CONTENT or uid.note != "uid_derived":
+            return uid
+        return Uid(content_uid(group.parts[group.image].data, text) if sound else "", note=uid.note)
 
     def _sample(self, group: _Group) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
         parts, notes = group.parts, group.notes
         meta: dict[str, Any] = {}
         problem: Problem = None
-        if "json" in parts:
-            meta, problem = parse_json(parts["json"].data)
-        data = {name: parts[name].data for name in self.captions if name in parts}
-        caption, text, text_problem = find_caption(data, meta, self.options, parts)
-        unread = problem is not None  # a json that cannot be read may state a uid
-        problem = _incomplete(group, self.captions) or self._part_lost(group) or problem or text_problem
-        content = (parts[group.image].data, text) if problem is None else None
-        found = find_uid(Place(self.shard, group.key, content), meta, self.options)
-        unread = unread or bool(problem and problem[0] == "missing_json")
-        uid, notes = "" if unread else found.uid, [*notes, *found.notes]
+        json = parts.get("json")
+        if json is not None:
+            self.jsons += 1
+            meta, problem = parse_json(json.data)
+        else:
+            self.bare += 1
+        caption, text, text_problem = find_caption(parts, meta, self.options, self.captions)
+        lost = self._part_lost(group) if group.damaged else None
+        self.texts += caption in self.captions
+        unread = problem is not None or (lost is not None and lost[0] == "missing_json")  # it may state a uid
+        problem = _incomplete(group) or lost or problem or text_problem
+        uid, stated, note = Uid("") if unread else self._uid(group, meta, text, problem is None)
+        if note:
+            notes.append(note)
         if problem is None and uid in self.uids and not (self.options.copies and is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
@@ -268,17 +281,17 @@ class _Reader:
             notes,
             group.image,
             caption,
-            found.stated,
-            parts["json"].data if "json" in parts else b"",
+            stated,
+            b"" if json is None else json.data,
         )
 
 
-def _incomplete(group: _Group, captions: tuple[str, ...]) -> Problem:
+def _incomplete(group: _Group) -> Problem:
     parts = group.parts
     if not group.image:
         return "missing_image", f"no image (a member ending in jpg, png, ...); it has: {', '.join(list(parts)[:SHOWN])}"
     if parts[group.image].size == 0:
         return "image_empty", "the image has no bytes"
-    if any(parts[name].size > MAX_MEMBER for name in (group.image, "json", *captions) if name in parts):
+    if group.too_large:
         return "member_too_large", f"a member is over {MAX_MEMBER} bytes"
     return None

@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import io
 import json
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
+from .hints import nearest_beside
 from .subset import Subset
 from .uids import parse_uids
 
@@ -57,13 +57,9 @@ def find_lists(words: Iterable[str]) -> list[str]:
         if inside == [] or (inside is None and not _ending(word)):
             raise UsageError(f"{word}: no list of urls; it ends in .{', .'.join(ENDINGS)}, or is a folder of such")
         if inside is None and not storage.exists(word):
-            raise UsageError(f"{word}: it is not there{nearest(posixpath.basename(word), _beside(word))}")
+            raise UsageError(f"{word}: it is not there{nearest_beside(word)}")
         found += [word] if inside is None else [storage.join(word, name) for name in inside]
     return found
-
-
-def _beside(path: str) -> list[str]:
-    return storage.names(posixpath.dirname(path))
 
 
 def _ending(name: str) -> str:
