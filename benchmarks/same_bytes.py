@@ -1,4 +1,4 @@
-"""Whether two checkouts of mmfilter give the same bytes from the same pool: metadata, embeddings, columns, subset, shards.
+"""Whether two checkouts give the same bytes from the same pool: metadata, embeddings, columns, subset, shards.
 
     python benchmarks/same_bytes.py --before CHECKOUT [--after CHECKOUT] [--pool FOLDER] [--samples 2000]
 

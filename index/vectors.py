@@ -150,6 +150,16 @@ def embedded(table: Table, modality: str = "image") -> list[str]:
     return sorted(name.removesuffix(ending) for name in names if name.endswith(ending))
 
 
+def only_model(out: str, modality: str = "image", metadata: str | None = None) -> str:
+    """The one model that embedded the pool. Raises UsageError where there is none, or several to choose from."""
+    models = embedded(open_table(out, metadata), modality)
+    if len(models) == 1:
+        return models[0]
+    if not models:
+        raise UsageError(f"{out}: no {modality} embeddings (no npz beside the parquet); embed the pool with a model")
+    raise UsageError(f"{out}: embeddings of {len(models)} models; choose one with --model: {', '.join(models)}")
+
+
 def unit(rows: np.ndarray) -> np.ndarray:
     """float32 (n, d) of length 1, from any float type; rows without a direction become zeros."""
     return _scale(np.array(rows, np.float32))

@@ -12,7 +12,7 @@ def add(app: typer.Typer) -> None:
     @app.command()
     def cluster(
         out: o.OutArg,
-        model: Annotated[str, typer.Option("--model", help="A model's short name in OUT.")],
+        model: o.ModelName = None,
         k: Annotated[int | None, typer.Option("-k", "--k", help="Clusters (default: the square root of n).")] = None,
         levels: Annotated[str, typer.Option(help="Groups of clusters, and of those: 100,10.")] = "",
         resamples: Annotated[int, typer.Option(help="Times that each level is clustered anew.")] = 10,
@@ -30,8 +30,12 @@ def add(app: typer.Typer) -> None:
         as_json: o.Json = False,
     ) -> None:
         """Concepts: columns cluster_id, centroid_similarity, density, ...; OUT/concepts/MODEL with labels and a map."""
-        from .dedup import Asked, run_one
+        from index.vectors import only_model
 
+        from .dedup import Asked, run_one
+        from .outdir import absolute
+
+        model = model or only_model(absolute(out), modality, metadata and absolute(metadata))
         fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "seed": seed}
         fields |= {"iterations": iterations, "passes": passes}
         above = [level for level in levels.split(",") if level]

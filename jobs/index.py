@@ -16,7 +16,7 @@ def add(app: typer.Typer) -> None:
     @app.command()
     def index(
         out: o.OutArg,
-        model: Annotated[str, typer.Option("--model", help="The model's short name in OUT.")],
+        model: o.ModelName = None,
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings are searched.")] = "image",
         name: Annotated[str, typer.Option(help="The index's name (default: MODEL-MODALITY).")] = "",
         factory: Annotated[str, typer.Option(help="FAISS's factory string (default: chosen).")] = "",
@@ -32,15 +32,16 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """A kNN index of OUT's embeddings: OUT/index/NAME. Shards that came since are added; nothing is done twice."""
         from index.build import IndexOptions
+        from index.vectors import only_model
 
         from .outdir import absolute
 
         if not 0 < recall <= 1:
             raise UsageError(f"--recall {recall:g}: it is a share, above 0 and up to 1")
         limit = None if memory is None else memory * 2**30
-        options = IndexOptions(
-            model, modality, name, factory, recall, limit, seed, metadata and absolute(metadata), fresh
-        )
+        metadata = metadata and absolute(metadata)
+        model = model or only_model(absolute(out), modality, metadata)
+        options = IndexOptions(model, modality, name, factory, recall, limit, seed, metadata, fresh)
         info = index_pool(absolute(out), options, o.width(address, workers, None, None, None, local))
         print(json.dumps(info, indent=1) if as_json else "\n".join(lines(info)))
 

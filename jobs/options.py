@@ -121,6 +121,9 @@ Labels = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and what it would cost.")]
 Local = Annotated[bool, typer.Option("--local", rich_help_panel=WIDE, help="In this process, without Ray.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="A model's short name in OUT (default: the only one that is there).")
+]
 Redo = Annotated[bool, typer.Option("--redo-changed", help="Do shards again whose tar, model or scores changed.")]
 RedoColumns = Annotated[
     bool, typer.Option("--redo-changed", help="Replace columns of the same names that were made otherwise.")

@@ -14,8 +14,8 @@ def add(app: typer.Typer) -> None:
     @app.command()
     def probe(
         out: o.OutArg,
-        model: Annotated[str, typer.Option("--model", help="The model's short name in OUT.")],
         column: Annotated[str, typer.Option("--column", help="The column whose values are the classes.")],
+        model: o.ModelName = None,
         labels: Annotated[str | None, typer.Option(help="A parquet file with uid and the column.")] = None,
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
         holdout: Annotated[float, typer.Option(help="Share of the samples that are asked about.")] = 0.2,
@@ -30,14 +30,17 @@ def add(app: typer.Typer) -> None:
         """kNN and linear probes on OUT's embeddings: a cheap signal of the encoder, not a zero-shot figure."""
         from index.probes import ProbeOptions
         from index.probes import probe as measure
+        from index.vectors import only_model
 
         from .outdir import absolute
 
         for name, value in (("holdout", holdout), ("temperature", temperature), ("ridge", ridge)):
             if not value > 0 or (name == "holdout" and value >= 1):
                 raise UsageError(f"--{name} {value:g}: above 0{' and below 1' if name == 'holdout' else ''}, please")
+        metadata = metadata and absolute(metadata)
+        model = model or only_model(absolute(out), modality, metadata)
         options = ProbeOptions(model, column, modality, labels, holdout, queries, k, temperature, ridge, seed)
-        found = measure(absolute(out), options, metadata and absolute(metadata))
+        found = measure(absolute(out), options, metadata)
         print(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
 
 

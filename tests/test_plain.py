@@ -68,7 +68,7 @@ def test_explore(place):
     assert done.code == 0 and done.out.startswith(f"{kept}: kept\n  subset  demo\n") and "then[0].language" in done.out
     done = call("compare", "demo", "--out", run, "--local")
     assert done.code == 0 and done.out.startswith("subset ") and f"page    {run / 'compare.html'}" in done.out
-    done = call("cluster", run, "--model", "demo", "--local")
+    done = call("cluster", run, "--local")
     assert done.code == 0 and done.out.startswith("120 samples in ") and "columns cluster_id, " in done.out
 
 
@@ -76,7 +76,7 @@ def test_search(place, monkeypatch):
     run = place / "run"
     done = call("query", "a red square", "--out", run)
     assert (done.code, done.out) == (2, "") and "has no index; `mmfilter index` builds one" in done.err
-    done = call("index", run, "--model", "demo", "--local")
+    done = call("index", run, "--local")
     assert done.code == 0 and done.out.startswith("index demo-image built in ") and "recall@10" in done.out
     done = call("query", "a red square", "--out", run, "-k", 3)
     assert done.code == 0 and len(done.out.splitlines()) == 4 and done.out.splitlines()[3].startswith("3 samples")
@@ -95,7 +95,7 @@ def test_train_and_measure(place, tmp_path):
     assert done.code == 0 and "parameters, 2 steps, " in done.out and "train step 2" in done.err
     done = call("evaluate", "demo", "--tasks", "scenes", "--only", "scenes/shape", "--out", tmp_path / "e")
     assert done.code == 0 and "Scenes: shape: acc1, 360 samples" in done.out, done.err
-    done = call("probe", place / "run", "--model", "demo", "--column", "language")
+    done = call("probe", place / "run", "--column", "language")
     assert done.code == 0 and done.out.startswith("language of ") and "probe_knn" in done.out
     words = ("--scale", "micro", "--samples", 32, "--seeds", 1, "--local")
     done = call("rank", place / "run/subsets/demo.npy", "--pool", place / "pool", "--out", tmp_path / "r", *words)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.vectors import open_vectors, unit
+from index.vectors import only_model, open_vectors, unit
 from mmfilter.errors import DataError, UsageError
 from mmfilter.uids import format_uids
 
@@ -123,3 +123,14 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pread", lambda *args: pread(*args)[:-1])
     with pytest.raises(DataError, match=r"00000000.npz: ends before its 40 rows do"):
         vectors.take(np.array([3]))
+
+
+def test_the_only_model_need_not_be_named(tmp_path):
+    rows = np.ones((2, 3), np.float16)
+    folder = write_pool(tmp_path, [rows])
+    assert only_model(folder) == "b32"
+    with pytest.raises(UsageError, match="no text embeddings"):
+        only_model(folder, "text")
+    np.savez(tmp_path / "00000000.npz", b32_img=rows, l14_img=rows)
+    with pytest.raises(UsageError, match="embeddings of 2 models; choose one with --model: b32, l14"):
+        only_model(folder)
