@@ -47,6 +47,13 @@ def mode() -> Mode:
     return _chosen or (Mode.bar if sys.stderr.isatty() else Mode.plain)
 
 
+def unheard() -> None:
+    """Whatever read this process's stderr has ended (a closed pager): the work goes on, and says no more there."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 class Progress:
     """One stage's progress, in units (shards) and samples. Use as a context manager."""
 
@@ -132,7 +139,10 @@ class Progress:
             elapsed = self._said - self.started
             left = elapsed / self.done * (self.total - self.done) if self.done else None
             line = self._json(event, elapsed, left) if self.mode is Mode.json else self._plain(event, elapsed, left)
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except BrokenPipeError:
+                unheard()
 
     def _plain(self, event: str, elapsed: float, left: float | None) -> str:
         """`embed 3/8 shards, 1,532 samples, 210/s, 0 failed, 20 s left`."""

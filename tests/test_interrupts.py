@@ -165,3 +165,15 @@ def test_held_back_raises_at_its_end_in_place_of_another_error(monkeypatch):
     with stopping.held_back():
         stopping.on_signal(signal.SIGINT, None)
     stopping.check()  # once is enough
+
+
+def test_a_reader_of_the_progress_that_ends_does_not_end_the_job(tmp_path):
+    write_pool(tmp_path / "pool", 4, 10)
+    recipe = tmp_path / "x.yaml"
+    recipe.write_text(TEXT)
+    heard, told = os.pipe()
+    os.close(heard)
+    words = ["run", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "o", "--local", "--progress", "json"]
+    done = subprocess.run([sys.executable, "-m", "jobs", *map(str, words)], stdout=subprocess.PIPE, stderr=told)
+    os.close(told)
+    assert done.returncode == 0 and b"kept 40" in done.stdout
