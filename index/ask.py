@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmfilter.errors import DataError, UsageError
-from mmfilter.images import DecodeError, decode
+from mmfilter.images import decode
+from mmfilter.records import failure_of
 from mmfilter.rules import build_rule, check_columns
 from mmfilter.subset import Subset
 from mmfilter.uids import HALVES, format_uids, parse_uids
@@ -78,9 +79,9 @@ class _Model:
 
     def _image(self, name: str, data: bytes) -> np.ndarray:
         try:
-            return np.asarray(self.model.images(self.model.prepare(decode(data))[None]))
-        except DecodeError as error:
-            raise DataError(f"{name}: {error.error}; give another picture") from error
+            return np.asarray(self.model.images(np.array(self.model.prepare(decode(data)))[None]))
+        except Exception as error:  # whatever a picture raises
+            raise DataError(f"{name}: {failure_of('', '', error).error}; give another picture") from error
 
 
 def _files(path: str) -> Iterator[tuple[str, bytes]]:

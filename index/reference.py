@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
-from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError
-from mmfilter.images import DecodeError, decode
+from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError, is_of_machine
+from mmfilter.images import decode
 from mmfilter.member_names import split_name
-from mmfilter.preprocess import Unpreparable
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members
@@ -203,7 +202,9 @@ def _of_images(path: str, asked: Asked) -> Reference:
             if image is not None and model:
                 batch.append(model.prepare(image))
                 where.append(len(names) - 1)
-        except (DecodeError, Unpreparable):
+        except Exception as error:  # whatever a picture raises
+            if is_of_machine(error):
+                raise
             bad += 1
         if model and len(batch) == BATCH:
             parts.append(model.images(np.stack(batch)))

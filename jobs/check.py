@@ -24,6 +24,8 @@ from mmfilter.table import open_table
 from mmfilter.weights import ModelSpec
 from mmfilter.work import score_part
 
+from .terminal import print
+
 Verb = Literal["run", "dry-run", "embed", "score", "select", "submit"]
 READS_TARS = ("run", "dry-run", "embed")
 SELECTS = ("run", "dry-run", "select", "submit")

@@ -17,6 +17,7 @@ from mmfilter.weights import ModelSpec
 
 from . import marker
 from .cluster import Width, local_gpus
+from .terminal import print
 
 START_S = 10.0  # until Ray's first worker has loaded what it needs; measured 5 to 13 s
 DECODED = 15e6  # bytes of tars that a core reads and decodes in a second (docs/benchmarks.md)

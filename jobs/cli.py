@@ -10,6 +10,7 @@ import typer
 from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
 
 from .stopping import stoppable
+from .terminal import print
 
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
@@ -13,6 +14,7 @@ from mmfilter.errors import MMFilterError, UsageError
 
 from . import progress
 from .options import RESULT
+from .terminal import print
 
 OutOption = Annotated[str | None, typer.Option("--out", help="The same as a positional OUT.", metavar="OUT")]
 OutsOption = Annotated[
@@ -57,7 +59,7 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
             return verb(**arguments)
         except MMFilterError:
             if verbose:
-                traceback.print_exc()
+                print(traceback.format_exc(), file=sys.stderr)
             raise
 
     parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values()]

@@ -9,6 +9,7 @@ import typer
 from mmfilter.errors import UsageError
 
 from . import options as o
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

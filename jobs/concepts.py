@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options as o
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -23,6 +23,7 @@ from . import beat, resting, stopping
 from .cluster import Shape, Width, machines, settle
 from .driver import ATTEMPTS, Crash, Make, Setup
 from .stopping import held_back
+from .terminal import print
 
 TICK = 2.0  # seconds between two looks at what brings no news of itself
 SLICE_S = 0.2  # after so long a wait for Ray looks whether a signal has arrived

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import ray
 
-from mmfilter.feed import Clock, Fed, FeedPlan, Source, ahead, feed
+from mmfilter.ahead import ahead
+from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
 from mmfilter.records import Failure
 
 AHEAD = 2  # batches; of 256 images of 224 px one is 39 MB

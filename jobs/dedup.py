@@ -9,6 +9,7 @@ import typer
 
 from . import options as o
 from .cluster import Width
+from .terminal import print
 
 ModelFlag = Annotated[str | None, typer.Option("--model", help="Semantic duplicates: a model's short name in OUT.")]
 Modality = Annotated[str, typer.Option(help="image or text: whose embeddings.")]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options as o
+from .terminal import print
 
 SEED = 2026  # not the seed of the pool that the demo's model was trained on
 

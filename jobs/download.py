@@ -17,6 +17,7 @@ from . import options as o
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .progress import Progress
+from .terminal import print
 
 PATIENCE = 6  # an answer may take so many timeouts as a whole; a guess
 DIGITS = 8  # of a shard's number, as DataComp has them

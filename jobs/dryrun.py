@@ -19,6 +19,7 @@ from .embed import find_todo
 from .run import RunOptions
 from .shards import lines as missing_lines
 from .shards import note
+from .terminal import print
 
 CAPTION_TOKENS = 16  # a caption of natural length, both ends counted
 

@@ -11,7 +11,7 @@ import typer
 
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
-from mmfilter.expected import expected_failures
+from mmfilter.expected import counted_failures
 from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
 from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
@@ -28,6 +28,7 @@ from .counts import PoolCounts, lines, summary
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
 from .progress import Progress, count_read
+from .terminal import print
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,7 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     if attempts["attempts"] < ATTEMPTS:
         return False
     reason = str(attempts["error"]).splitlines()[0]
-    rows = expected_failures(path) or [Failure("", "", "", "")]
-    rows = [Failure(row.key, row.uid, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}") for row in rows]
+    rows = counted_failures(path, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}")
     if not storage.exists(failures_path(out, stem)):
         write_failures(out, stem, rows)
     counts.set_aside[stem] = reason

@@ -11,6 +11,7 @@ from mmfilter.errors import SET_ASIDE, UsageError
 
 from . import options as o
 from . import progress
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from mmfilter.errors import UsageError
 
 from . import options as o
 from .cluster import Width
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ from . import choice
 from . import options as o
 from .driver import Crash, Setup, drive
 from .progress import Progress
+from .terminal import print
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from mmfilter.errors import FAILED, OK, SET_ASIDE, MMFilterError, UsageError, need
+from mmfilter.text import uncoloured
 
 from .entrypoint import entrypoint
+from .terminal import print
 
 RECIPE = "recipe.yaml"
 LIVE = ("PENDING", "RUNNING")
@@ -177,7 +179,7 @@ def follow(client: Any, submission: str) -> int:
         while True:
             try:
                 for text in _ahead_of(client, submission, asyncio.Runner(), printed):
-                    print(text, end="", flush=True, file=sys.stderr)
+                    print(uncoloured(text), end="", flush=True, file=sys.stderr)
                     printed, failures = printed + len(text), 0
                 info = client.get_job_info(submission)
                 if info.status not in LIVE:

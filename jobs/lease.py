@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from mmfilter import remote, storage
 from mmfilter.errors import ConflictError, StoreError
 
+from .terminal import print
+
 BEAT, LEASE, LOOK = 15.0, 60.0, 3.0  # seconds; a guess that bears four lost beats
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options as o
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ import typer
 from mmfilter.errors import UsageError
 
 from . import options as o
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from mmfilter.errors import UsageError, nearest
 
 from . import beat
+from .terminal import print
 
 PLAIN_S = 3.0  # between two plain lines while units come back
 WAITING_S = 15.0  # between two plain or JSON lines while none does
@@ -173,7 +174,8 @@ def step(stage: str, fields: dict[str, Any], last: bool = False) -> None:
     """A stage that counts by itself (the steps of a training): one line that changes, a line each, or JSON."""
     shown, row = mode(), "  ".join(f"{name} {value}" for name, value in fields.items())
     if shown is Mode.bar:
-        print(f"\r{row}", end="\n" if last else "", file=sys.stderr, flush=True)
+        sys.stderr.write("\r")
+        print(row, end="\n" if last else "", file=sys.stderr, flush=True)
     elif shown is Mode.plain:
         print(f"{stage} {row}", file=sys.stderr, flush=True)
     elif shown is Mode.json:

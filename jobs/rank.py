@@ -11,6 +11,7 @@ from . import options as o
 from . import rank_flags as r
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -10,6 +10,7 @@ from mmfilter.errors import UsageError
 
 from .groups import example_of, group_of
 from .options import complete_recipe
+from .terminal import print
 
 WIDTH = 96  # characters of the line about a recipe
 NameArg = Annotated[

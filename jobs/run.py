@@ -11,6 +11,7 @@ from mmfilter.errors import OK, SET_ASIDE
 
 from . import options as o
 from .cluster import Width
+from .terminal import print
 
 
 @dataclass(frozen=True)

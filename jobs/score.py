@@ -21,6 +21,7 @@ from . import options as o
 from .cluster import Width
 from .pool_scores import add_pool_scores
 from .progress import Progress
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ import typer
 from mmfilter.errors import COPY, OK, SET_ASIDE, MMFilterError, UsageError
 
 from . import options as o
+from .terminal import print
 
 CARD_SAMPLES = 5_000_000  # of a pool: above, the card would take longer than the selection, and more memory
 

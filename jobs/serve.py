@@ -11,6 +11,7 @@ import typer
 from mmfilter.errors import MMFilterError, UsageError, need
 
 from . import options as o
+from .terminal import print
 
 EXTRA = "mmfilter[serve]"
 

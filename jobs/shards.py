@@ -9,9 +9,9 @@ from typing import Any
 
 from mmfilter import storage
 from mmfilter.errors import UsageError
-from mmfilter.fields import valid_text
 from mmfilter.hints import nearest_beside
 from mmfilter.presence import absent, is_present, unreadable
+from mmfilter.text import valid_text
 
 from .outdir import absolute
 

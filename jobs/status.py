@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from . import options as o
+from .terminal import print
 
 
 def add(app: typer.Typer) -> None:

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter.errors import OK, UsageError
+from mmfilter.text import uncoloured
 
 from . import job_api
 from . import options as o
 from .entrypoint import ABSENT, ABSENT_CODE
 from .job_api import Job
+from .terminal import print
 
 HeadAddress = Annotated[str, typer.Option("--address", help="The head's job server: http://HOST:8265.")]
 SomePool = Annotated[
@@ -114,7 +116,7 @@ def _look(client: Any, job: Job, what: str, as_json: bool) -> int:
         raise UsageError(f"--{what}: no job {job.name} on this cluster; it is made from the recipe and --out")
     submission = before[-1].submission_id
     if what == "logs":
-        print(client.get_job_logs(submission), end="")
+        print(uncoloured(client.get_job_logs(submission)), end="")
         return OK
     if what == "stop":
         client.stop_job(submission)

@@ -7,6 +7,8 @@ import typer
 
 from mmfilter.errors import UsageError
 
+from .terminal import print
+
 SIGNS = {"&": operator.and_, "|": operator.or_, "-": operator.sub, "+": operator.add, "*": operator.mul}
 
 

@@ -8,6 +8,7 @@ import typer
 from . import options as o
 from . import progress
 from . import train_flags as t
+from .terminal import print
 
 SAMPLES = 100_000
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 OK, FAILED, USAGE, SET_ASIDE, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes
 COPY = "`mmfilter recipe copy NAME` writes a packaged recipe to a file of yours"  # in what asks to change a recipe
+OF_DEVICE = ("out of memory", "allocate memory", "CUDA", "cuDNN", "NCCL")  # in torch's RuntimeErrors
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # the disk's fault, and no shard's
 
 
@@ -41,6 +42,23 @@ class NotFetched(MMFilterError):
 
 class MissingDependency(MMFilterError):
     """An optional package is not installed; the message is the pip command that mends it."""
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether an error met while a sample was read says nothing about the sample: memory, disk, device, set-up.
+
+    Pillow raises OSError about bytes too, then without a number.
+    """
+    if isinstance(error, (MemoryError, MMFilterError, ImportError)) or not isinstance(error, Exception):
+        return True
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in OF_DEVICE)
+
+
+def short_reason(error: BaseException) -> str:
+    """The kind of an error that nothing foresaw, and the start of what it says."""
+    return f"{type(error).__name__}: {str(error)[:120]}"
 
 
 def cannot_write(path: str, error: OSError) -> MMFilterError:

@@ -4,7 +4,9 @@ import io
 import json
 
 from . import storage
+from .member_names import split_name
 from .records import Failure
+from .tar import Member, members
 
 
 def expected_keys(path: str) -> dict[str, str] | int | None:
@@ -27,11 +29,11 @@ def _keys(path: str) -> dict[str, str] | None:
         if "key" not in columns:
             return None
         table = file.read(columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException):
+        keys = table["key"].to_pylist()
+        status = table["status"].to_pylist() if "status" in columns else ["success"] * len(keys)
+        uids = table["uid"].to_pylist() if "uid" in columns else [""] * len(keys)
+    except (OSError, pa.ArrowException, UnicodeDecodeError):  # Arrow does not check that a string is UTF-8
         return None
-    keys = table["key"].to_pylist()
-    status = table["status"].to_pylist() if "status" in columns else ["success"] * len(keys)
-    uids = table["uid"].to_pylist() if "uid" in columns else [""] * len(keys)
     rows = zip(keys, status, uids, strict=True)
     return {key: uid if isinstance(uid, str) else "" for key, s, uid in rows if s == "success" and isinstance(key, str)}
 
@@ -42,6 +44,27 @@ def stated_count(path: str) -> int | None:
         return int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
+
+
+def counted_failures(path: str, status: str, error: str) -> list[Failure]:
+    """A Failure for every sample of a tar that was given up: from the files beside it, else by the names in it; one
+    row for the whole where neither tells of any.
+    """
+    if told := expected_failures(path, status, error):
+        return told
+    try:
+        keys = listed_keys(path)
+    except Exception:  # it was given up because it cannot be read
+        keys = []
+    return [Failure(key, "", status, error) for key in keys] or [Failure("", "", status, error)]
+
+
+def listed_keys(path: str) -> list[str]:
+    """The keys of the tar's files, in its order. Raises OSError."""
+    with storage.open_read(path) as stream:
+        entries = members(stream, lambda name: 0)
+        names = [entry.name for entry in entries if isinstance(entry, Member) and entry.kind == "file"]
+    return list(dict.fromkeys(filter(None, (split_name(name)[0] for name in names))))
 
 
 def expected_failures(path: str, status: str = "lost", error: str = "") -> list[Failure]:

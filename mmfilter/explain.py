@@ -13,10 +13,10 @@ from .rules import build_rule, walk
 from .subset import Subset
 from .subset_record import replaced_columns
 from .table import Table, open_table
+from .text import cut
 from .uids import HALVES, parse_uids
 
 DECIDED = ("uid", "keep", "dropped_by")
-TEXT = 200  # characters of a caption that are printed
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Explanation:
         found = [f"{self.uid}: {self.status}" + (f" by {self.dropped_by}" if self.dropped_by else "")]
         found[0] += f", {self.times} times" if self.times > 1 else ""
         found.append(f"  subset  {self.name}")
-        found.append(f"  sample  {self.places[0]}")
+        found.append(f"  sample  {cut(self.places[0])}")
         if len(self.places) > 1:
-            found.append(f"  also    {', '.join(self.places[1:])}")
+            found.append(f"  also    {', '.join(map(cut, self.places[1:]))}")
         if self.text:
-            found.append(f"  text    {_short(self.text)}")
+            found.append(f"  text    {cut(self.text)}")
         if self.url:
-            found.append(f"  url     {_short(self.url)}")
+            found.append(f"  url     {cut(self.url)}")
         if self.failure:
-            found.append(f"  failed  {self.failure}: {_short(self.error)}")
+            found.append(f"  failed  {self.failure}: {cut(self.error)}")
         width = max((len(verdict.path) for verdict in self.verdicts), default=0)
         for verdict in self.verdicts:
             values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items() if name != "text")
@@ -174,13 +174,7 @@ def _at(stem: str, row: dict[str, Any]) -> str:
     return f"{stem}/{row['key']}" if row.get("key") else stem
 
 
-def _short(text: str) -> str:
-    """On one line, with control characters escaped: a terminal obeys nothing a caption says."""
-    plain = "".join(c if c.isprintable() else " " if c in "\n\t" else ascii(c)[1:-1] for c in text)
-    return plain if len(plain) <= TEXT else plain[:TEXT] + "…"
-
-
 def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return _short(value) if isinstance(value, str) else str(value)
+    return cut(value) if isinstance(value, str) else str(value)

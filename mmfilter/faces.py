@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from .images import DecodeError, ImageLimits, decode
+from .images import DecodeError, ImageLimits, decode, grey
 
 Boxes = tuple[tuple[float, float, float, float], ...]
 """(x0, y0, x1, y1) of each face, as shares of the image's width and height."""
@@ -78,7 +78,7 @@ def blur(image: Image.Image, boxes: Boxes) -> Image.Image:
 def _plain(image: Image.Image) -> Image.Image:
     """In a mode that can be blurred: palettes and odd depths become 8 bits a channel."""
     if image.mode.startswith("I"):
-        return image.point(lambda v: v / 256).convert("L")
+        return grey(image)
     if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK") and "transparency" not in image.info:
         return image
     return image.convert("L" if image.mode in ("1", "F") else "RGBA" if image.has_transparency_data else "RGB")

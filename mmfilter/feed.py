@@ -4,7 +4,6 @@ A plan and what comes of it can be sent to another machine: decoding need not be
 """
 
 import hashlib
-import queue
 import threading
 import time
 from collections import Counter, deque
@@ -12,20 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from .ahead import ahead
+from .culprits import culprits
 from .fields import ReadOptions
-from .images import DecodeError, decode, image_ending, probe
+from .images import decode, image_ending, probe
 from .outgoing import TRAINED_ON
 from .plugs import Score
-from .preprocess import Preparation, Unpreparable, draft, prepare
-from .records import Failure, Sample
+from .preprocess import Preparation, draft, prepare
+from .records import Failure, Sample, failure_of
 from .samples import read_samples
-
-T = TypeVar("T")
 
 UNIT = 8192
 """Samples after which a shard's batches begin anew, so that it can be cut there and done by several workers
@@ -33,6 +32,9 @@ with the same bytes. Captions share a batch with those of their length within a 
 from 5,151 of the web's, the text tower (a tenth of the work) computes 2 % more tokens with a batch of 64, and
 9 % with 256, than one sort of the shard would have it; with half the unit 5 and 20 %.
 """
+
+
+LARGEST = 1 << 1023  # an integer beyond it is no float
 
 
 class Clock:
@@ -130,12 +132,12 @@ def _batches(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -
     at = plan.first
     for unit, opened in _opened(path, plan, failures, clock):
         if batch and (unit != at or len(batch) == plan.batch_size):
-            yield _fed(batch, at, plan, clock)
+            yield from _fed(batch, at, plan, failures, clock)
             batch = []
         batch.append(opened)
         at = unit
     if batch:
-        yield _fed(batch, at, plan, clock)
+        yield from _fed(batch, at, plan, failures, clock)
 
 
 def _opened(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[tuple[int, Opened]]:
@@ -194,10 +196,8 @@ def _open(sample: Sample, plan: FeedPlan, clock: Clock) -> Opened | Failure:
         if plan.pixels:
             image = _decoded(sample.image, plan)
             arrays = {key: prepare(image, how) for key, how in plan.prepare.items()}
-    except DecodeError as error:
-        return Failure(sample.key, sample.uid, error.status, error.error)
-    except Unpreparable as error:
-        return Failure(sample.key, sample.uid, error.status, str(error))
+    except Exception as error:  # whatever its picture raises costs this sample alone
+        return failure_of(sample.key, sample.uid, error)
     finally:
         clock.add("decode", started)
     if "bytes" not in plan.wanted:
@@ -219,9 +219,30 @@ def stated_size(meta: Mapping[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def _fed(batch: list[Opened], unit: int, plan: FeedPlan, clock: Clock) -> Fed:
-    """The batch as columns, scored while its pixels are at hand."""
-    arrays = {key: np.stack([opened.arrays.pop(key) for opened in batch]) for key in plan.prepare}
+def _fed(batch: list[Opened], unit: int, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Fed]:
+    """The batch, scored while its pixels are at hand; without the samples of which a score raises an error."""
+    rows, pixels = _columns(batch)
+    started = time.perf_counter()
+
+    def score(some: list[int]) -> dict[str, np.ndarray]:
+        part = {name: [column[i] for i in some] for name, column in {**rows, **pixels}.items()}
+        return {name: values for score in plan.scores for name, values in score(part).items()}
+
+    scored, raised = culprits(score, len(batch))
+    clock.add("score", started)
+    if raised:
+        failures += [failure_of(batch[i].sample.key, batch[i].sample.uid, error) for i, error in raised.items()]
+        batch = [opened for i, opened in enumerate(batch) if i not in raised]
+        rows, pixels = _columns(batch)
+    arrays = {key: np.stack([opened.arrays.pop(key) for opened in batch]) for key in plan.prepare if batch}
+    notes = Counter(note for opened in batch for note in opened.sample.notes)
+    notes["sha256_mismatch"] = sum(o.sample.meta.get("sha256", o.sha256) != o.sha256 for o in batch)
+    if batch:
+        yield Fed(rows, arrays, scored, {name: pixels[name] for name in plan.kept}, notes, unit)
+
+
+def _columns(batch: list[Opened]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """(base columns, pixels) of a batch."""
     samples = [opened.sample for opened in batch]
     rows: dict[str, list[Any]] = {
         "uid": [sample.uid for sample in samples],
@@ -235,20 +256,12 @@ def _fed(batch: list[Opened], unit: int, plan: FeedPlan, clock: Clock) -> Fed:
         "offset": [sample.offset for sample in samples],
         "size": [sample.size for sample in samples],
     }
-    notes = Counter(note for sample in samples for note in sample.notes)
-    notes["sha256_mismatch"] = sum(o.sample.meta.get("sha256", o.sha256) != o.sha256 for o in batch)
-    pixels: dict[str, list[Any]] = {
-        "image": [opened.image for opened in batch],
-        "bytes": [sample.image for sample in samples],
-    }
-    started = time.perf_counter()
-    scored = {name: values for score in plan.scores for name, values in score({**rows, **pixels}).items()}
-    clock.add("score", started)
-    return Fed(rows, arrays, scored, {name: pixels[name] for name in plan.kept}, notes, unit)
+    pixels: dict[str, list[Any]] = {"image": [opened.image for opened in batch]}
+    return rows, {**pixels, "bytes": [sample.image for sample in samples]}
 
 
 def _boxes(sample: Sample) -> list[list[float]]:
-    """face_bboxes as it came, when it is a list of [x0, y0, x1, y1]."""
+    """face_bboxes as it came, when it is a list of [x0, y0, x1, y1] that floating point can hold."""
     boxes = sample.meta.get("face_bboxes")
     if not isinstance(boxes, list):
         return []
@@ -256,40 +269,5 @@ def _boxes(sample: Sample) -> list[list[float]]:
         [float(v) for v in box]
         for box in boxes
         if isinstance(box, list) and len(box) == 4 and all(isinstance(v, (int, float)) for v in box)
+        if not any(abs(v) > LARGEST for v in box if isinstance(v, int))
     ]
-
-
-def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """Run an iterator in a thread, `depth` items ahead of its consumer. Errors pass through."""
-    done = object()
-    box: queue.Queue[Any] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                box.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def run() -> None:
-        try:
-            for item in items:
-                if not put(item):
-                    return
-            put(done)
-        except BaseException as error:  # handed to the consumer, which raises it
-            put(error)
-
-    thread = threading.Thread(target=run, name="feed", daemon=True)
-    thread.start()
-    try:
-        while (item := box.get()) is not done:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

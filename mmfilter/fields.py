@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b, sha256
+from itertools import chain
 from typing import Any, NamedTuple
 
 from .errors import UsageError
@@ -25,6 +26,7 @@ PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
 
 COMPRESSED = frozenset({"gz", "zst", "zstd", "xz", "bz2"})
 KEY, CONTENT, JSON_FIELD = "key", "content", "json."
+DEPTH = 200  # of a json's lists and mappings within each other
 KNOWN = 4096  # extensions whose kind is remembered: a pool has few
 SHOWN = 12  # json fields named in a message
 UID = re.compile(r"[0-9a-f]{32}")
@@ -131,14 +133,28 @@ def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
     try:
         text = data.decode("utf-8")
         meta = json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
+        too_deep = data.count(b"[") + data.count(b"{") > DEPTH and _too_deep(meta)
+    except ValueError as error:
         return {}, ("json_malformed", f"its json cannot be read ({str(error)[:120]})")
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        return {}, ("json_malformed", f"its json is nested deeper than {DEPTH} levels")
     if not isinstance(meta, dict):
         return {}, ("json_malformed", f"its json is a {type(meta).__name__}, not a mapping")
     pairs = json.loads(data, object_pairs_hook=list) if data.count(b'"uid"') > 1 else []
     if len({json.dumps(value) for name, value in pairs if name == "uid"}) > 1:
         return {}, ("json_malformed", "its json states two different uids")
     return meta, None
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether lists and mappings are nested deeper than DEPTH. How deep Python reads depends on who calls it."""
+    level = [value]
+    for _ in range(DEPTH + 1):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list))]
+        level = list(chain.from_iterable(inner))
+    return any(isinstance(item, (dict, list)) for item in level)
 
 
 def find_caption(
@@ -182,19 +198,6 @@ def _decoded(data: bytes, limit: int) -> tuple[str, Problem]:
         return data.decode("utf-8"), None
     except UnicodeDecodeError as error:
         return "", ("text_not_utf8", f"byte {error.start} of the caption is not UTF-8")
-
-
-def valid_text(text: str) -> str:
-    """`text` with what no UTF-8 file can hold (a byte of another encoding, half a surrogate pair) as an escape."""
-    return text if text.isascii() or _is_valid(text) else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _is_valid(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class Uid(NamedTuple):

@@ -9,6 +9,7 @@ from .fields import JSON_FIELD, ReadOptions
 from .images import DecodeError, image_ending, probe
 from .records import Failure, Sample
 from .samples import read_samples
+from .text import cut
 
 LOOKED_AT = 20  # samples
 DERIVED = "derived from"
@@ -94,7 +95,7 @@ def _add(form: Form, sample: Sample | Failure, read: ReadOptions) -> None:
     failure = sample if isinstance(sample, Failure) else _not_allowed(sample, read)
     if failure is not None:
         form.failed[failure.status] += 1
-        form.first.setdefault(failure.status, f"{failure.key}: {failure.error}")
+        form.first.setdefault(failure.status, f"{cut(failure.key)}: {failure.error}")
     if isinstance(sample, Sample):
         form.captions[sample.caption] += 1
         form.uids[_uid_of(sample, read)] += 1

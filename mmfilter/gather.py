@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from . import storage
 from .columns import StoredBatch
+from .culprits import culprits
 from .embed import Embedder, bad_rows
 from .feed import Clock, Fed, FeedPlan, Source
-from .records import Failure
+from .records import Failure, failure_of
 from .sidecar import BASE, Stored
 from .work import PIXELS, Work, looks, reads_pixels
 
@@ -183,11 +184,22 @@ class Pass:
             self.stored.table = self.stored.table.append_column(column, pa.array(values[good]))
 
     def score_rest(self) -> None:
-        """The scores that need no pixels, or no more, over the shard's rows as they will be stored."""
+        """The scores that need no pixels, or no more, over the shard's rows as they will be stored; without the rows
+        of which one raises an error.
+        """
         started = time.perf_counter()
-        batch = StoredBatch(self.stored, self.work.out, storage.stem(self.path))
-        for score in self.work.scores:
-            if not reads_pixels(score) or looks(score):
+        whole, scores = self.stored, [score for score in self.work.scores if not reads_pixels(score) or looks(score)]
+
+        def score(rows: list[int]) -> Stored:
+            part = replace(whole) if len(rows) == whole.table.num_rows else whole.take(np.array(rows, np.int64))
+            batch = StoredBatch(part, self.work.out, storage.stem(self.path))
+            for score in scores:
                 for column, values in score(batch).items():
-                    self.stored.table = self.stored.table.append_column(column, pa.array(values))
+                    part.table = part.table.append_column(column, pa.array(values))
+            return part
+
+        self.stored, raised = culprits(score, whole.table.num_rows)
+        for row, error in raised.items():
+            key, uid = (whole.table[name][row].as_py() for name in ("key", "uid"))
+            self.got.failures.append(failure_of(key, uid, error))
         self.clock.add("score", started)

@@ -4,7 +4,12 @@ import io
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from .errors import is_of_machine
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what strangers' files hold; a filter in threads is no filter
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Decoders that run no other program; EPS, for one, would start Ghostscript."""
@@ -49,6 +54,7 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise whatever they please on hostile bytes
+            _raise_of_machine(error, limits)
             status = "truncated_image" if "truncated" in str(error) or "incomplete" in str(error) else "corrupt_image"
             raise DecodeError(
                 status, f"{image.format} cannot be decoded ({str(error)[:120] or type(error).__name__})"
@@ -58,14 +64,13 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
 
 def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=limits.formats)
+        image = Image.open(io.BytesIO(data), formats=limits.formats)
     except Image.DecompressionBombError as error:
         raise DecodeError("too_many_pixels", f"the header states too many pixels ({error})") from error
     except UnidentifiedImageError as error:
         raise _unidentified(data) from error
     except Exception as error:
+        _raise_of_machine(error, limits)
         raise DecodeError(
             "corrupt_image", f"its header cannot be read ({str(error)[:120] or type(error).__name__})"
         ) from error
@@ -73,6 +78,16 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     if width * height > limits.max_pixels:
         raise DecodeError("too_many_pixels", f"{width} x {height} pixels; the limit is {limits.max_pixels}")
     return image
+
+
+def _raise_of_machine(error: Exception, limits: ImageLimits) -> None:
+    """Raise what is no fault of the image. A decoder also reports a file's impossible sizes as a lack of memory: it is
+    the machine's where the memory that an image may take cannot be had.
+    """
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        bytearray(4 * min(limits.max_pixels, ImageLimits.max_pixels))  # raises MemoryError
+    elif is_of_machine(error):
+        raise error
 
 
 def _unidentified(data: bytes) -> DecodeError:
@@ -114,6 +129,32 @@ def image_ending(head: bytes) -> str:
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return "avif"
     return next((ending for mark, ending in KINDS if head.startswith(mark)), "")
+
+
+def displayed(image: Image.Image) -> Image.Image:
+    """An image of any mode as a person is shown it: RGB, or RGBA where it has transparency. Raises DecodeError.
+
+    Of 16 and 32 bit grey the upper one of two bytes is shown, of floating point the range from its least value to its
+    greatest.
+    """
+    try:
+        if image.mode == "F" or image.mode.startswith("I"):
+            return grey(image).convert("RGB")
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    except Exception as error:
+        _raise_of_machine(error, ImageLimits())
+        raise DecodeError(
+            "not_encodable", f"{image.mode} cannot be shown ({str(error)[:120] or type(error).__name__})"
+        ) from error
+
+
+def grey(image: Image.Image) -> Image.Image:
+    """An image of deep grey (modes I, F and I;16 in either byte order) with 8 bits a pixel."""
+    values = np.nan_to_num(np.array(image, np.float32), posinf=0, neginf=0)
+    low, high = (float(values.min()), float(values.max())) if image.mode == "F" else (0.0, 255 * 256.0)
+    values *= 255 / (high - low) if high > low else 0
+    values -= low * 255 / (high - low) if high > low else 0
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 def to_png(data: bytes, limits: ImageLimits = ImageLimits()) -> bytes:

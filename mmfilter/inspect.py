@@ -19,6 +19,7 @@ from .fields import RESHARDED, ReadOptions
 from .findings import Finding, PoolReport, total, worst_first
 from .records import Failure
 from .samples import read_samples
+from .text import cut
 from .uids import DTYPE, format_uids, parse_uids
 
 DROPPED = "open_clip drops such samples without a word; here they are set aside with this status"
@@ -98,7 +99,7 @@ def _of_samples(stem: str, failures: list[Failure]) -> list[Finding]:
     for status, group in groups.items():
         severity, todo = KNOWN.get(status, ("warning", ASIDE))
         first = group[0]
-        text = f"{_samples(len(group))}: {first.error}" + (f" ({first.key})" if first.key else "")
+        text = f"{_samples(len(group))}: {first.error}" + (f" ({cut(first.key)})" if first.key else "")
         found.append(Finding(severity, status, stem, len(group), text, todo))
     return found
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .fields import CAPTION_MEMBERS, ReadOptions, is_pickle, json_caption
 from .images import image_ending
 from .records import Sample
+from .text import valid_text
 
 COPY, STATE_UID, NEW_JSON, TEXT, PNG = range(5)
 """What is done with a member's bytes: nothing; the uid is put into its json; a json is made; the caption is taken
@@ -90,7 +91,10 @@ def with_uid(data: bytes, uid: str) -> bytes:
     """
     meta = json.loads(data.decode("utf-8-sig")) if data else {}
     if "uid" in meta:
-        return json.dumps({**meta, "uid": uid}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        text = json.dumps({**meta, "uid": uid}, ensure_ascii=False)
+        if valid_text(text) != text:  # half a surrogate pair, which stays an escape
+            text = json.dumps({**meta, "uid": uid})
+        return text.encode()
     start = data.find(b"{") + 1
     before, rest = data[: max(start - 1, 0)], data[start:] or b"}"
     return b'%s{"uid": "%s"%s%s' % (before, uid.encode(), b", " if meta else b"", rest)

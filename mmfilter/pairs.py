@@ -11,11 +11,12 @@ import numpy as np
 
 from .errors import UsageError
 from .fields import ReadOptions
-from .images import DecodeError, decode
-from .records import Failure
+from .images import decode
+from .records import Failure, failure_of
 from .samples import read_samples
 from .storage import expand, identity
 from .subset import Subset
+from .text import valid_text
 from .uids import format_uids
 
 Keep = Callable[[str], int]
@@ -58,8 +59,8 @@ class Source:
         for uid, image, captions in self._read(path):
             try:
                 pair = Pair(uid, square(image, self.side, self.squash), captions)
-            except DecodeError as error:
-                self.failed[path, uid] = error.status
+            except Exception as error:  # whatever a picture raises is its sample's
+                self.failed[path, uid] = failure_of(uid, uid, error).status
                 continue
             yield from repeat(pair, int(self.keep(uid)))
 
@@ -129,7 +130,7 @@ def read(
             continue
         told = None if one_caption else sample.meta.get("captions")
         captions = told if isinstance(told, list) and told else [sample.text]
-        yield sample.uid, sample.image, tuple(str(text) for text in captions if str(text).strip())
+        yield sample.uid, sample.image, tuple(valid_text(str(text)) for text in captions if str(text).strip())
 
 
 def square(image: bytes, side: int, squash: bool) -> np.ndarray:

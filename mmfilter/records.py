@@ -3,15 +3,37 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import is_of_machine, short_reason
+from .text import one_line, valid_text
+
 
 @dataclass(slots=True)
 class Failure:
-    """`status` is the reason in a word, `error` in a sentence; key and uid are "" where unknown."""
+    """`status` is the reason in a word, `error` in a sentence; key and uid are "" where unknown.
+
+    Whatever stood in the sample, a key is text that a file can hold, and a sentence one line without controls.
+    """
 
     key: str
     uid: str
     status: str
     error: str
+
+    def __post_init__(self) -> None:
+        self.key, self.error = valid_text(self.key), one_line(self.error)
+
+
+def failure_of(key: str, uid: str, error: Exception) -> Failure:
+    """The failure of a sample whose content raised `error`: with its `status` where it has one, else content_error.
+
+    Raises `error` again where it is the machine's and says nothing about the sample.
+    """
+    if is_of_machine(error):
+        raise error
+    status = getattr(error, "status", "")
+    if isinstance(status, str) and status:
+        return Failure(key, uid, status, str(error))
+    return Failure(key, uid, "content_error", short_reason(error))
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ json_malformed      not JSON, not UTF-8, not a mapping, or two different uids
 uid_repeated        a second sample with this uid in the shard
 key_repeated        more members of a key whose sample was complete: the first one stands
 member_too_large    over 1 GiB
+content_error       anything else in its name, json or caption that raises an error
 lost                the parquet or _stats.json beside the tar tells of it, the tar does not hold it
 unreadable          the tar cannot be opened
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
@@ -42,11 +43,11 @@ from .fields import (
     is_pickle,
     parse_json,
     stated_uid,
-    valid_text,
 )
 from .member_names import split_name, stand_apart, wanted_bytes
-from .records import Failure, Sample
+from .records import Failure, Sample, failure_of
 from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+from .text import valid_text
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
@@ -79,8 +80,7 @@ def read_samples(
     `notes` counts what happened to the file as a whole. With `want_images` False only the first bytes of images
     are read (a reshard's index, a lint), unless uids are made of them. Never raises on content.
     """
-    notes = Counter() if notes is None else notes
-    reader = _Reader(path, options, notes)
+    reader = _Reader(path, options, Counter() if notes is None else notes)
     try:
         stream = storage.open_read(path)
     except OSError as error:
@@ -189,7 +189,10 @@ class _Reader:
         self.finished.add(group.key)
         self.held -= group.bytes
         self.last = None if self.last is group else self.last
-        result = self._sample(group)
+        try:
+            result = self._sample(group)
+        except Exception as error:  # whatever stands in a sample costs this sample alone
+            result = failure_of(group.key, "", error)
         if isinstance(result, Failure):
             self.incomplete += result.status.startswith("missing_")
         return result
@@ -201,7 +204,7 @@ class _Reader:
         for key, places in self.again.items():
             for at in places:
                 why = f"more members of a finished sample from byte {at} on; the first stands"
-                yield Failure(valid_text(key), "", "key_repeated", why)
+                yield Failure(key, "", "key_repeated", why)
         lost = self._lost()
         yield from lost
         if self.gaps and not lost and not self.incomplete and not self.known:
@@ -261,7 +264,7 @@ class _Reader:
         if problem is None and uid in self.uids and not (self.options.copies and is_copy(group.key, uid)):
             problem = ("uid_repeated", "an earlier sample of this shard has the same uid")
         if problem is not None:
-            return Failure(valid_text(group.key), uid, *problem)
+            return Failure(group.key, uid, *problem)
         self.uids.add(uid)
         if caption != "txt":
             notes.append(f"caption_{caption}")

@@ -8,9 +8,9 @@ import numpy as np
 from . import storage
 from .faces import Boxes, blur_faces, face_boxes
 from .fields import ReadOptions
-from .images import DecodeError, ImageLimits, to_png
+from .images import ImageLimits, to_png
 from .outgoing import PNG, Keeping, Outgoing, outgoing
-from .records import Failure, Sample
+from .records import Failure, Sample, failure_of
 from .samples import read_samples
 from .subset import Subset
 from .uids import parse_uids
@@ -71,8 +71,7 @@ def index_shard(
     if wanted is not None:
         rows = np.flatnonzero(wanted.contains(uids))
         samples = [samples[row] for row in rows]
-    keeping = Keeping(read, members)
-    planned = [outgoing(sample, keeping) for sample in samples]
+    samples, planned = _planned(samples, Keeping(read, members), failures)
     samples, planned, boxes = _encoded(path, samples, planned, Encoding(failures, read.limits, blur))
     uids = parse_uids([sample.uid for sample in samples])
     first, packed, extensions = _pack(planned)
@@ -88,6 +87,20 @@ class Encoding:
     failures: list[Failure]
     limits: ImageLimits
     blur: bool
+
+
+def _planned(
+    samples: list[Sample], keeping: Keeping, failures: list[Failure]
+) -> tuple[list[Sample], list[list[Outgoing]]]:
+    """The samples that can be written, and what goes into the new shard of each."""
+    valid, planned = [], []
+    for sample in samples:
+        try:
+            planned.append(outgoing(sample, keeping))
+            valid.append(sample)
+        except Exception as error:  # whatever its json raises is the sample's
+            failures.append(failure_of(sample.key, sample.uid, error))
+    return valid, planned
 
 
 def _encoded(
@@ -113,8 +126,8 @@ def _encoded(
                     sized.append(member)
                 valid.append(sample)
                 done.append(sized)
-            except DecodeError as error:
-                how.failures.append(Failure(sample.key, sample.uid, error.status, str(error)))
+            except Exception as error:  # whatever a picture raises is its sample's
+                how.failures.append(failure_of(sample.key, sample.uid, error))
     return valid, done, found
 
 

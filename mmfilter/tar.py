@@ -15,6 +15,7 @@ END = bytes(2 * BLOCK)
 MAX_MEMBER = 1 << 30  # bytes; a larger member is passed over with its size stated and its data unread
 WHOLE = MAX_MEMBER  # bytes of a member that are wanted: all
 MAX_RECORDS = 1 << 20  # bytes of PAX records or of a long name
+DIGITS = 20  # of a number in a PAX record: Python refuses to read one of thousands
 KINDS = {0: "file", 48: "file", 55: "file", 49: "link", 50: "link", 53: "dir"}  # type flags \0 0 7 1 2 5
 
 
@@ -128,8 +129,8 @@ class _Parser:
             records = _pax(data)
             if "path" in records:
                 self.long_name = records["path"]
-            if records.get("size", "").isdecimal():
-                self.long_size = int(records["size"])
+            if len(stated := records.get("size", "")) <= DIGITS and stated.isdecimal():
+                self.long_size = int(stated)
         return None
 
     def _resync(self, at: int, block: bytes) -> Gap:
@@ -194,7 +195,7 @@ def _pax(data: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
     while data:
         length, _, _ = data.partition(b" ")
-        if not length.isdigit() or not 0 < int(length) <= len(data):
+        if len(length) > DIGITS or not length.isdigit() or not 0 < int(length) <= len(data):
             break
         record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
         key, _, value = record.partition(b"=")

@@ -93,6 +93,7 @@ def checked(block: bytes) -> int | None:
             return None
         if block[124] & 0x80:  # GNU's base-256, for 8 GiB and more
             return int.from_bytes(block[125:136], "big") if block[124] == 0x80 else None
-        return int(block[124:136].strip(b" \0") or b"0", 8)
+        size = block[124:136].strip(b" \0") or b"0"
+        return int(size, 8) if size.isdigit() else None  # int() would take a sign, an underscore and "0o"
     except ValueError:
         return None

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mmfilter import storage
-from mmfilter.images import DecodeError, decode
+from mmfilter.images import decode, displayed
+from mmfilter.records import failure_of
 
 from .columns import PLACE
 from .pool import Pool, Snapshot
@@ -50,18 +51,15 @@ def _read(pool: Pool, snapshot: Snapshot, row: int) -> bytes:
 
 def _small(data: bytes, side: int) -> bytes:
     try:
-        picture = decode(data)
-    except DecodeError as error:
-        raise Refused(404, f"not an image: {error}") from error
-    return jpeg(picture, side)
+        return jpeg(decode(data), side)
+    except Exception as error:  # Pillow raises whatever it pleases: no picture is a fault of the service
+        raise Refused(404, f"the image cannot be shown: {failure_of('', '', error).error}") from error
 
 
 def jpeg(picture: Image.Image, side: int) -> bytes:
-    """The picture as a JPEG on white, at most `side` pixels on its longer side."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        picture = picture.point(lambda v: v / 256).convert("L")  # 16-bit grey
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
+    """The picture as a JPEG on white, at most `side` pixels on its longer side. Raises DecodeError."""
+    picture = displayed(picture)
+    if picture.mode == "RGBA":
         picture.thumbnail((side, side))
         ground = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(ground, picture)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmfilter.errors import MMFilterError
-from mmfilter.images import DecodeError, decode
+from mmfilter.images import decode
+from mmfilter.records import failure_of
 
 from ..pool import Pool
 from ..reference import Asked, embedder
@@ -45,8 +46,8 @@ class Models:
         model = self.get(name)
         try:
             pixels = model.prepare(decode(data))
-        except (DecodeError, ValueError) as error:
-            raise Refused(400, f"image: {error}") from error
+        except Exception as error:  # whatever a picture raises is the request's fault
+            raise Refused(400, f"image: {failure_of('', '', error).error}") from error
         return np.asarray(unit(model.images(np.array(pixels)[None]))[0])
 
 

@@ -25,6 +25,7 @@ REASONS = {
     "too_many_pixels": "Its image states more pixels than the limit.",
     "truncated_image": "Its image ends too early.",
     "corrupt_image": "Its image is damaged.",
+    "content_error": "Something in its name, json, caption or image raised an error.",
     "embedding_not_finite": "A model gave a vector that is not finite or has no length.",
 }
 

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .. import storage
-from ..images import DecodeError, decode
+from ..images import decode, displayed
+from ..records import failure_of
 from .pool import Pool
 from .scores import Cut
 
@@ -83,8 +84,11 @@ def _thumb(row: dict[str, Any], image: str, why: str) -> Thumb:
     text = str(row.get("text") or "")
     size = f"{row.get('original_width')} × {row.get('original_height')}"
     place = f"{row['shard']}/{row.get('key') or ''}".rstrip("/")
-    caption = text if len(text) <= CAPTION else text[:CAPTION] + "…"
-    return Thumb(str(row["uid"]), visible(caption), image, why, size, place)
+    return Thumb(str(row["uid"]), _cut(text), image, why, size, _cut(place))
+
+
+def _cut(text: str) -> str:
+    return visible(text if len(text) <= CAPTION else text[:CAPTION] + "…")
 
 
 def visible(text: str) -> str:
@@ -129,16 +133,13 @@ def _image(stream: BinaryIO | None, row: dict[str, Any]) -> tuple[str, str]:
         return "", "its tar has changed since"
     try:
         return small(data), ""
-    except DecodeError as error:
-        return "", f"not an image: {error}"
+    except Exception as error:  # Pillow raises whatever it pleases: no picture ends a report
+        return "", f"cannot be shown: {failure_of('', '', error).error}"
 
 
 def small(data: bytes) -> str:
     """A WebP data URI of the image, at most SIDE pixels on its longer side. Raises DecodeError."""
-    image = decode(data)
-    if image.mode.startswith("I") or image.mode == "F":
-        image = image.point(lambda v: v / 256).convert("L")  # 16-bit grey
-    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image = displayed(decode(data))
     image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=62, method=4)

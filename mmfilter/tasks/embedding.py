@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..ahead import ahead
 from ..embed import Embedder, bad_rows
 from ..errors import DataError
-from ..feed import ahead
-from ..images import DecodeError, decode
-from ..preprocess import Unpreparable
-from ..records import Failure
-from .sets import BadLabel, Item
+from ..images import decode
+from ..records import Failure, failure_of
+from .sets import Item
 
 L = TypeVar("L")
 Label = Callable[[Item], L]
@@ -81,8 +80,8 @@ def _prepared(
             return item
         try:
             return item.key, embedder.prepare(decode(item.image)), label(item)
-        except (DecodeError, Unpreparable, BadLabel) as error:
-            return Failure(item.key, "", error.status, str(error))
+        except Exception as error:  # whatever a picture or a label raises is its sample's
+            return failure_of(item.key, "", error)
 
     pending: deque[Future[tuple[str, np.ndarray, L] | Failure]] = deque()
     with ThreadPoolExecutor(THREADS, "decode") as pool:
