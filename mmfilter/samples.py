@@ -15,6 +15,7 @@ json_malformed      not JSON, not UTF-8, not a mapping, or two different uids
 uid_repeated        a second sample with this uid in the shard
 key_repeated        more members of a key whose sample was complete: the first one stands
 member_too_large    over 1 GiB
+member_sparse member_continued    its bytes do not stand in the tar as they are
 lost                the parquet or _stats.json beside the tar tells of it, the tar does not hold it
 unreadable          the tar cannot be opened
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
@@ -46,7 +47,8 @@ from .fields import (
 )
 from .member_names import split_name, stand_apart, wanted_bytes
 from .records import Failure, Sample
-from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+from .tar import HARMLESS, Gap, Member, members
+from .tar_entries import UNREAD, unread
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
@@ -60,7 +62,7 @@ class _Group:
     bytes: int = 0
     image: str = ""
     damaged: bool = False  # bytes were lost beside its members
-    too_large: bool = False  # a member that is needed is over MAX_MEMBER, and was not read
+    unread: Problem = None  # why a member that is needed was not read
 
     @property
     def complete(self) -> bool:
@@ -124,7 +126,7 @@ class _Reader:
             if self.last is not None and (entry.status == "no_end" or entry.status not in HARMLESS):
                 self.last.damaged = True
             return
-        if entry.kind != "file":
+        if entry.kind != "file" and entry.kind not in UNREAD:
             self.notes[f"member_{entry.kind}"] += 1
             return
         key, extension = split_name(entry.name)
@@ -180,9 +182,8 @@ class _Reader:
                 group.image = extension
         elif is_pickle(extension):
             group.notes.append("member_pickled")  # never decoded
-        if entry.size > MAX_MEMBER:
-            needed = is_image(extension) or extension == "json" or extension in self.captions
-            group.too_large = group.too_large or needed
+        if group.unread is None and (is_image(extension) or extension == "json" or extension in self.captions):
+            group.unread = unread(entry.kind, entry.size, extension)
 
     def _close(self, group: _Group) -> Sample | Failure:
         del self.open[group.key]
@@ -204,6 +205,8 @@ class _Reader:
                 yield Failure(valid_text(key), "", "key_repeated", why)
         lost = self._lost()
         yield from lost
+        if not self.finished and not self.gaps and not lost:
+            self.notes["no_samples"] += 1
         if self.gaps and not lost and not self.incomplete and not self.known:
             for gap in self.gaps:  # nothing else tells of these bytes
                 yield Failure("", "", gap.status, gap.error)
@@ -290,8 +293,8 @@ def _incomplete(group: _Group) -> Problem:
     parts = group.parts
     if not group.image:
         return "missing_image", f"no image (a member ending in jpg, png, ...); it has: {', '.join(list(parts)[:SHOWN])}"
+    if group.unread is not None:
+        return group.unread
     if parts[group.image].size == 0:
         return "image_empty", "the image has no bytes"
-    if group.too_large:
-        return "member_too_large", f"a member is over {MAX_MEMBER} bytes"
     return None
