@@ -17,6 +17,7 @@ from mmfilter.member_names import split_name
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members
+from mmfilter.tar_entries import UNREAD
 from mmfilter.uids import format_uids
 from mmfilter.weights import ModelSpec
 
@@ -178,7 +179,11 @@ def images(path: str) -> Iterator[tuple[str, bytes]]:
             for member in members(stream, lambda name: WHOLE * (split_name(name)[1] in ENDINGS)):
                 if isinstance(member, Gap) and member.status not in ("no_end", "trailing_garbage", "zero_blocks"):
                     raise DataError(f"{file}: {member.error} (at byte {member.offset}); fetch it again")
-                if not isinstance(member, Gap) and member.kind == "file" and split_name(member.name)[1] in ENDINGS:
+                if isinstance(member, Gap) or split_name(member.name)[1] not in ENDINGS:
+                    continue
+                if member.kind in UNREAD:
+                    raise DataError(f"{file}: {member.name!r} {UNREAD[member.kind][1]}")
+                if member.kind == "file":
                     yield f"{name}/{member.name}", member.data
 
 

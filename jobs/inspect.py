@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmfilter.errors import FAILED, OK, UsageError
+from mmfilter.errors import FAILED, OK, SET_ASIDE, UsageError
 from mmfilter.fields import ReadOptions, read_options
 
 from . import choice
@@ -49,7 +49,7 @@ def add(app: typer.Typer) -> None:
         width = o.width(address, workers, 0, None, None, local)
         report = inspect_pool(shards_of(pool, out), width, allow_missing, reading(out, uids, pool_id, captions))
         print(json.dumps(report.to_dict(), indent=1) if as_json else "\n".join(report.lines()))
-        raise typer.Exit(FAILED if report.errors else OK)
+        raise typer.Exit(FAILED if report.errors else SET_ASIDE if report.set_aside else OK)
 
 
 def shards_of(pool: list[str] | None, out: str | None) -> list[str]:

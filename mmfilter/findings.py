@@ -38,6 +38,11 @@ class PoolReport:
     def errors(self) -> int:
         return sum(finding.severity == "error" for finding in self.findings)
 
+    @property
+    def set_aside(self) -> bool:
+        """Whether there are samples that a run sets aside; the copies in a resharded pool are none."""
+        return any(finding.what in self.failed for finding in self.findings)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for json."""
         return {**asdict(replace(self, form=None)), "form": self.form.to_dict() if self.form else None}
@@ -46,13 +51,13 @@ class PoolReport:
         """For a person: a head line, then one for each kind of finding, and what to do about it."""
         failed = sum(self.failed.values())
         told = [f"{self.shards:,} shards, {self.bytes:,} bytes: {self.samples:,} samples are well, {failed:,} are not"]
-        kinds: dict[tuple[str, str], list[Finding]] = {}
+        kinds: dict[tuple[str, str, str], list[Finding]] = {}
         for finding in self.findings:
-            kinds.setdefault((finding.severity, finding.what), []).append(finding)
-        for (severity, what), found in kinds.items():
+            kinds.setdefault((finding.severity, finding.what, finding.todo), []).append(finding)
+        for (severity, what, todo), found in kinds.items():
             told.append(f"{severity:8}{what}: {_told(found)}")
-            if found[0].todo:
-                told.append(f"{'':8}-> {found[0].todo}")
+            if todo:
+                told.append(f"{'':8}-> {todo}")
         told += self.form.lines() if self.form else []
         return told if self.findings else [*told, "nothing to complain of"]
 

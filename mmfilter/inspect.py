@@ -46,10 +46,12 @@ KNOWN = {
     "member_twice": ("warning", "the first one is used; webdataset stops here with an error"),
     "image_twice": ("note", "the first of jpg, png, jpeg, webp is used"),
     "member_pickled": ("warning", "webdataset un-pickles such, which runs what is in them; it is not done here"),
-    "member_link": ("warning", "links are never followed"),
-    "member_other": ("warning", "devices and the like are passed over"),
-    "member_dir": ("note", ""),
-    "member_without_key": ("note", "a name without an extension belongs to no sample"),
+    "member_sparse": ("warning", "pack the shard again without --sparse"),
+    "member_continued": ("warning", "join the volumes into one tar first"),
+    "member_link": ("warning", "symbolic links, and hard links to files outside the tar, are never followed"),
+    "member_other": ("warning", "devices, fifos and entries of unknown types are passed over"),
+    "member_without_key": ("note", "a file name that begins with a dot, or has no extension, belongs to no sample"),
+    "no_samples": ("warning", "fetch the shard again, or leave it out where its download came to nothing"),
     "parquet_of_other_keys": ("warning", "its keys are not the tar's: is it another shard's?"),
 }
 
@@ -99,7 +101,11 @@ def _of_samples(stem: str, failures: list[Failure]) -> list[Finding]:
     for status, group in groups.items():
         severity, todo = KNOWN.get(status, ("warning", ASIDE))
         first = group[0]
-        text = f"{_samples(len(group))}: {first.error}" + (f" ({cut(first.key)})" if first.key else "")
+        error = first.error
+        if status == "not_a_tar":  # it says itself what to do
+            error, _, cure = error.partition("; ")
+            todo = cure or todo
+        text = f"{_samples(len(group))}: {error}" + (f" ({cut(first.key)})" if first.key else "")
         found.append(Finding(severity, status, stem, len(group), text, todo))
     return found
 
@@ -108,7 +114,8 @@ def _of_notes(stem: str, notes: Counter[str], failed: Counter[str]) -> list[Find
     """What happened to the file; damage that failed samples already tell of is not told twice."""
     found = []
     for note, count in notes.items():
-        if note in KNOWN and note not in failed:
+        told = note in failed or (note == "not_a_tar" and "lost" in failed)
+        if note in KNOWN and not told:
             severity, todo = KNOWN[note]
             found.append(Finding(severity, note, stem, count, f"{count} x {note.replace('_', ' ')}", todo))
     return found

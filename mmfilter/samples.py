@@ -16,6 +16,7 @@ uid_repeated        a second sample with this uid in the shard
 key_repeated        more members of a key whose sample was complete: the first one stands
 member_too_large    over 1 GiB
 content_error       anything else in its name, json or caption that raises an error
+member_sparse member_continued    its bytes do not stand in the tar as they are
 lost                the parquet or _stats.json beside the tar tells of it, the tar does not hold it
 unreadable          the tar cannot be opened
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
@@ -23,7 +24,6 @@ empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells whic
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
@@ -46,30 +46,13 @@ from .fields import (
 )
 from .member_names import split_name, stand_apart, wanted_bytes
 from .records import Failure, Sample, failure_of
-from .tar import HARMLESS, MAX_MEMBER, Gap, Member, members
+from .sample_members import SampleMembers
+from .tar import HARMLESS, Gap, Member, members
+from .tar_entries import UNREAD, unread
 from .text import valid_text
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
-
-
-@dataclass(slots=True)
-class _Group:
-    key: str
-    parts: dict[str, Member] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    bytes: int = 0
-    image: str = ""
-    damaged: bool = False  # bytes were lost beside its members
-    too_large: bool = False  # a member that is needed is over MAX_MEMBER, and was not read
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.image) and "txt" in self.parts and "json" in self.parts
-
-    def sufficient(self, captions: tuple[str, ...]) -> bool:
-        """Whether it can be a sample already, though a json or a caption file may follow."""
-        return bool(self.image) and ("json" in self.parts or any(name in self.parts for name in captions))
 
 
 def read_samples(
@@ -103,8 +86,8 @@ class _Reader:
     def __init__(self, path: str, options: ReadOptions, notes: Counter[str]) -> None:
         self.path, self.shard, self.options, self.notes = path, storage.stem(path), options, notes
         self.captions = options.caption_members
-        self.open: dict[str, _Group] = {}
-        self.last: _Group | None = None
+        self.open: dict[str, SampleMembers] = {}
+        self.last: SampleMembers | None = None
         self.held = 0
         self.interleaved = False  # members of a sample stood apart: no sample is closed before it is complete
         self.finished: set[str] = set()
@@ -124,7 +107,7 @@ class _Reader:
             if self.last is not None and (entry.status == "no_end" or entry.status not in HARMLESS):
                 self.last.damaged = True
             return
-        if entry.kind != "file":
+        if entry.kind != "file" and entry.kind not in UNREAD:
             self.notes[f"member_{entry.kind}"] += 1
             return
         key, extension = split_name(entry.name)
@@ -146,7 +129,7 @@ class _Reader:
                 places.append(entry.header)
             return
         if group is None:
-            group = self.open[key] = _Group(key)
+            group = self.open[key] = SampleMembers(key)
         self._add(group, extension, entry)
         while self.held > HELD and len(self.open) > 1:
             yield self._close(next(iter(self.open.values())))
@@ -161,11 +144,11 @@ class _Reader:
             self.interleaved = not storage.is_remote(self.path) and stand_apart(self.path)
         return not self.interleaved
 
-    def _starts_again(self, group: _Group, extension: str) -> bool:
+    def _starts_again(self, group: SampleMembers, extension: str) -> bool:
         """Whether this is the image of a second sample of a key whose first one needs nothing more."""
         return extension in group.parts and is_image(extension) and group.sufficient(self.captions)
 
-    def _add(self, group: _Group, extension: str, entry: Member) -> None:
+    def _add(self, group: SampleMembers, extension: str, entry: Member) -> None:
         self.last = group
         if extension in group.parts:
             group.notes.append("member_twice")  # the first one stands
@@ -180,11 +163,10 @@ class _Reader:
                 group.image = extension
         elif is_pickle(extension):
             group.notes.append("member_pickled")  # never decoded
-        if entry.size > MAX_MEMBER:
-            needed = is_image(extension) or extension == "json" or extension in self.captions
-            group.too_large = group.too_large or needed
+        if group.unread is None and (is_image(extension) or extension == "json" or extension in self.captions):
+            group.unread = unread(entry.kind, entry.size, extension)
 
-    def _close(self, group: _Group) -> Sample | Failure:
+    def _close(self, group: SampleMembers) -> Sample | Failure:
         del self.open[group.key]
         self.finished.add(group.key)
         self.held -= group.bytes
@@ -207,6 +189,8 @@ class _Reader:
                 yield Failure(key, "", "key_repeated", why)
         lost = self._lost()
         yield from lost
+        if not self.finished and not self.gaps and not lost:
+            self.notes["no_samples"] += 1
         if self.gaps and not lost and not self.incomplete and not self.known:
             for gap in self.gaps:  # nothing else tells of these bytes
                 yield Failure("", "", gap.status, gap.error)
@@ -223,7 +207,7 @@ class _Reader:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
-    def _part_lost(self, group: _Group) -> Problem:
+    def _part_lost(self, group: SampleMembers) -> Problem:
         """Of a sample beside which bytes were lost: whether they took its json or its caption member.
 
         It lacks what others of its shard have: its uid is not known, or its caption would be another.
@@ -235,14 +219,14 @@ class _Reader:
             return "missing_text", f"bytes of the tar are lost where its caption may have stood{has}"
         return None
 
-    def _uid(self, group: _Group, meta: dict[str, Any], text: str, sound: bool) -> Uid:
+    def _uid(self, group: SampleMembers, meta: dict[str, Any], text: str, sound: bool) -> Uid:
         """Stated or derived; made of the content only where the sample is sound."""
         uid = stated_uid(meta, self.options) or derived_uid(self.shard, group.key, self.options)
         if self.options.uids != CONTENT or uid.note != "uid_derived":
             return uid
         return Uid(content_uid(group.parts[group.image].data, text) if sound else "", note=uid.note)
 
-    def _sample(self, group: _Group) -> Sample | Failure:
+    def _sample(self, group: SampleMembers) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
         parts, notes = group.parts, group.notes
         meta: dict[str, Any] = {}
@@ -257,7 +241,7 @@ class _Reader:
         lost = self._part_lost(group) if group.damaged else None
         self.texts += caption in self.captions
         unread = problem is not None or (lost is not None and lost[0] == "missing_json")  # it may state a uid
-        problem = _incomplete(group) or lost or problem or text_problem
+        problem = group.problem() or lost or problem or text_problem
         uid, stated, note = Uid("") if unread else self._uid(group, meta, text, problem is None)
         if note:
             notes.append(note)
@@ -287,14 +271,3 @@ class _Reader:
             stated,
             b"" if json is None else json.data,
         )
-
-
-def _incomplete(group: _Group) -> Problem:
-    parts = group.parts
-    if not group.image:
-        return "missing_image", f"no image (a member ending in jpg, png, ...); it has: {', '.join(list(parts)[:SHOWN])}"
-    if parts[group.image].size == 0:
-        return "image_empty", "the image has no bytes"
-    if group.too_large:
-        return "member_too_large", f"a member is over {MAX_MEMBER} bytes"
-    return None

@@ -1,29 +1,45 @@
 """Tar, strictly and without loss: a streaming parser that finds its way again after damage.
 
 Nothing is ever extracted, links are never followed, and no header is believed beyond the bytes that
-are there. Layout: POSIX.1-1988 (ustar), POSIX.1-2001 (PAX records), and GNU's long names.
+are there. What the types of entries mean says `mmfilter.tar_entries`.
 """
 
+import posixpath
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
+from .not_tar import is_container, recognise
+from .tar_entries import (
+    HARD_LINK,
+    INHERITED,
+    KINDS,
+    MAX_MEMBER,
+    RECORDS,
+    SPARSE,
+    UNREAD,
+    WITHOUT_DATA,
+    overridden,
+    parse_records,
+    stated_name,
+    text,
+)
 from .tar_source import BLOCK, Source, checked
 
 ZERO = bytes(BLOCK)
 END = bytes(2 * BLOCK)
-MAX_MEMBER = 1 << 30  # bytes; a larger member is passed over with its size stated and its data unread
 WHOLE = MAX_MEMBER  # bytes of a member that are wanted: all
-MAX_RECORDS = 1 << 20  # bytes of PAX records or of a long name
-DIGITS = 20  # of a number in a PAX record: Python refuses to read one of thousands
-KINDS = {0: "file", 48: "file", 55: "file", 49: "link", 50: "link", 53: "dir"}  # type flags \0 0 7 1 2 5
+MAX_RECORDS = 1 << 26  # bytes of pax records or of a long name: an incremental dump lists a whole folder in them
 
 
 class Member(NamedTuple):
-    """One entry. `header` and `offset` are byte positions in the tar, `size` the data's bytes."""
+    """One entry. `header` and `offset` are byte positions in the tar, `size` the data's bytes.
+
+    A hard link to an earlier member is that member under another name: its offset, size, data and check.
+    """
 
     name: str
-    kind: str  # file | dir | link | other
+    kind: str  # file | dir | link | sparse | continued | label | other
     header: int  # where its first header block starts, PAX included
     offset: int
     size: int
@@ -53,16 +69,18 @@ def members(stream: BinaryIO, want: Callable[[str], int] = lambda name: WHOLE) -
 
 
 class _Parser:
-    def __init__(self, stream: BinaryIO, want: Callable[[str], int]) -> None:
+    def __init__(self, stream: BinaryIO, want: Callable[[str], int], resolve: bool = True) -> None:
         self.source = Source(stream)
         self.want = want
+        self.resolve = resolve and self.source.end is not None
         self.zeros = 0  # zero blocks since the last entry
         self.entries = 0
         self.tail = 0  # where the last entry's data starts
         self.reread = 0  # bytes
-        self.first: int | None = None  # where the PAX or long-name block of the coming entry starts
-        self.long_name: str | None = None
-        self.long_size: int | None = None
+        self.first: int | None = None  # where the first header that describes the coming entry starts
+        self.records: dict[str, str] = {}  # of the coming entry, by pax keyword
+        self.inherited: dict[str, str] = {}  # of all entries to come
+        self.places: dict[str, Member] | None = None  # earlier members without their data, once a hard link was seen
 
     def run(self) -> Iterator[Member | Gap]:
         source = self.source
@@ -70,13 +88,16 @@ class _Parser:
             at = source.at
             block = source.read(BLOCK)
             if len(block) < BLOCK:
-                yield from self._end(at, len(block))
+                yield from self._end(at, block)
                 return
             if block == ZERO:
                 self.zeros += 1
                 continue
             size = checked(block)
             if size is None:
+                if at == 0 and is_container(block):
+                    yield self._foreign(block)
+                    return
                 yield self._resync(at, block)
                 continue
             if self.zeros:
@@ -91,57 +112,110 @@ class _Parser:
 
     def _entry(self, at: int, block: bytes, size: int) -> Member | Gap | None:
         flag = block[156]
-        if flag in b"xgLK":
+        if flag in RECORDS:
             return self._records(at, block, size)
-        name = self.long_name if self.long_name is not None else _name(block)
-        size = self.long_size if self.long_size is not None else size
-        header = at if self.first is None else self.first
-        kind = KINDS.get(flag, "other")
-        size = size if kind == "file" else 0
-        self.long_name = self.long_size = self.first = None
+        name, kind, header = stated_name(block), KINDS.get(flag, "other"), at
+        records = self.records
+        if self.first is not None or self.inherited:
+            records = {**self.inherited, **records}
+            name, size, kind = overridden(records, name, size, kind)
+            header = at if self.first is None else self.first
+            self.records, self.first = {}, None
+        if kind == "file" and name.endswith("/"):
+            kind = "dir"  # of a tar older than the type flags
+        if flag == SPARSE:
+            self._skip_map(block)
+        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self._at_header():
+            size = 0
         padded = -(-size // BLOCK) * BLOCK
         offset = self.tail = self.source.at
         if self.source.left is not None and size > self.source.left:
-            return self._overlong(at, name, size)
+            return self._overlong(at, name, size, kind)
         data = b""
         wanted = min(size, self.want(name)) if kind == "file" and size <= MAX_MEMBER else 0
         if wanted:
             data = self.source.read(wanted)
             if len(data) < wanted:
                 self.source.push(data)
-                return self._overlong(at, name, size)
+                return self._overlong(at, name, size, kind)
             self.source.skip(padded - wanted)
         else:
             self.source.skip(padded)
         self.entries += 1
-        return Member(name, kind, header, offset, size, data, zlib.crc32(block))
+        member = Member(name, kind, header, offset, size, data, zlib.crc32(block))
+        if flag == HARD_LINK and self.resolve:
+            member = self._linked(at, member, records.get("linkpath") or text(block[157:257]))
+        if self.places is not None:
+            self.places[posixpath.normpath(name)] = member._replace(data=b"")
+        return member
 
     def _records(self, at: int, block: bytes, size: int) -> Gap | None:
-        """A PAX header or a GNU long name: it describes the entry after it."""
+        """A pax header or a GNU long name: it describes the entry after it, or all entries."""
         if size > MAX_RECORDS or (self.source.left is not None and size > self.source.left):
             return self._resync(at, block)
         data = self.source.read(size)
         self.source.skip(-size % BLOCK)
         self.first = at if self.first is None else self.first
-        if block[156] == ord("L"):
-            self.long_name = data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-        elif block[156] == ord("x"):
-            records = _pax(data)
-            if "path" in records:
-                self.long_name = records["path"]
-            if len(stated := records.get("size", "")) <= DIGITS and stated.isdecimal():
-                self.long_size = int(stated)
+        records = parse_records(block[156], data)
+        self.records.update(records)
+        if block[156] == ord("g"):
+            self.inherited.update({key: records[key] for key in INHERITED if key in records})
         return None
+
+    def _skip_map(self, block: bytes) -> None:
+        """Pass over the blocks that go on with the map of a GNU sparse file (POSIX's is in the records or the data)."""
+        more = block[482]
+        while more:
+            block = self.source.read(BLOCK)
+            more = block[504] if len(block) == BLOCK else 0
+
+    def _at_header(self) -> bool:
+        """Whether no data stands here but a header, an end mark, or nothing more."""
+        block = self.source.read(BLOCK)
+        self.source.push(block)
+        return block in (b"", ZERO) or checked(block) is not None
+
+    def _linked(self, at: int, link: Member, target: str) -> Member:
+        """The earlier member that a hard link names, under the link's name; the link itself where there is none."""
+        here = self.source.at
+        if self.places is None:
+            self.places = self._members_before(at)
+            self.source.back(here)
+        found = self.places.get(posixpath.normpath(target))
+        if found is None or (found.kind != "file" and found.kind not in UNREAD):
+            return link
+        data = b""
+        if found.kind == "file" and found.size <= MAX_MEMBER and (wanted := min(found.size, self.want(link.name))):
+            self.source.back(found.offset)
+            data = self.source.read(wanted)
+            self.source.back(here)
+        return found._replace(name=link.name, header=link.header, data=data)
+
+    def _members_before(self, at: int) -> dict[str, Member]:
+        """Members that stand before the first hard link, by name, read again: few tars have one."""
+        source = self.source
+        source.stream.seek(source.start)
+        places: dict[str, Member] = {}
+        for entry in _Parser(source.stream, lambda name: 0, resolve=False).run():
+            if entry.offset > at:
+                break
+            if isinstance(entry, Member):
+                places[posixpath.normpath(entry.name)] = entry
+        return places
+
+    def _foreign(self, block: bytes) -> Gap:
+        """A file that holds others in a form of its own: a header in it is no entry of a tar."""
+        self.source.skip(self.source.left or 0)
+        return Gap(0, self.source.at, "not_a_tar", f"not a tar: {recognise(block)}")
 
     def _resync(self, at: int, block: bytes) -> Gap:
         """Skip to the next header. `block` is what stood where a header should have been."""
         self._look_back(at, block)
         found = self.source.find_header()
         skipped = max(self.source.at - at, 0)
-        self.first = self.long_name = self.long_size = None
+        self.first, self.records = None, {}
         if not found and self.entries == 0:
-            what = "it is gzip-compressed; unpack it first" if block[:2] == b"\x1f\x8b" else "no tar header in it"
-            return Gap(at, skipped, "not_a_tar", f"not a tar: {what}")
+            return Gap(at, skipped, "not_a_tar", f"not a tar: {recognise(block) or 'no tar header is in it'}")
         if not found and self.zeros >= 2:
             return Gap(at, skipped, "trailing_garbage", f"{skipped} bytes after the end marks are no tar")
         if self.source.at < at:
@@ -163,44 +237,29 @@ class _Parser:
         else:
             self.source.push(block[1:])
 
-    def _overlong(self, at: int, name: str, size: int) -> Gap:
+    def _overlong(self, at: int, name: str, size: int, kind: str) -> Gap:
         """An entry that claims more bytes than there are: cut short, or its header lies."""
         found = self.source.find_header()
         why = "its header is wrong" if found else "the file is cut short"
+        if kind == "continued" and not found:
+            why = "it goes on in another volume (tar -M); join the volumes into one tar first"
         status = "corrupt_header" if found else "truncated"
         return Gap(
             at, self.source.at - at, status, f"{name!r} at byte {at} claims {size} bytes, more than there are: {why}"
         )
 
-    def _end(self, at: int, rest: int) -> Iterator[Gap]:
+    def _end(self, at: int, block: bytes) -> Iterator[Gap]:
+        rest = len(block)
         if at == 0 and rest == 0:
             yield Gap(0, 0, "empty", "the file has no bytes")
+        elif at == 0 and (what := recognise(block)):
+            yield Gap(0, rest, "not_a_tar", f"not a tar: {what}")
         elif rest and not self.zeros:
             yield Gap(at, rest, "truncated", f"the file ends within a header at byte {at}")
         elif rest:
             yield Gap(at, rest, "trailing_garbage", f"{rest} bytes after the end marks are no tar")
         elif not self.zeros:
             yield Gap(at, 0, "no_end", "the file has no end mark; it may have been cut between two members")
-
-
-def _name(block: bytes) -> str:
-    name = block[:100].split(b"\0", 1)[0]
-    if block[345] and block[257:263] == b"ustar\0":
-        name = block[345:500].split(b"\0", 1)[0] + b"/" + name
-    return name.decode("utf-8", "surrogateescape")
-
-
-def _pax(data: bytes) -> dict[str, str]:
-    """Records `length key=value\\n`; what does not parse ends the list."""
-    records: dict[str, str] = {}
-    while data:
-        length, _, _ = data.partition(b" ")
-        if len(length) > DIGITS or not length.isdigit() or not 0 < int(length) <= len(data):
-            break
-        record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
-        key, _, value = record.partition(b"=")
-        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-    return records
 
 
 def pad(size: int) -> bytes:

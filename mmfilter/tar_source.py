@@ -89,11 +89,17 @@ def checked(block: bytes) -> int | None:
     try:
         stated = int(block[148:156].strip(b" \0") or b"x", 8)
         # Adler-32's low half is the bytes' sum modulo 65521, plus 1: a tenth of sum()'s time
-        if ((zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 256 - stated) % 65521:
+        over = ((zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 256 - stated) % 65521
+        if over and over != _signed(block):
             return None
         if block[124] & 0x80:  # GNU's base-256, for 8 GiB and more
             return int.from_bytes(block[125:136], "big") if block[124] == 0x80 else None
-        size = block[124:136].strip(b" \0") or b"0"
+        size = block[124:136].strip(b" \0").partition(b"\0")[0].rstrip(b" ") or b"0"
         return int(size, 8) if size.isdigit() else None  # int() would take a sign, an underscore and "0o"
     except ValueError:
         return None
+
+
+def _signed(block: bytes) -> int:
+    """What the sum is less, modulo 65521, for writers of old that took bytes for signed."""
+    return 256 * sum(byte >= 0x80 for byte in block[:148] + block[156:]) % 65521

@@ -3,9 +3,12 @@
 import io
 import json
 import tarfile
+from collections import Counter
 
 from PIL import Image
 
+from mmfilter.records import Failure, Sample
+from mmfilter.samples import read_samples
 from mmfilter.tar import END, header, pad
 
 
@@ -76,3 +79,20 @@ def write_pool(folder, shards, per_shard, stats=True, **meta):
             (folder / f"{s:08d}_stats.json").write_text(json.dumps({"successes": per_shard}))
         paths.append(str(path))
     return paths
+
+
+def entry(name, data=b"", kind=b"0", form=tarfile.USTAR_FORMAT, **fields):
+    """An entry of any type. `size` may state another size than that of the data."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info.tobuf(form) + data + pad(len(data))
+
+
+def rows_of(path):
+    """(valid samples as uid -> (image, caption), failures, notes)."""
+    notes = Counter()
+    rows = list(read_samples(str(path), notes=notes))
+    valid = {row.uid: (row.image, row.text) for row in rows if isinstance(row, Sample)}
+    return valid, [row for row in rows if isinstance(row, Failure)], notes

@@ -19,6 +19,8 @@ REASONS = {
     "text_not_utf8": "Its caption is not UTF-8.",
     "text_too_long": "Its caption is over the limit.",
     "member_too_large": "One of its files is over the limit.",
+    "member_sparse": "One of its files is stored as a sparse file, without its holes.",
+    "member_continued": "One of its files begins in another volume of the tar.",
     "image_empty": "Its image has no bytes.",
     "not_an_image": "What is named an image is something else, such as a web page.",
     "format_not_allowed": "Its image is in a format that is never decoded.",

@@ -18,7 +18,8 @@ from ..errors import DataError
 from ..member_names import split_name
 from ..records import Failure
 from ..samples import HELD
-from ..tar import HARMLESS, MAX_MEMBER, WHOLE, Gap, Member, members
+from ..tar import HARMLESS, WHOLE, Gap, Member, members
+from ..tar_entries import UNREAD, unread
 
 IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference
 KINDS = ("classification", "multilabel", "retrieval")
@@ -143,7 +144,7 @@ def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterat
                 yield Failure("", "", entry.status, entry.error)
             continue
         key, extension = split_name(entry.name)
-        if entry.kind != "file" or not key:
+        if (entry.kind != "file" and entry.kind not in UNREAD) or not key:
             continue
         if last != key and last in open_ and _complete(open_[last], needed):
             held -= _bytes(open_[last])
@@ -177,14 +178,16 @@ def _complete(parts: dict[str, Member], needed: tuple[str, ...]) -> bool:
 
 
 def _item(key: str, parts: dict[str, Member], needed: tuple[str, ...]) -> Item | Failure:
-    image = next((parts[name] for name in IMAGES if name in parts), None)
-    if image is None:
+    found = next((name for name in IMAGES if name in parts), None)
+    if found is None:
         return Failure(key, "", "missing_image", f"no {', '.join(IMAGES)}; it has: {', '.join(parts)}")
+    image = parts[found]
     for name in needed:
         if name not in parts:
             return Failure(key, "", f"missing_{name}", f"no {name}; it has: {', '.join(parts)}")
-    if max(part.size for part in (image, *(parts[name] for name in needed))) > MAX_MEMBER:
-        return Failure(key, "", "member_too_large", f"a member is over {MAX_MEMBER} bytes")
+    for name in (found, *needed):
+        if (problem := unread(parts[name].kind, parts[name].size, name)) is not None:
+            return Failure(key, "", *problem)
     if image.size == 0:
         return Failure(key, "", "image_empty", "the image has no bytes")
     return Item(key, image.data, {name: parts[name].data for name in needed})
