@@ -64,6 +64,11 @@ def probe(out: str, options: ProbeOptions, metadata: str | None = None) -> dict[
     train = usable & (share >= options.holdout)
     if not len(asked) or not train.any():
         raise UsageError(f"--holdout {options.holdout:g}: it leaves no sample to ask about, or none to learn from")
+    if len(np.unique(labels[train])) < 2:
+        raise UsageError(
+            f"column '{options.column}': the {int(train.sum()):,} samples to learn from are all of one class, "
+            "and a probe would answer it always; give a smaller --holdout or another column"
+        )
     truth, rows = labels[asked], vectors.take(asked)
     by_rank = labels[order]
     knn = _vote(_neighbours(vectors, rows, np.where(train, rank, -1), options.k), by_rank, len(names), options)
@@ -111,6 +116,8 @@ def _from_file(options: ProbeOptions) -> pl.DataFrame:
         if name not in frame.columns:
             hint = nearest(name, frame.columns)
             raise UsageError(f"{options.labels}: no column '{name}'{hint} It has: {', '.join(frame.columns)}")
+    if frame["uid"].dtype != pl.String:
+        raise DataError(f"{options.labels}: uid holds {frame['uid'].dtype}; 32 hex digits as text are wanted")
     return frame.select("uid", options.column).unique("uid", keep="first", maintain_order=True)
 
 

@@ -125,8 +125,9 @@ def download_lists(asked: Asked, width: Width = Width()) -> dict[str, Any]:
         _fetch(asked, width)
         done, _ = standing(asked.out)
         counts = _counts(asked.out, done)
-        ok = counts.pop("success", 0)
+        stated = counts.pop("success", 0)
         findings = inspect_pool([asked.out], width)
+        ok = findings.held  # what is in the tars counts, not what the stats say of them
     return {
         "path": asked.out,
         "rows": rows,
@@ -135,6 +136,7 @@ def download_lists(asked: Asked, width: Width = Width()) -> dict[str, Any]:
         "tried_again": again,
         "shards": len(done),
         "shards_done_before": before,
+        "stated_by_stats": stated,
         "answers": dict(counts.most_common(10)),
         "inspect": findings.to_dict(),
     }
@@ -160,12 +162,18 @@ def _fetch(asked: Asked, width: Width) -> None:
 
 
 def _counts(out: str, done: list[int]) -> Counter[str]:
-    """What the stats of all shards tell, by status: `success`, or the reason, once for every pass that met it."""
+    """What the stats of all shards tell, by status: `success`, or the reason, once for every pass that met it.
+
+    Stats that cannot be read tell nothing; the inspection names them.
+    """
     counts: Counter[str] = Counter()
     for number in done:
-        stats = json.loads(storage.read_bytes(storage.join(out, f"{number:0{DIGITS}d}_stats.json")))
-        counts.update({why: n for why, n in stats["status_dict"].items() if why != "success"})
-        counts["success"] += stats["successes"]
+        try:
+            stats = json.loads(storage.read_bytes(storage.join(out, f"{number:0{DIGITS}d}_stats.json")))
+            counts.update({str(why): int(n) for why, n in stats["status_dict"].items() if why != "success"})
+            counts["success"] += int(stats["successes"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            continue
     return counts
 
 
@@ -178,4 +186,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     if result["tried_again"]:
         said.append(f"  asked again for {result['tried_again']:,}")
     said += [f"  {n:>9,} x {why}" for why, n in result["answers"].items()]
+    if result["stated_by_stats"] != result["ok"]:
+        said.append(
+            f"  the shards' _stats.json tell of {result['stated_by_stats']:,}, their tars hold {result['ok']:,}: "
+            "the tars count, and --retry-failed asks again for what they lack"
+        )
     return said + [f"  inspect: {f['severity']} {f['what']}: {f['text']}" for f in result["inspect"]["findings"]]

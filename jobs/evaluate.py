@@ -65,13 +65,15 @@ def evaluate_model(
     from .outdir import only_driver
 
     spec = build_plug(ModelSpec, {k: v for k, v in model.items() if v is not None}, "MODEL")
-    tasks, missing = find_tasks(roots, which["split"], which["datacomp"])
-    if not tasks:
+    aside: dict[str, str] = {}
+    tasks, missing = find_tasks(roots, which["split"], which["datacomp"], aside)
+    if not tasks and not aside:
         raise UsageError(
             f"{', '.join(roots)}: none of DataComp's sets is here. The first: {next(iter(missing.values()))}"
         )
-    tasks = choose(tasks, which["only"])
-    aside: dict[str, str] = {}
+    only = which["only"]
+    aside = {key: why for key, why in aside.items() if not only or key in only}
+    tasks = [] if only and set(only) <= set(aside) else choose(tasks, [key for key in only if key not in aside])
     with only_driver(out):
         if how["redo"]:
             forget(out)
@@ -104,6 +106,7 @@ def _row(result: Any, task: Any) -> dict[str, Any]:
         "metrics": _plain(result.metrics),
         "samples": result.samples,
         "failed": result.failed,
+        "notes": list(result.notes),
     }
 
 
@@ -122,6 +125,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
             f"{shown}  {task['dataset']}: {task['main_metric'] or 'no main metric'}, {task['samples']:,} samples"
             + (f"; left out: {lost}" if lost else "")
         )
+        said += [f"        note: {note}" for note in task["notes"]]
     said += [f"not measured  {key}: {why}" for key, why in found["aside"].items()]
     said += [f"missing       {key}: {why}" for key, why in found["missing"].items()]
     whole = {name: value for name, value in found["aggregate"].items() if value is not None}

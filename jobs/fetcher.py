@@ -19,11 +19,12 @@ import pyarrow as pa
 from mmfilter import storage
 from mmfilter.errors import need
 from mmfilter.images import ImageLimits
-from mmfilter.url_lists import read_piece
+from mmfilter.url_lists import read_piece, rows_in_tar
 
 from . import polite
 from .download import DIGITS, PATIENCE, Fetching
 
+UNWRITTEN = "downloaded and not written to the tar"
 QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1"}  # it asks its maker for news when it is imported
 
 
@@ -45,14 +46,27 @@ def fetch_piece(out: str, number: int, fetching: Fetching) -> tuple[int, int]:
             writer.write_table(piece)
         with contextlib.redirect_stdout(sys.stderr):
             downloader(folder, piece, fetching).download_shard((number, feather))
+        held = len(rows_in_tar(os.path.join(folder, f"{name}.tar"), number))
+        correct_stats(os.path.join(folder, f"{name}_stats.json"), held)
         for ending in (".tar", ".parquet", "_stats.json"):
             with (
                 open(os.path.join(folder, name + ending), "rb") as source,
                 storage.open_atomic(storage.join(out, name + ending)) as to,
             ):
                 shutil.copyfileobj(source, to, 1 << 20)
-        with open(os.path.join(folder, f"{name}_stats.json"), encoding="utf-8") as stats:
-            return len(piece), int(json.load(stats)["successes"])
+    return len(piece), held
+
+
+def correct_stats(path: str, held: int) -> None:
+    """Make the stats say `held` successes. img2dataset counts a sample before it writes it, and goes on without it."""
+    with open(path, encoding="utf-8") as stream:
+        stats = json.load(stream)
+    if stats["successes"] == held:
+        return
+    lost = stats["successes"] - held
+    answers = {**stats["status_dict"], "success": held, **({UNWRITTEN: lost} if lost > 0 else {})}
+    with open(path, "w", encoding="utf-8") as stream:
+        json.dump({**stats, "successes": held, "status_dict": answers}, stream, indent=4)
 
 
 def downloader(folder: str, piece: pa.Table, fetching: Fetching) -> Any:

@@ -1,6 +1,7 @@
 """Run tasks on a model: the embedder is loaded once, and each result is written as it comes."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 from . import storage
 from .checkpoint import read_config
 from .embed import load
-from .errors import ConflictError, MMFilterError
+from .errors import ConflictError, DataError, MMFilterError
 from .plugs import Task
 from .recipe import fingerprint
 from .results import RESULTS, TaskResult, read_results, write_results
@@ -29,8 +30,8 @@ def evaluate(
 ) -> list[TaskResult]:
     """The tasks' results, in their order; those that OUT already has are read, not run again.
 
-    A task that fails is noted in `aside` (key -> why) and the others go on; without `aside` its error is
-    raised. `say` hears of each task before it is run. Embeddings are float32 here, on a GPU too unless
+    A task that fails, whatever it raises, is noted in `aside` (key -> why) and the others go on; without `aside` its
+    error is raised. `say` hears of each task before it is run. Embeddings are float32 here, on a GPU too unless
     `model.precision` says otherwise. Raises ConflictError when OUT's results are another model's or were
     made from other samples, and what `embed.load` raises.
     """
@@ -50,12 +51,22 @@ def evaluate(
         embedder.full = True
         say(f"{number + 1} of {len(todo)}: {task.dataset}")
         with _noted(task.key, aside):
-            have[task.key] = task.run(embedder)
+            have[task.key] = _measured(task, embedder)
+        if task.key in have:
             record["model"] |= embedder.info()
             record["tasks"][task.key] = made[task.key]
             _save(out, record)  # before the result: one that is there has its record
             write_results(out, [have[task.key]])
     return [have[task.key] for task in tasks if task.key in have]
+
+
+def _measured(task: Task, embedder: Any) -> TaskResult:
+    """The task's result. Raises DataError where its main metric is no number."""
+    result = task.run(embedder)
+    if task.main_metric and math.isnan(result.main):
+        given = ", ".join(name for name, value in result.metrics.items() if not math.isnan(value)) or "none"
+        raise DataError(f"of {result.samples:,} samples '{task.main_metric}' is no number; metrics that are: {given}")
+    return result
 
 
 @contextmanager
@@ -65,10 +76,14 @@ def _noted(key: str, aside: dict[str, str] | None) -> Iterator[None]:
         yield
     except ConflictError:
         raise
-    except MMFilterError as error:
+    except Exception as error:  # sets are strangers' files, tasks may be another package's: either raises anything
+        known = isinstance(error, MMFilterError)
+        why = str(error) if known else f"it cannot be measured ({type(error).__name__}: {str(error)[:200]})"
         if aside is None:
-            raise
-        aside[key] = str(error)
+            if known:
+                raise
+            raise DataError(f"{key}: {why}") from error
+        aside[key] = why
 
 
 def made_from(task: Task) -> dict[str, Any]:
@@ -96,7 +111,7 @@ def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str
         if have:
             raise ConflictError(f"{out}: holds results, and no {RECORD} tells of which model; give another --out")
         return {"model": now, "tasks": {}, "versions": versions()}
-    record: dict[str, Any] = json.loads(storage.read_bytes(path))
+    record = _read_record(path)
     was = record["model"]
     if any(was.get(key) != now[key] for key in now if key != "model"):
         raise ConflictError(
@@ -104,6 +119,21 @@ def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str
             f"{model.model} ({now['sha256'][:12] or 'random'}); give another --out, or measure anew with --redo"
         )
     return record
+
+
+def _read_record(path: str) -> dict[str, Any]:
+    """Raises DataError where it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(storage.read_bytes(path))
+        words = record["model"]["model"], record["model"]["sha256"]
+        if not all(isinstance(word, str) for word in words) or not isinstance(record["tasks"], dict):
+            raise TypeError("model and tasks are of another type")
+        return record
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        raise DataError(
+            f"{path}: cannot be read as an evaluation's record ({why}). Measure anew with --redo"
+        ) from error
 
 
 def _identity(spec: ModelSpec) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class PoolReport:
     bytes: int
     findings: list[Finding] = field(default_factory=list)
     form: Form | None = None
+    held: int = 0  # samples whose image is in a tar, valid or not
 
     @property
     def errors(self) -> int:

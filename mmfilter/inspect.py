@@ -56,9 +56,15 @@ KNOWN = {
 }
 
 
+NOT_HELD = {"lost", "key_repeated", "missing_image", "image_empty"}  # statuses without an image of the sample's own
+
+
 @dataclass
 class ShardFindings:
-    """One shard's share of a PoolReport; `uids` (n,) DTYPE are those of its well samples."""
+    """One shard's share of a PoolReport; `uids` (n,) DTYPE are those of its well samples.
+
+    `held` are samples whose image is in the tar, valid or not.
+    """
 
     path: str
     bytes: int
@@ -66,6 +72,7 @@ class ShardFindings:
     failed: dict[str, int]
     uids: np.ndarray
     findings: list[Finding] = field(default_factory=list)
+    held: int = 0
 
 
 def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings:
@@ -83,7 +90,9 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     failed = Counter(failure.status for failure in failures)
     found = _of_samples(storage.stem(path), failures) + _of_notes(storage.stem(path), notes, failed)
     told = len(uids) + sum(_told(failure) for failure in failures)
-    return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found + _of_sidecars(path, told))
+    held = len(uids) + sum(bool(f.key) and f.status not in NOT_HELD for f in failures)
+    found += _of_sidecars(path, told)
+    return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found, held)
 
 
 def _told(failure: Failure) -> bool:
@@ -158,7 +167,8 @@ def combine(shards: Sequence[ShardFindings]) -> PoolReport:
     for folder in sorted({path.rpartition("/")[0] for path in paths}):
         found += _strays(folder)
     samples, size = sum(s.samples for s in shards), sum(s.bytes for s in shards)
-    return PoolReport(len(shards), samples, total(s.failed for s in shards), size, worst_first(found))
+    held = sum(s.held for s in shards)
+    return PoolReport(len(shards), samples, total(s.failed for s in shards), size, worst_first(found), held=held)
 
 
 def _gaps(paths: list[str]) -> list[Finding]:

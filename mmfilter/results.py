@@ -23,7 +23,7 @@ class TaskResult:
     `metrics` holds ``main_metric`` beside the others, NaN where a task has none. `outcomes` (n,) float64
     is each sample's own part of the main metric (1 or 0 for right or wrong), for the bootstrap: its mean
     is the main metric where that is a mean, and it is None where a metric has no parts. `samples` is how
-    many were measured, `failures` what could not be.
+    many were measured, `failures` what could not be. `notes` are sentences without which the figures are misread.
     """
 
     key: str
@@ -32,6 +32,7 @@ class TaskResult:
     outcomes: np.ndarray | None = field(default=None, compare=False)
     samples: int = 0
     failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def main(self) -> float:
@@ -81,11 +82,23 @@ def _write_samples(folder: str, result: TaskResult) -> None:
         storage.write_atomic(path, buffer.getvalue())
     told = Counter((f.key, f.status, f.error) for f in result.failures)
     rows = [{"key": key, "status": status, "error": error, "n": n} for (key, status, error), n in told.items()]
-    record = {"samples": result.samples, "outcomes": result.outcomes is not None, "failures": rows}
+    record: dict[str, Any] = {"samples": result.samples, "outcomes": result.outcomes is not None, "failures": rows}
+    record |= {"notes": result.notes} if result.notes else {}
     storage.write_atomic(path.removesuffix(".npy") + ".json", json.dumps(record, indent=1).encode())
 
 
 def _result(folder: str, row: dict[str, Any]) -> TaskResult:
+    try:
+        return _read_result(folder, row)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        path = outcomes_path(folder, str(row["key"])).removesuffix(".npy")
+        raise DataError(
+            f"{path}.json, .npy: the samples of '{row['key']}' cannot be read ({type(error).__name__}: "
+            f"{str(error)[:120]}). Measure anew with `mmfilter evaluate --redo`"
+        ) from error
+
+
+def _read_result(folder: str, row: dict[str, Any]) -> TaskResult:
     metrics = {k: float("nan") if v is None else float(v) for k, v in row["metrics"].items()}
     path = outcomes_path(folder, row["key"])
     beside = path.removesuffix(".npy") + ".json"
@@ -96,7 +109,8 @@ def _result(folder: str, row: dict[str, Any]) -> TaskResult:
     failures = [
         Failure(f["key"], "", f["status"], f["error"]) for f in record.get("failures", ()) for _ in range(f["n"])
     ]
-    return TaskResult(row["key"], row["dataset"], metrics, outcomes, record.get("samples", 0), tuple(failures))
+    samples, notes = record.get("samples", 0), tuple(record.get("notes", ()))
+    return TaskResult(row["key"], row["dataset"], metrics, outcomes, samples, tuple(failures), notes)
 
 
 def _rows(folder: str) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -20,7 +21,10 @@ import pyarrow as pa
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
+from .kept_columns import common_types, plain_column
+from .member_names import split_name
 from .subset import Subset
+from .tar import Member, members
 from .uids import parse_uids
 
 ENDINGS = ("parquet", "csv", "tsv", "txt", "csv.gz", "tsv.gz", "txt.gz")
@@ -66,20 +70,32 @@ def _ending(name: str) -> str:
     return next((ending for ending in ENDINGS if name.endswith(f".{ending}")), "")
 
 
-def rows(path: str, columns: Columns) -> Iterator[pa.Table]:
-    """Tables uid, url, caption (string), then what is kept. A uid that the list lacks is made from url and caption.
+def rows(path: str, columns: Columns, types: Mapping[str, pa.DataType] | None = None) -> Iterator[pa.Table]:
+    """Tables uid, then what is kept, caption and url (string). A uid that the list lacks is made from url and caption.
 
-    Raises UsageError for an absent column, DataError for a uid that is none or a file that cannot be read.
+    What is kept is as `kept_columns.plain_column` makes it, of the `types` by name. Raises UsageError for an absent
+    column or one that cannot be kept, DataError for a uid that is none or a file that cannot be read.
     """
     try:
         with storage.open_read(path) as stream:
-            for table in _tables(stream, _ending(path)):
-                yield _named(table, columns, path)
-    except (pa.ArrowException, gzip.BadGzipFile, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+            for table in _tables(stream, _ending(path), columns):
+                named = _named(table, columns, path)
+                for name, kind in (types or {}).items():
+                    place = named.column_names.index(name)
+                    named = named.set_column(place, name, named[name].cast(kind))
+                yield named
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from error
 
 
-def _tables(stream: BinaryIO, ending: str) -> Iterator[pa.Table]:
+def kept_types(lists: Sequence[str], columns: Columns) -> dict[str, pa.DataType]:
+    """The types of the kept columns in the shards, by the first rows of each list. Raises UsageError, DataError."""
+    first = ((path, next(rows(path, columns), None)) for path in lists if columns.keep)
+    own = ((path, {n: t[n].type for n in columns.keep}) for path, t in first if t is not None)
+    return common_types(own)
+
+
+def _tables(stream: BinaryIO, ending: str, columns: Columns) -> Iterator[pa.Table]:
     from pyarrow import csv, parquet
 
     if ending == "parquet":
@@ -93,7 +109,9 @@ def _tables(stream: BinaryIO, ending: str) -> Iterator[pa.Table]:
         yield from (pa.table({"url": pa.array(urls, pa.string())}) for urls in _some(filter(None, lines)))
         return
     parse = csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
-    with csv.open_csv(plain, parse_options=parse) as reader:
+    # What is text stays text: a caption "007" is no number, nor a uid of 32 decimal digits.
+    text = csv.ConvertOptions(column_types=dict.fromkeys((columns.url, columns.caption, columns.uid), pa.string()))
+    with csv.open_csv(plain, parse_options=parse, convert_options=text) as reader:
         for batch in reader:
             yield pa.Table.from_batches([batch])
 
@@ -128,7 +146,7 @@ def _named(table: pa.Table, columns: Columns, path: str) -> pa.Table:
     else:
         pairs = zip(urls.to_pylist(), captions.to_pylist(), strict=True)
         uids = [hashlib.sha256(f"{url}\n{caption}".encode()).hexdigest()[:32] for url, caption in pairs]
-    kept = {name: table[name] for name in columns.keep}
+    kept = {name: plain_column(table[name], name) for name in columns.keep}
     return pa.table({"uid": pa.array(uids, pa.string()), **kept, "caption": captions, "url": urls})
 
 
@@ -147,7 +165,7 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
         "settings": settings,
     }
     if storage.exists(plan_path(out)):
-        plan = json.loads(storage.read_bytes(plan_path(out)))
+        plan = _read_plan(out)
         if plan["from"] != made_from:
             part = next(part for part in made_from if plan["from"].get(part) != made_from[part])
             was, now = json.dumps(plan["from"].get(part)), json.dumps(made_from[part])
@@ -157,12 +175,24 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
         return int(plan["rows"])
     if storage.glob(storage.join(out, "*.tar")):
         raise ConflictError(f"{out}: it holds shards of another origin; give an empty folder")
-    tables = (table for path in lists for table in rows(path, columns))
+    types = kept_types(lists, columns)
+    tables = (table for path in lists for table in rows(path, columns, types))
     total = sum(map(len, write_pieces(out, 0, tables, shard_size)))
     if not total:
         raise UsageError(f"{lists[0]}: there is no url in it")
     storage.write_atomic(plan_path(out), json.dumps({"from": made_from, "rows": total}, indent=1).encode())
     return total
+
+
+def _read_plan(out: str) -> dict[str, Any]:
+    """Raises DataError where it is damaged."""
+    path = plan_path(out)
+    try:
+        plan: dict[str, Any] = json.loads(storage.read_bytes(path))
+        return {"from": dict(plan["from"]), "rows": int(plan["rows"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        raise DataError(f"{path}: cannot be read as the plan of a download ({why}). Give another --out") from error
 
 
 def write_pieces(out: str, first: int, tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
@@ -187,7 +217,29 @@ def _write(out: str, number: int, table: pa.Table) -> pa.Table:
 
 
 def read_piece(out: str, number: int) -> pa.Table:
-    return pa.ipc.open_file(io.BytesIO(storage.read_bytes(piece_path(out, number)))).read_all()
+    path = piece_path(out, number)
+    try:
+        return pa.ipc.open_file(io.BytesIO(storage.read_bytes(path))).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read as a list of urls ({str(error)[:200]}). Give another --out") from error
+
+
+def rows_in_tar(path: str, number: int) -> set[int]:
+    """Rows of piece `number` whose image is in the tar at `path`, by the keys that img2dataset gives them.
+
+    Neither its parquet nor its stats are asked: of a row that could not be written they tell otherwise.
+    """
+    held: set[int] = set()
+    first = f"{number:08d}"
+    try:
+        with storage.open_read(path) as stream:
+            for entry in members(stream, lambda name: 0):
+                key, extension = split_name(entry.name) if isinstance(entry, Member) else ("", "")
+                if extension == "jpg" and entry.size and re.fullmatch(rf"{first}\d{{4,10}}", key):
+                    held.add(int(key[len(first) :]))
+    except FileNotFoundError:
+        pass  # then it holds none
+    return held
 
 
 def standing(out: str) -> tuple[list[int], list[int]]:
@@ -222,10 +274,7 @@ def _uids(table: pa.Table) -> np.ndarray:
 
 
 def _came(out: str, number: int) -> np.ndarray:
-    """The uids (n,) that img2dataset's parquet of a shard calls a success."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    path = storage.join(out, f"{number:08d}.parquet")
-    table = pq.read_table(io.BytesIO(storage.read_bytes(path)), columns=["uid", "status"], use_threads=False)
-    return _uids(table.filter(pc.equal(table["status"], "success")))
+    """The uids (n,) of the rows that a shard's tar holds."""
+    uids = _uids(read_piece(out, number))
+    held = rows_in_tar(storage.join(out, f"{number:08d}.tar"), number)
+    return uids[sorted(row for row in held if row < len(uids))]

@@ -80,6 +80,18 @@ def test_labels_come_from_a_file_by_uid(tmp_path):
     (tmp_path / "bad.parquet").write_bytes(b"no")
     with pytest.raises(DataError, match=r"bad\.parquet"):
         probe(folder, ProbeOptions("b32", "kind", labels=str(tmp_path / "bad.parquet")), folder)
+    pl.DataFrame({"uid": [1, 2], "kind": [0, 1]}).write_parquet(tmp_path / "numbers.parquet")
+    with pytest.raises(DataError, match="uid holds Int64"):
+        probe(folder, ProbeOptions("b32", "kind", labels=str(tmp_path / "numbers.parquet")), folder)
+
+
+def test_samples_of_one_class_teach_nothing(tmp_path):
+    """Of many samples one class and of the other a single one, which is held out."""
+    folder, uids = embedded(tmp_path / "p", np.eye(40), (40,))[:2]
+    held = uids[int(np.argmin(sample_share(parse_uids(uids), 0)))]
+    pl.DataFrame({"uid": uids, "rare": [uid == held for uid in uids]}).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(UsageError, match="all of one class"):
+        probe(folder, ProbeOptions("b32", "rare", labels=str(tmp_path / "l.parquet")), folder)
 
 
 @pytest.mark.parametrize("values", [["one"] * 30, [None] * 30])

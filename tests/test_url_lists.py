@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from tars import uid
+from tars import std_tar, uid
 from url_util import write_list
 
 from mmfilter import storage
@@ -69,8 +69,8 @@ def test_failed_rows_are_listed_once_whatever_came_when(tmp_path, seed):
             uids = read_piece(out, number)["uid"].to_pylist()
             status = rng.choice(["success", "failed_to_download"], len(uids)).tolist()
             came |= {u for u, s in zip(uids, status, strict=True) if s == "success"}
-            with storage.open_atomic(f"{out}/{number:08d}.parquet") as stream:
-                pl.DataFrame({"uid": uids, "status": status}).write_parquet(stream)
+            held = [(f"{number:08d}{row:04d}.jpg", b"x") for row, s in enumerate(status) if s == "success"]
+            storage.write_atomic(f"{out}/{number:08d}.tar", std_tar(held))
             storage.write_atomic(f"{out}/{number:08d}_stats.json", b"{}")
         done, pending = standing(out)
         waiting = {u for p in pending for u in read_piece(out, p)["uid"].to_pylist()}

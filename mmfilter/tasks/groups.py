@@ -13,9 +13,10 @@ from ..errors import DataError
 from ..metrics import by_group, classification, f1_macro, per_class_recall, ranks
 from ..records import Failure
 from ..results import TaskResult
-from .classify import SetTask
+from .classify import ZeroShotTask
 from .embedding import blocks, embed_items, zero_shot
-from .sets import Item, class_label, numbers, open_set, read_set
+from .notes import class_notes, label_notes
+from .sets import Item, class_label, numbers, read_set
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "iwildcam": ("location", "sequence", "year", "month", "day", "hour", "minute", "second", "y"),
@@ -28,17 +29,17 @@ FACES = ("age", "gender", "race", "race_binary")
 OBJECTIVES = ("race", "gender", "age", "toxic")
 
 
-class Groups(SetTask):
+class Groups(ZeroShotTask):
     """Main metric by `layout`: F1-macro_all, acc1, acc_worst_region, acc_top5_wg, acc_wg. Outcomes where it is acc1."""
 
     layout: Literal["iwildcam", "camelyon17", "fmow", "dollar_street", "geode"]
 
     def run(self, embedder: Any) -> TaskResult:
         """acc1, acc5, mean_per_class_recall and the layout's own. Raises DataError."""
-        found = open_set(self.root, self.split)
-        found.need_classes()
+        found = self.opened()
         fields = FIELDS[self.layout]
         classifier = zero_shot(embedder, found.classnames, found.templates)
+        notes = class_notes(classifier, found.classnames)
         failures: list[Failure] = []
 
         def label(item: Item) -> tuple[int, np.ndarray]:
@@ -50,7 +51,8 @@ class Groups(SetTask):
         told = dict(zip(fields, np.stack([groups for _, groups in labels]).T, strict=True))
         metrics = classification(scores, target) | MEASURES[self.layout](scores, target, told)
         outcomes = (ranks(scores, target) == 0).astype(np.float64) if self.main_metric == "acc1" else None
-        return self.result(metrics, outcomes, len(target), failures)
+        notes += label_notes(target, found.classnames)
+        return self.result(metrics, outcomes, len(target), failures, notes)
 
 
 Told = Mapping[str, np.ndarray]
@@ -90,7 +92,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, Told], dict[str, float]]] 
 }
 
 
-class Faces(SetTask):
+class Faces(ZeroShotTask):
     """FairFace and UTKFace: who is misread, by group; no main metric. ``npy`` holds age, gender, race, race_binary.
 
     Lines of classnames.txt and of the templates begin with ``race:``, ``gender:``, ``age:`` or ``toxic:``.
@@ -101,16 +103,16 @@ class Faces(SetTask):
 
     def run(self, embedder: Any) -> TaskResult:
         """Accuracy of race (white or not), gender and age, and what is taken for a crime or no human."""
-        found = open_set(self.root, self.split)
-        found.need_classes()
+        found = self.opened()
         names, templates = _by_objective(found.classnames), _by_objective(found.templates)
         classifiers = {o: zero_shot(embedder, names[o], templates[o]) for o in OBJECTIVES}
+        notes = [f"{o}: {note}" for o, rows in classifiers.items() for note in class_notes(rows, names[o])]
         failures: list[Failure] = []
         items = read_set(found, ("npy",))
         rows, labels = embed_items(embedder, items, lambda i: numbers(i.parts["npy"], len(FACES)), failures)
         told = dict(zip(FACES, np.stack(labels).T, strict=True))
         read = {o: (rows @ classifier.T).argmax(axis=1) for o, classifier in classifiers.items()}
-        return self.result(faces(read, told), None, len(rows), failures)
+        return self.result(faces(read, told), None, len(rows), failures, notes)
 
 
 def faces(read: Mapping[str, np.ndarray], told: Told) -> dict[str, float]:
@@ -127,11 +129,13 @@ def faces(read: Mapping[str, np.ndarray], told: Told) -> dict[str, float]:
 
 
 def _by_objective(lines: tuple[str, ...]) -> dict[str, list[str]]:
-    """Raises DataError where an objective has no line."""
+    """Raises DataError where an objective has no line, or a line no objective."""
     found: dict[str, list[str]] = {objective: [] for objective in OBJECTIVES}
     for line in lines:
         objective, _, rest = line.partition(":")
-        found.setdefault(objective, []).append(rest)
+        if objective not in found:
+            raise DataError(f"classnames and templates: {line[:80]!r} begins with none of {', '.join(OBJECTIVES)}")
+        found[objective].append(rest)
     empty = [objective for objective in OBJECTIVES if not found[objective]]
     if empty:
         raise DataError(f"classnames and templates: no line begins with {', '.join(f'{o}:' for o in empty)}")

@@ -14,6 +14,7 @@ from ..records import Failure
 from ..results import TaskResult
 from .classify import SetTask
 from .embedding import embed_items, embed_texts
+from .notes import caption_notes
 from .parquet import caption_items, parquet_files
 from .sets import Item, captions, is_set, open_set, read_set
 
@@ -48,11 +49,13 @@ class Retrieval(SetTask):
         items = read_set(open_set(self.root, self.split), ("txt",)) if tars else caption_items(self.root)
         images, told = embed_items(embedder, items, lambda item: captions(item.parts["txt"]), failures)
         owner = np.repeat(np.arange(len(told)), [len(texts) for texts in told])
-        texts = embed_texts(embedder, [text for texts in told for text in texts])
+        words = [text for texts in told for text in texts]
+        notes = caption_notes(words, len(told))
+        texts = embed_texts(embedder, words)
         by_text, by_image = retrieval_ranks(images, texts, owner)
         found = np.bincount(owner, by_text == 0, len(images)) * len(images) / len(texts)
         outcomes = (found + (by_image == 0)) / 2
-        return self.result(retrieval(by_text, by_image), outcomes, len(images), failures)
+        return self.result(retrieval(by_text, by_image), outcomes, len(images), failures, notes)
 
 
 class Pairs(SetTask):
@@ -98,4 +101,11 @@ class Pairs(SetTask):
             raise DataError(f"{self.pairs}: image, text and match are wanted of a parquet file ({why})") from error
         if not table.height or table.null_count().sum_horizontal()[0]:
             raise DataError(f"{self.pairs}: every pair needs image, text and match")
+        image, text, match = (table[name].dtype for name in ("image", "text", "match"))
+        if not image.is_integer() or text != pl.String or not (match == pl.Boolean or match.is_integer()):
+            raise DataError(
+                f"{self.pairs}: image and match are whole numbers and text is words, not {image}, {match} and {text}"
+            )
+        if not table["match"].cast(pl.Int64).is_in([0, 1]).all():
+            raise DataError(f"{self.pairs}: match is 0 or 1, and holds other numbers")
         return table

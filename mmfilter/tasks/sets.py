@@ -6,6 +6,7 @@ an image (webp, png, jpg, jpeg) with ``cls`` (a class), ``txt`` (captions, one a
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class MissingSet(DataError):
 
 @dataclass(frozen=True)
 class EvalSet:
-    """A set's text files, read. `classnames` are in the labels' order; both tuples are empty where there is no file."""
+    """A set's text files, read. `classnames` are in the labels' order, without empty lines at the end; `templates`
+    are without any. Both tuples are empty where there is no file."""
 
     root: str
     split: str
@@ -53,12 +55,27 @@ class EvalSet:
         return [storage.join(self.root, self.split, f"{i}.tar") for i in range(self.shards)]
 
     def need_classes(self) -> None:
-        """Raises MissingSet where there is nothing to make a zero-shot classifier of."""
+        """Raises MissingSet where there is nothing to make a zero-shot classifier of, DataError where one that is made
+        of these lines would measure nothing."""
         for name, there in (("classnames.txt", self.classnames), (TEMPLATES, self.templates)):
             if not there:
                 raise MissingSet(
                     f"{storage.join(self.root, name)}: is not there or empty; a zero-shot classifier is "
                     "made of class names and templates, so fetch it from where the tars came from"
+                )
+        path = storage.join(self.root, "classnames.txt")
+        if "" in self.classnames:
+            raise DataError(
+                f"{path}: line {self.classnames.index('') + 1} is empty; each line names the class of its number, "
+                "so no name can be left out"
+            )
+        if len(set(self.classnames)) < 2:
+            raise DataError(f"{path}: '{self.classnames[0]}' is the only class, and every answer would be right")
+        for template in self.templates:
+            if not template_is_usable(template):
+                raise DataError(
+                    f"{storage.join(self.root, TEMPLATES)}: {template[:80]!r} is no template; {{c}} stands for the "
+                    "class's name in each line, and no other braces"
                 )
 
 
@@ -75,6 +92,11 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 TEMPLATES = "zeroshot_classification_templates.txt"
 
 
+def template_is_usable(template: str) -> bool:
+    """Whether a class's name has a place in it, and nothing else has."""
+    return "{c}" in template and not re.search("[{}]", template.replace("{c}", ""))
+
+
 def open_set(root: str, split: str = "test") -> EvalSet:
     """Raises MissingSet when there is no nshards.txt, DataError when a file holds something else."""
     path = storage.join(root, split, "nshards.txt")
@@ -86,8 +108,10 @@ def open_set(root: str, split: str = "test") -> EvalSet:
     kind = (_text(storage.join(root, "dataset_type.txt")) or "classification").strip().lower()
     if kind not in KINDS:
         raise DataError(f"{root}/dataset_type.txt: '{kind[:40]}' is none of {', '.join(KINDS)}")
-    names = [_lines(storage.join(root, name)) for name in ("classnames.txt", TEMPLATES)]
-    return EvalSet(root, split, kind, int(told), *names)
+    names, templates = (_lines(storage.join(root, name)) for name in ("classnames.txt", TEMPLATES))
+    while names and not names[-1]:
+        names.pop()
+    return EvalSet(root, split, kind, int(told), tuple(names), tuple(filter(None, templates)))
 
 
 def is_set(root: str, split: str = "test") -> bool:
@@ -100,23 +124,27 @@ def is_set(root: str, split: str = "test") -> bool:
 
 def _text(path: str) -> str | None:
     try:
-        return storage.read_bytes(path).decode("utf-8")
+        return storage.read_bytes(path).decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({str(error)[:120]})") from error
+        raise DataError(f"{path}: cannot be read as text in UTF-8 ({str(error)[:120]})") from error
 
 
-def _lines(path: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in (_text(path) or "").splitlines())
+def _lines(path: str) -> list[str]:
+    return [line.strip() for line in (_text(path) or "").splitlines()]
 
 
 def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure]:
     """Every sample once, by tar and place; one that lacks an image or a member of `needed` is a Failure.
 
     Statuses are those of `mmfilter.samples`, and missing_cls, missing_txt, missing_npy. Raises MissingSet
-    when a whole tar cannot be opened: what is left of the set would be another set.
+    when a whole tar cannot be opened: what is left of the set would be another set. So would be what nshards.txt
+    counts where there are more tars, and a DataError is raised.
     """
+    more = storage.join(found.root, found.split, f"{found.shards}.tar")
+    if storage.exists(more):
+        raise DataError(f"{more}: nshards.txt counts {found.shards} tars, and this is one more; fetch the set again")
     wanted = frozenset({*IMAGES, *needed})
 
     def want(name: str) -> int:
@@ -207,7 +235,7 @@ def class_label(data: bytes, classes: int) -> int:
     if not text.isdigit() or len(text) > 9:
         raise BadLabel("label_malformed", f"cls holds {data[:40]!r}, not a whole number from 0")
     if int(text) >= classes:
-        raise BadLabel("label_out_of_range", f"class {int(text)} of {classes}")
+        raise BadLabel("label_out_of_range", f"class {int(text)}; classnames.txt has 0 to {classes - 1}")
     return int(text)
 
 
