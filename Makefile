@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
 
-.PHONY: demo test test-fast walk lint install clean
+.PHONY: demo test test-fast walk clip-front lint install clean
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -30,6 +30,11 @@ test-fast: install
 
 walk: install
 	$(BIN)/python tests/walk.py
+
+clip-front: install
+	rm -rf build/clip-front
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest build/clip-front clip-retrieval==2.45.0
+	$(BIN)/python -m zipfile -e build/clip-front/clip_retrieval-2.45.0-*.whl build/clip-front
 
 clean:
 	rm -rf $(VENV) runs

@@ -18,8 +18,9 @@ from .parts import INDEX, check_local, read_mapped
 from .vectors import Vectors, open_vectors, unit
 
 FEW = 50_000  # rows to be searched among: so few are all looked at, exactly
-TOGETHER = 64  # queries whose candidates are held at once
+TOGETHER = 64  # queries that are searched at once
 MOST = 16_384  # candidates of a query
+HELD = 1 << 17  # candidates whose embeddings are held at once: 256 MiB of 512 numbers each
 TUNED = 11  # neighbours that `recall.tune` asks for
 
 
@@ -191,7 +192,8 @@ class KnnIndex:
             return best(np.empty((len(queries), 0)), np.empty(0, np.int64), max(k, 0))
         if chosen is not None and len(chosen) <= FEW:
             return self.scan(queries, k, chosen)
-        parts = [self._search(queries[at : at + TOGETHER], k, chosen, exact) for at in range(0, len(queries), TOGETHER)]
+        step = max(1, min(TOGETHER, HELD // self._candidates(k, exact)))
+        parts = [self._search(queries[at : at + step], k, chosen, exact) for at in range(0, len(queries), step)]
         return np.concatenate([p for p, _ in parts]), np.concatenate([s for _, s in parts])
 
     def scan(self, queries: np.ndarray, k: int, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -222,12 +224,16 @@ class KnnIndex:
             raise UsageError(f"index {self.name}: a query has {self.dim} numbers, not {queries.shape[-1]}")
         return unit(queries)
 
+    def _candidates(self, k: int, exact: bool) -> int:
+        """How many candidates FAISS is asked for, to be ranked again."""
+        return min(max(k, k * self.info["rerank"]) if exact else k, max(MOST, k))
+
     def _search(
         self, queries: np.ndarray, k: int, among: np.ndarray | None, exact: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        wide = min(max(k, k * self.info["rerank"]) if exact else k, max(MOST, k))
+        wide = self._candidates(k, exact)
         of: Any = faiss  # whose stubs do not know its Python wrappers
         lists = self.info["lists"]
         probes = min(lists, -(-self.info["nprobe"] * max(k, TUNED) // TUNED))  # more neighbours lie in more lists

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -14,6 +15,17 @@ from . import options as o
 from .terminal import print
 
 EXTRA = "mmfilter[serve]"
+PORTS = {"http": 80, "https": 443}  # left out of an origin
+Cors = Annotated[
+    list[str] | None, typer.Option("--cors", help="An origin whose web pages may read answers, or '*'. Repeatable.")
+]
+Thumbnails = Annotated[
+    int, typer.Option(min=0, max=1000, help="Most results of clip-retrieval's API with their picture.")
+]
+ANY_PAGE = (
+    "mmfilter: with --cors '*' and no token, any web page that is open in a browser on this machine may read the pool; "
+    "name the origin that needs it"
+)
 
 
 def add(app: typer.Typer) -> None:
@@ -22,7 +34,7 @@ def add(app: typer.Typer) -> None:
         outs: o.OutsArg,
         host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
         port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 1234,
-        max_k: Annotated[int, typer.Option(min=1, help="Most results of a search.")] = 1000,
+        max_k: Annotated[int, typer.Option(min=1, help="Most results of a search.")] = 10_000,
         max_body: Annotated[float, typer.Option(min=0.01, help="Most MiB of a request's body.")] = 8.0,
         concurrency: Annotated[int, typer.Option(min=1, help="Most requests in work at once; more get a 503.")] = 64,
         window: Annotated[float, typer.Option(min=0, max=100, help="Milliseconds a query waits for others.")] = 1.5,
@@ -34,6 +46,8 @@ def add(app: typer.Typer) -> None:
             str,
             typer.Option(envvar="MMFILTER_TOKEN", show_envvar=False, help="Who asks must send it (or MMFILTER_TOKEN)."),
         ] = "",
+        cors: Cors = None,
+        thumbnails: Thumbnails = 100,
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
         metadata: o.Metadata = None,
     ) -> None:
@@ -54,10 +68,35 @@ def add(app: typer.Typer) -> None:
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
-            metadata=absolute(metadata) if metadata else "",
+            metadata=absolute(metadata) if metadata else "", cors=origins(cors or []), thumbnails=thumbnails,
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
+        if "*" in settings.cors and not settings.token:
+            print(ANY_PAGE, file=sys.stderr)
         listen(application, bind(host, port), bool(settings.token))
+
+
+def origins(given: list[str]) -> tuple[str, ...]:
+    """Origins as browsers send them: lower case, without the scheme's own port. Raises UsageError."""
+    if "*" in given:
+        return ("*",)
+    return tuple(_origin(text) for text in given)
+
+
+def _origin(text: str) -> str:
+    try:
+        parts = urlsplit(text.strip().lower())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc) and parts.path in ("", "/")
+    if parts.scheme not in PORTS or not host or not plain or not host.isascii() or "*" in host:
+        raise UsageError(
+            f"--cors {text}: an origin is SCHEME://HOST or SCHEME://HOST:PORT with http or https, as in "
+            "http://localhost:1235, its name in ASCII; '*' alone is any origin"
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
 
 
 def bind(host: str, port: int) -> socket.socket:

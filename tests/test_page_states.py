@@ -62,6 +62,17 @@ def test_what_is_not_there_yet_names_its_command(browser: Any, address: str, pag
     watch.clean(address)
 
 
+def test_a_link_to_an_index_that_is_gone_says_so(browser: Any, address: str) -> None:
+    """No other index is searched in its place until one is chosen."""
+    page = browser.new_context(base_url=address).new_page()
+    page.goto("/#q=a+red+car&index=gone")
+    page.wait_for_selector("#more .empty >> text=no index is called 'gone'")
+    assert uids(page) == [] and page.input_value("#index") == ""
+    page.select_option("#index", "demo-image")
+    page.wait_for_selector("#results .hit")
+    page.context.close()
+
+
 def served_by(address: str, *outs: Path) -> str:
     return f"mmfilter serve {' '.join(map(str, outs))} --port {address.rsplit(':', 1)[1]}"
 

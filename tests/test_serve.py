@@ -63,7 +63,7 @@ def test_info_says_what_there_is(client, table):
     assert [index["name"] for index in info["indices"]] == ["demo-image", "demo-text"]
     (column,) = [c for c in info["columns"] if c["name"] == SCORE]
     assert column["type"] == "number" and column["max"] == pytest.approx(table[SCORE].max())
-    assert info["limits"]["k"] == 1000
+    assert info["limits"]["k"] == 10_000
 
 
 @pytest.mark.slow

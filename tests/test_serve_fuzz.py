@@ -68,12 +68,28 @@ VALUES = {
     "among": AMONG | JSON, "seed": SCALAR, "text": TEXT, "image": TEXT, "index": TEXT | st.just("demo-image"),
     "pool": TEXT, "select": RULE | JSON, "uids": st.lists(UIDS) | JSON, "ids": st.lists(st.integers()) | JSON,
     "modality": TEXT, "num_images": SCALAR, "embedding_input": VECTOR, "image_url": TEXT, "deduplicate": SCALAR,
+    "num_result_ids": SCALAR, "indice_name": TEXT | st.sampled_from(["demo-image", "/", "a/"]), "use_mclip": SCALAR,
+    "use_safety_model": SCALAR, "aesthetic_score": SCALAR | TEXT, "aesthetic_weight": SCALAR | TEXT,
 }  # fmt: skip
 FIELDS = {
     "/api/search": ["vector", "uid", "like", "unlike", "k", "floor", "among", "seed", "text", "image", "index", "pool"],
     "/api/preview": ["select", "pool"],
     "/api/export": ["select", "uids"],
-    "/knn-service": ["embedding_input", "modality", "num_images", "text", "image", "image_url", "deduplicate"],
+    "/knn-service": [
+        "embedding_input",
+        "modality",
+        "num_images",
+        "text",
+        "image",
+        "image_url",
+        "deduplicate",
+        "num_result_ids",
+        "indice_name",
+        "use_mclip",
+        "use_safety_model",
+        "aesthetic_score",
+        "aesthetic_weight",
+    ],
     "/metadata": ["ids", "index"],
 }
 EXAMPLES = int(os.environ.get("MMFILTER_FUZZ", "80"))

@@ -23,7 +23,6 @@ export function wire(info, handlers) {
   pool = info;
   const options = (node, values, text = (value) => value) => node.append(...values.map((value) => el("option", { value }, text(value))));
   options($("index"), info.indices.map((index) => index.name));
-  $("index-box").hidden = info.indices.length < 2;
   options($("subset"), info.subsets);
   $("kept").hidden = $("subset-box").hidden = info.subsets.length === 0;
   const limit = info.limits?.k || 1000;
@@ -110,7 +109,9 @@ function chips() {
 export function sync() {
   if (document.activeElement !== $("q") || state.q === "") $("q").value = state.q;
   for (const name of ["minus", "floor", "where"]) if (document.activeElement !== $(name)) $(name).value = state[name];
-  $("index").value = pool.indices.some((index) => index.name === state.index) ? state.index : pool.indices[0]?.name || "";
+  const known = !state.index || pool.indices.some((index) => index.name === state.index);
+  $("index").value = known ? state.index || pool.indices[0]?.name || "" : ""; // a link's index that is gone is an error
+  $("index-box").hidden = known && pool.indices.length < 2;
   if (!state.subset || !pool.subsets.includes(state.subset)) state.subset = pool.kept_by || pool.subsets[0] || "";
   $("subset").value = state.subset;
   $("k").value = state.k;
@@ -125,7 +126,7 @@ export function sync() {
 
 function body() {
   const found = { k: Number($("k").value) || SIZES[0] };
-  if ($("index").value) found.index = $("index").value;
+  if (state.index || $("index").value) found.index = state.index || $("index").value;
   if (state.q) found.text = state.q;
   if (image.current()) found.image = image.current();
   if (state.uid) found.uid = state.uid;

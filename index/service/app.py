@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from mmfilter import __version__
 from mmfilter.errors import DataError, MMFilterError
 
-from .clip_api import ClipRetrieval, sentence
+from .clip_api import NOTE, ClipRetrieval, sentence
 from .guard import Guard
 from .hits import Json
 from .native import Native
@@ -51,6 +52,12 @@ def create_app(outs: list[str], settings: Settings = Settings(), warm: bool = Fa
     for kind in (MMFilterError, RequestValidationError, HTTPException, RecursionError, Exception):
         app.add_exception_handler(kind, _answer)
     app.add_middleware(Guard, settings=settings, metrics=service.metrics)
+    if settings.cors:  # outside the guard: a preflight carries no token and is told nothing of the pool
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors, allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"], allow_credentials=False,  # no cookie crosses origins
+            expose_headers=[NOTE, "Retry-After"],
+        )  # fmt: skip
     return app
 
 

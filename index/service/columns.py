@@ -106,11 +106,12 @@ class Columns:
         """A dict of `names` (CAPTION or PLACE) for each of `rows` (m,), "" or 0 where the pool has no such column."""
         shards = np.searchsorted(self.starts, rows, side="right") - 1
         have = [name for name in names if name in self.table.columns]
-        frames = {int(shard): self._shard(int(shard), have) for shard in set(shards.tolist())}
-        found = []
-        for shard, row in zip(shards.tolist(), rows.tolist(), strict=True):
-            frame, place = frames[shard], row - int(self.starts[shard])
-            found.append({name: frame[name][place] if name in have else None for name in names})
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for shard in np.unique(shards).tolist():  # one at a time: all of them may be more text than the cache keeps
+            frame = self._shard(shard, have)
+            for at in np.flatnonzero(shards == shard).tolist():
+                place = int(rows[at] - self.starts[shard])
+                found[at] = {name: frame[name][place] if name in have else None for name in names}
         return found
 
     def place(self, row: int) -> tuple[str, int]:

@@ -49,6 +49,8 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
             return
+        if scope["path"].startswith("//"):  # an address that ends in "/", with a route joined to it by another "/"
+            scope["path"] = "/" + scope["path"].lstrip("/")
         started, status = time.perf_counter(), [500]
         answering = self._headers(send, status)
         try:

@@ -9,6 +9,7 @@ Text = Annotated[str, Field(max_length=10_000)]
 Name = Annotated[str, Field(max_length=200)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Vector = Annotated[list[Number], Field(max_length=16_384)]
+Aesthetic = Number | Annotated[str, Field(max_length=100)] | None  # the web front sends text, "" for none
 Ids = Annotated[list[int], Field(max_length=100_000)]
 
 
@@ -71,7 +72,7 @@ class Export(Body):
 
 
 class KnnService(BaseModel):
-    """clip-retrieval's query; what means nothing here is accepted and left alone."""
+    """clip-retrieval's query. The last five ask for what this service does not have: see `clip_api.missing`."""
 
     modality: str = "image"
     num_images: Annotated[int, Field(ge=1)] = 40
@@ -82,6 +83,11 @@ class KnnService(BaseModel):
     image_url: Annotated[str, Field(max_length=4_000)] | None = None
     embedding_input: Vector | None = None
     deduplicate: bool | None = None
+    use_mclip: bool | None = None
+    use_safety_model: bool | None = None
+    use_violence_detector: bool | None = None
+    aesthetic_score: Aesthetic = None
+    aesthetic_weight: Aesthetic = None
 
 
 class MetadataOf(BaseModel):

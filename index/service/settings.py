@@ -9,7 +9,7 @@ from mmfilter.errors import MMFilterError
 class Settings:
     """Limits and permissions. `hosts` may be fetched from (``host`` or ``host:port``); none by default."""
 
-    k: int = 1000  # most results of a search
+    k: int = 10_000  # most results of a search
     body: int = 8 << 20  # most bytes of a request's body
     concurrency: int = 64  # most requests in work at once; more are shed
     window: float = 0.0015  # seconds that a query waits for others to share its search
@@ -20,6 +20,8 @@ class Settings:
     refresh: float = 2.0  # seconds between looks for what changed on disk
     body_seconds: float = 20.0  # how long a request may take to send its body
     metadata: str = ""  # a folder of DataComp's metadata, in place of OUT/metadata
+    cors: tuple[str, ...] = ()  # origins whose pages may read answers; "*" for any
+    thumbnails: int = 100  # most results of clip-retrieval's API that carry their picture
 
 
 class Refused(MMFilterError):
