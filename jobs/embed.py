@@ -249,7 +249,7 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     attempts = read_attempts(out, stem)
     if attempts["attempts"] < ATTEMPTS:
         return False
-    reason = str(attempts["error"]).splitlines()[0]
+    reason = (str(attempts["error"]).splitlines() or [""])[0]
     rows = counted_failures(path, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}")
     if not storage.exists(failures_path(out, stem)):
         write_failures(out, stem, rows)

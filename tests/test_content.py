@@ -210,3 +210,11 @@ def test_commands_print_through_one_function():
         text = path.read_text()
         prints = any(line.lstrip().startswith("print(") for line in text.splitlines())
         assert not prints or path.name == "terminal.py" or "from .terminal import print\n" in text, path.name
+
+
+@pytest.mark.slow
+def test_a_report_and_a_card_hold_no_control_characters(odd_run, mmfilter):
+    out = odd_run[1]
+    for words, path in ((["report", out], "report.html"), (["card", out], "subsets/t.md")):
+        assert mmfilter(*words)[0] == 0
+        assert not CONTROLS & set((out / path).read_text("utf-8")), path

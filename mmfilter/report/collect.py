@@ -12,6 +12,7 @@ from ..errors import DataError
 from ..sidecar import named_shards
 from .pool import Pool, Step
 from .reasons import sentence
+from .sheet import shorten
 
 EXAMPLES = 4  # failures shown for each reason
 
@@ -103,7 +104,8 @@ def reasons(failures: pl.DataFrame) -> list[Reason]:
     found = []
     for (status,), rows in failures.sort("status", "shard", "key").group_by("status", maintain_order=True):
         name = str(status)
-        found.append(Reason(name, sentence(name), rows.height, rows.head(EXAMPLES).to_dicts()))
+        examples = [{k: shorten(v) for k, v in row.items()} for row in rows.head(EXAMPLES).to_dicts()]
+        found.append(Reason(name, sentence(name), rows.height, examples))
     return sorted(found, key=lambda reason: (-reason.count, reason.status))
 
 

@@ -84,16 +84,23 @@ def _thumb(row: dict[str, Any], image: str, why: str) -> Thumb:
     text = str(row.get("text") or "")
     size = f"{row.get('original_width')} × {row.get('original_height')}"
     place = f"{row['shard']}/{row.get('key') or ''}".rstrip("/")
-    return Thumb(str(row["uid"]), _cut(text), image, why, size, _cut(place))
+    return Thumb(str(row["uid"]), shorten(text), image, why, size, shorten(place))
 
 
-def _cut(text: str) -> str:
+def shorten(text: str) -> str:
+    """The first CAPTION characters, `visible`."""
     return visible(text if len(text) <= CAPTION else text[:CAPTION] + "…")
 
 
 def visible(text: str) -> str:
-    """Control characters as their pictures (NUL becomes U+2400), so that nothing is hidden or lost."""
-    return "".join(chr(0x2400 + ord(c)) if ord(c) < 32 else "\u2421" if ord(c) == 127 else c for c in text)
+    """Control characters as their pictures (NUL becomes U+2400) or escapes, so that nothing is hidden or lost."""
+    return "".join(map(_visible, text))
+
+
+def _visible(c: str) -> str:
+    if ord(c) < 32:
+        return chr(0x2400 + ord(c))
+    return "\u2421" if ord(c) == 127 else f"\\u{ord(c):04x}" if 128 <= ord(c) < 160 else c
 
 
 def _images(rows: dict[int, dict[str, Any]]) -> Iterator[tuple[int, tuple[str, str]]]:
