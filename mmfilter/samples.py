@@ -23,7 +23,6 @@ empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells whic
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
@@ -37,40 +36,20 @@ from .fields import (
     content_uid,
     derived_uid,
     find_caption,
-    image_rank,
     is_copy,
     is_image,
-    is_pickle,
     parse_json,
     stated_uid,
     valid_text,
 )
+from .groups import Group
 from .member_names import split_name, stand_apart, wanted_bytes
 from .records import Failure, Sample
 from .tar import HARMLESS, Gap, Member, members
-from .tar_entries import UNREAD, unread
+from .tar_entries import UNREAD
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
-
-
-@dataclass(slots=True)
-class _Group:
-    key: str
-    parts: dict[str, Member] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    bytes: int = 0
-    image: str = ""
-    damaged: bool = False  # bytes were lost beside its members
-    unread: Problem = None  # why a member that is needed was not read
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.image) and "txt" in self.parts and "json" in self.parts
-
-    def sufficient(self, captions: tuple[str, ...]) -> bool:
-        """Whether it can be a sample already, though a json or a caption file may follow."""
-        return bool(self.image) and ("json" in self.parts or any(name in self.parts for name in captions))
 
 
 def read_samples(
@@ -105,8 +84,8 @@ class _Reader:
     def __init__(self, path: str, options: ReadOptions, notes: Counter[str]) -> None:
         self.path, self.shard, self.options, self.notes = path, storage.stem(path), options, notes
         self.captions = options.caption_members
-        self.open: dict[str, _Group] = {}
-        self.last: _Group | None = None
+        self.open: dict[str, Group] = {}
+        self.last: Group | None = None
         self.held = 0
         self.interleaved = False  # members of a sample stood apart: no sample is closed before it is complete
         self.finished: set[str] = set()
@@ -148,7 +127,7 @@ class _Reader:
                 places.append(entry.header)
             return
         if group is None:
-            group = self.open[key] = _Group(key)
+            group = self.open[key] = Group(key)
         self._add(group, extension, entry)
         while self.held > HELD and len(self.open) > 1:
             yield self._close(next(iter(self.open.values())))
@@ -163,29 +142,15 @@ class _Reader:
             self.interleaved = not storage.is_remote(self.path) and stand_apart(self.path)
         return not self.interleaved
 
-    def _starts_again(self, group: _Group, extension: str) -> bool:
+    def _starts_again(self, group: Group, extension: str) -> bool:
         """Whether this is the image of a second sample of a key whose first one needs nothing more."""
         return extension in group.parts and is_image(extension) and group.sufficient(self.captions)
 
-    def _add(self, group: _Group, extension: str, entry: Member) -> None:
+    def _add(self, group: Group, extension: str, entry: Member) -> None:
         self.last = group
-        if extension in group.parts:
-            group.notes.append("member_twice")  # the first one stands
-            return
-        group.parts[extension] = entry
-        group.bytes += len(entry.data)
-        self.held += len(entry.data)
-        if is_image(extension):
-            if group.image:
-                group.notes.append("image_twice")
-            if not group.image or image_rank(extension) < image_rank(group.image):
-                group.image = extension
-        elif is_pickle(extension):
-            group.notes.append("member_pickled")  # never decoded
-        if group.unread is None and (is_image(extension) or extension == "json" or extension in self.captions):
-            group.unread = unread(entry.kind, entry.size, extension)
+        self.held += group.add(extension, entry, self.captions)
 
-    def _close(self, group: _Group) -> Sample | Failure:
+    def _close(self, group: Group) -> Sample | Failure:
         del self.open[group.key]
         self.finished.add(group.key)
         self.held -= group.bytes
@@ -223,7 +188,7 @@ class _Reader:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
-    def _part_lost(self, group: _Group) -> Problem:
+    def _part_lost(self, group: Group) -> Problem:
         """Of a sample beside which bytes were lost: whether they took its json or its caption member.
 
         It lacks what others of its shard have: its uid is not known, or its caption would be another.
@@ -235,14 +200,14 @@ class _Reader:
             return "missing_text", f"bytes of the tar are lost where its caption may have stood{has}"
         return None
 
-    def _uid(self, group: _Group, meta: dict[str, Any], text: str, sound: bool) -> Uid:
+    def _uid(self, group: Group, meta: dict[str, Any], text: str, sound: bool) -> Uid:
         """Stated or derived; made of the content only where the sample is sound."""
         uid = stated_uid(meta, self.options) or derived_uid(self.shard, group.key, self.options)
         if self.options.uids != CONTENT or uid.note != "uid_derived":
             return uid
         return Uid(content_uid(group.parts[group.image].data, text) if sound else "", note=uid.note)
 
-    def _sample(self, group: _Group) -> Sample | Failure:
+    def _sample(self, group: Group) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
         parts, notes = group.parts, group.notes
         meta: dict[str, Any] = {}
@@ -257,7 +222,7 @@ class _Reader:
         lost = self._part_lost(group) if group.damaged else None
         self.texts += caption in self.captions
         unread = problem is not None or (lost is not None and lost[0] == "missing_json")  # it may state a uid
-        problem = _incomplete(group) or lost or problem or text_problem
+        problem = group.problem() or lost or problem or text_problem
         uid, stated, note = Uid("") if unread else self._uid(group, meta, text, problem is None)
         if note:
             notes.append(note)
@@ -287,14 +252,3 @@ class _Reader:
             stated,
             b"" if json is None else json.data,
         )
-
-
-def _incomplete(group: _Group) -> Problem:
-    parts = group.parts
-    if not group.image:
-        return "missing_image", f"no image (a member ending in jpg, png, ...); it has: {', '.join(list(parts)[:SHOWN])}"
-    if group.unread is not None:
-        return group.unread
-    if parts[group.image].size == 0:
-        return "image_empty", "the image has no bytes"
-    return None
