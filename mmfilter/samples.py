@@ -37,18 +37,16 @@ from .fields import (
     content_uid,
     derived_uid,
     find_caption,
-    image_rank,
     is_copy,
     is_image,
-    is_pickle,
     parse_json,
     stated_uid,
 )
+from .groups import Group
 from .member_names import split_name, stand_apart, wanted_bytes
 from .records import Failure, Sample, failure_of
-from .sample_members import SampleMembers
 from .tar import HARMLESS, Gap, Member, members
-from .tar_entries import UNREAD, unread
+from .tar_entries import UNREAD
 from .text import valid_text
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
@@ -86,8 +84,8 @@ class _Reader:
     def __init__(self, path: str, options: ReadOptions, notes: Counter[str]) -> None:
         self.path, self.shard, self.options, self.notes = path, storage.stem(path), options, notes
         self.captions = options.caption_members
-        self.open: dict[str, SampleMembers] = {}
-        self.last: SampleMembers | None = None
+        self.open: dict[str, Group] = {}
+        self.last: Group | None = None
         self.held = 0
         self.interleaved = False  # members of a sample stood apart: no sample is closed before it is complete
         self.finished: set[str] = set()
@@ -129,7 +127,7 @@ class _Reader:
                 places.append(entry.header)
             return
         if group is None:
-            group = self.open[key] = SampleMembers(key)
+            group = self.open[key] = Group(key)
         self._add(group, extension, entry)
         while self.held > HELD and len(self.open) > 1:
             yield self._close(next(iter(self.open.values())))
@@ -144,29 +142,15 @@ class _Reader:
             self.interleaved = not storage.is_remote(self.path) and stand_apart(self.path)
         return not self.interleaved
 
-    def _starts_again(self, group: SampleMembers, extension: str) -> bool:
+    def _starts_again(self, group: Group, extension: str) -> bool:
         """Whether this is the image of a second sample of a key whose first one needs nothing more."""
         return extension in group.parts and is_image(extension) and group.sufficient(self.captions)
 
-    def _add(self, group: SampleMembers, extension: str, entry: Member) -> None:
+    def _add(self, group: Group, extension: str, entry: Member) -> None:
         self.last = group
-        if extension in group.parts:
-            group.notes.append("member_twice")  # the first one stands
-            return
-        group.parts[extension] = entry
-        group.bytes += len(entry.data)
-        self.held += len(entry.data)
-        if is_image(extension):
-            if group.image:
-                group.notes.append("image_twice")
-            if not group.image or image_rank(extension) < image_rank(group.image):
-                group.image = extension
-        elif is_pickle(extension):
-            group.notes.append("member_pickled")  # never decoded
-        if group.unread is None and (is_image(extension) or extension == "json" or extension in self.captions):
-            group.unread = unread(entry.kind, entry.size, extension)
+        self.held += group.add(extension, entry, self.captions)
 
-    def _close(self, group: SampleMembers) -> Sample | Failure:
+    def _close(self, group: Group) -> Sample | Failure:
         del self.open[group.key]
         self.finished.add(group.key)
         self.held -= group.bytes
@@ -207,7 +191,7 @@ class _Reader:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 
-    def _part_lost(self, group: SampleMembers) -> Problem:
+    def _part_lost(self, group: Group) -> Problem:
         """Of a sample beside which bytes were lost: whether they took its json or its caption member.
 
         It lacks what others of its shard have: its uid is not known, or its caption would be another.
@@ -219,14 +203,14 @@ class _Reader:
             return "missing_text", f"bytes of the tar are lost where its caption may have stood{has}"
         return None
 
-    def _uid(self, group: SampleMembers, meta: dict[str, Any], text: str, sound: bool) -> Uid:
+    def _uid(self, group: Group, meta: dict[str, Any], text: str, sound: bool) -> Uid:
         """Stated or derived; made of the content only where the sample is sound."""
         uid = stated_uid(meta, self.options) or derived_uid(self.shard, group.key, self.options)
         if self.options.uids != CONTENT or uid.note != "uid_derived":
             return uid
         return Uid(content_uid(group.parts[group.image].data, text) if sound else "", note=uid.note)
 
-    def _sample(self, group: SampleMembers) -> Sample | Failure:
+    def _sample(self, group: Group) -> Sample | Failure:
         """Check a group part by part; the first thing wrong is its status."""
         parts, notes = group.parts, group.notes
         meta: dict[str, Any] = {}

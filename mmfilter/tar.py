@@ -145,7 +145,7 @@ class _Parser:
         member = Member(name, kind, header, offset, size, data, zlib.crc32(block))
         if flag == HARD_LINK and self.resolve:
             member = self._linked(at, member, records.get("linkpath") or text(block[157:257]))
-        if self.places is not None:
+        if self.places is not None and member.kind != "link":
             self.places[posixpath.normpath(name)] = member._replace(data=b"")
         return member
 
@@ -176,13 +176,17 @@ class _Parser:
         return block in (b"", ZERO) or checked(block) is not None
 
     def _linked(self, at: int, link: Member, target: str) -> Member:
-        """The earlier member that a hard link names, under the link's name; the link itself where there is none."""
+        """The earlier member that a hard link names, under the link's name; the link itself where there is none.
+
+        A file that was packed twice is a link to itself the second time: no member more.
+        """
         here = self.source.at
         if self.places is None:
             self.places = self._members_before(at)
             self.source.back(here)
         found = self.places.get(posixpath.normpath(target))
-        if found is None or (found.kind != "file" and found.kind not in UNREAD):
+        itself = posixpath.normpath(target) == posixpath.normpath(link.name)
+        if found is None or itself or (found.kind != "file" and found.kind not in UNREAD):
             return link
         data = b""
         if found.kind == "file" and found.size <= MAX_MEMBER and (wanted := min(found.size, self.want(link.name))):

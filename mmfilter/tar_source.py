@@ -67,21 +67,34 @@ class Source:
             n -= len(part)
 
     def find_header(self) -> bool:
-        """Move to the next bytes that are a header by magic and checksum; to the end when there are none."""
+        """Move to the next bytes that are a header: by magic and checksum anywhere, by checksum alone (a header older
+        than the magic) at whole blocks from the start. To the end when there are none.
+        """
         window = b""
         while True:
             part = self.read(CHUNK)
             window += part
-            at = window.find(b"ustar")
-            while at >= 0:
-                start = at - 257
-                if start >= 0 and len(window) >= start + BLOCK and checked(window[start : start + BLOCK]) is not None:
-                    self.push(window[start:])
-                    return True
-                at = window.find(b"ustar", at + 1)
+            start = _header_in(window, -(self.at - len(window)) % BLOCK)
+            if start >= 0:
+                self.push(window[start:])
+                return True
             if not part:
                 return False
             window = window[-(2 * BLOCK) :]  # enough for a header that straddles two chunks
+
+
+def _header_in(window: bytes, aligned: int) -> int:
+    """Where the first header starts, or -1; `aligned` is the first place where a block of the tar does."""
+    last = len(window) - BLOCK
+    blocks = range(aligned, last + 1, BLOCK)
+    old = next((start for start in blocks if checked(window[start : start + BLOCK]) is not None), -1)
+    last = last if old < 0 else old
+    at = window.find(b"ustar")
+    while 0 <= at <= last + 257:
+        if at >= 257 and checked(window[at - 257 : at - 257 + BLOCK]) is not None:
+            return at - 257
+        at = window.find(b"ustar", at + 1)
+    return old
 
 
 def checked(block: bytes) -> int | None:

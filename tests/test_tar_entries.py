@@ -199,3 +199,25 @@ def test_sets_beside_the_pool_tell_of_a_sparse_image_too(tmp_path):
     )
     with pytest.raises(DataError, match=r"0\.tar: '0\.jpg' is stored as a sparse file"):
         list(images(str(tmp_path)))
+
+
+def test_reading_goes_on_after_damage_where_headers_have_no_magic(tmp_path):
+    """As `tar --format=v7` writes them."""
+    blocks = []
+    for name, data in samples(6):
+        block = bytearray(entry(name, data))
+        block[257:265] = bytes(8)
+        summed(block)
+        blocks.append(bytes(block))
+    blocks[7] = b"\xff" * 512 + blocks[7][512:]
+    valid, failed, notes = of_bytes(tmp_path, b"".join(blocks) + END)
+    assert len(valid) == 5 and [row.status for row in failed] == ["missing_text"] and notes["corrupt_header"] == 1
+
+
+def test_a_file_that_was_packed_twice_is_no_member_more(tmp_path):
+    """GNU tar writes one with several names, given twice, as a hard link to itself."""
+    rows = [entry(*row) for row in sample(0)]
+    valid, failed, notes = of_bytes(
+        tmp_path, b"".join(rows) + entry("000000000.jpg", b"", b"1", linkname="./000000000.jpg") + END
+    )
+    assert (len(valid), failed, notes) == (1, [], Counter(member_link=1))
