@@ -14,7 +14,7 @@ UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been see
 
 def subset_names(out: str) -> list[str]:
     """Names of the subsets that were selected in `out`, sorted."""
-    return [storage.stem(path) for path in storage.glob(storage.join(out, "subsets", "*.json"))]
+    return [storage.stem(path) for path in storage.list_files(storage.join(out, "subsets"), ".json")]
 
 
 def resolve_name(out: str, name: str = "") -> str:
@@ -45,18 +45,18 @@ def read_record(out: str, name: str) -> dict[str, Any]:
 
 def decision_paths(out: str, name: str) -> dict[str, str]:
     """Shard -> path of its decisions, in the shards' order."""
-    return {storage.stem(p): p for p in storage.glob(storage.join(out, "subsets", name, "*.parquet"))}
+    return {storage.stem(p): p for p in storage.list_files(storage.join(out, "subsets", name), ".parquet")}
 
 
 def failure_paths(out: str) -> dict[str, str]:
     """Shard -> path of its failures; a shard without any has no file."""
-    return {storage.stem(p): p for p in storage.glob(storage.join(out, "failures", "*.parquet"))}
+    return {storage.stem(p): p for p in storage.list_files(storage.join(out, "failures"), ".parquet")}
 
 
 def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
     """A parquet file, local or remote. Raises DataError that names the file."""
     try:
         source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        return pl.read_parquet(source, columns=columns)
+        return pl.read_parquet(source, columns=columns, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error

@@ -177,8 +177,8 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     """
     metadata = metadata or remembered_metadata(out)
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
-    stems = {_name(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
-    commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
+    stems = {_name(path): path for path in storage.list_files(folder, ".parquet")}
+    commits = {_name(path) for path in storage.list_files(folder, ".json")}
     names = sorted(stems.keys() & commits or stems)  # without a commit at all it is DataComp's, stray JSON or not
     if not names and not storage.is_remote(folder) and not os.path.isdir(folder):
         hint = nearest_beside(folder, folders=True)
@@ -188,9 +188,9 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")
     if "uid" not in columns:
         raise DataError(f"{stems[names[0]]}: no column 'uid'{nearest('uid', columns)} Everything is joined on it")
-    added = {path.rsplit("/", 2)[1]: path for path in storage.glob(storage.join(out, "columns", "*", "*.parquet"))}
-    for place, path in added.items():
-        columns.update({name: place for name in _schema(path) if name not in columns})
+    for place in storage.list_files(storage.join(out, "columns")):
+        for path in storage.list_files(place, ".parquet")[-1:]:
+            columns.update({name: posixpath.basename(place) for name in _schema(path) if name not in columns})
     return Table(out, folder, tuple(names), columns)
 
 

@@ -221,7 +221,7 @@ def stamp(path: str, depth: int = 2) -> Any:
 
 def _names(out: str, part: str, ending: str) -> list[str]:
     """Names of a part's entries: folders, or files of an ending."""
-    paths = storage.glob(storage.join(out, part, f"*{ending}"))
+    paths = storage.list_files(storage.join(out, part), ending)
     return [os.path.basename(p).removesuffix(ending) for p in paths if ending or os.path.isdir(p)]
 
 

@@ -140,7 +140,7 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
 def _commits(folder: str, tars: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Each shard's metadata json, in order, with its tar where that stands now; DataComp's own metadata has none."""
     commits = {}
-    for path in storage.glob(storage.join(folder, "*.json")):
+    for path in storage.list_files(folder, ".json"):
         try:
             commit = dict(json.loads(storage.read_bytes(path)))
             if "counts" in commit:
