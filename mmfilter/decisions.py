@@ -8,6 +8,7 @@ import polars as pl
 
 from . import storage
 from .errors import DataError, UsageError, nearest
+from .run_pool import left_out
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
 
@@ -44,13 +45,18 @@ def read_record(out: str, name: str) -> dict[str, Any]:
 
 
 def decision_paths(out: str, name: str) -> dict[str, str]:
-    """Shard -> path of its decisions, in the shards' order."""
-    return {storage.stem(p): p for p in storage.list_files(storage.join(out, "subsets", name), ".parquet")}
+    """Shard -> path of its decisions, in the shards' order; of the run's pool."""
+    return _of_pool(out, storage.list_files(storage.join(out, "subsets", name), ".parquet"))
 
 
 def failure_paths(out: str) -> dict[str, str]:
-    """Shard -> path of its failures; a shard without any has no file."""
-    return {storage.stem(p): p for p in storage.list_files(storage.join(out, "failures"), ".parquet")}
+    """Shard -> path of its failures; a shard without any has no file. Of the run's pool."""
+    return _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+
+
+def _of_pool(out: str, paths: list[str]) -> dict[str, str]:
+    others = left_out(out)
+    return {stem: path for path in paths if (stem := storage.stem(path)) not in others}
 
 
 def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
