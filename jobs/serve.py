@@ -34,12 +34,15 @@ def add(app: typer.Typer) -> None:
             typer.Option(envvar="MMFILTER_TOKEN", show_envvar=False, help="Who asks must send it (or MMFILTER_TOKEN)."),
         ] = "",
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
+        weights: o.Weights = None,
         metadata: o.Metadata = None,
     ) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
         for module in ("fastapi", "uvicorn", "prometheus_client"):
             need(module, EXTRA)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before FAISS loads: its idle threads would eat a third
+        from index.pool import Pool
+        from index.reference import given_weights
         from index.service.app import create_app
         from index.service.settings import Settings
 
@@ -50,10 +53,11 @@ def add(app: typer.Typer) -> None:
                 f"--metadata {metadata}: it is of one OUT, and {len(outs)} are given; run `mmfilter select` or `index` "
                 "with --metadata on each, which then remember theirs"
             )
+        given = given_weights([Pool(absolute(out), metadata and absolute(metadata)) for out in outs], weights or ())
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
-            metadata=absolute(metadata) if metadata else "",
+            metadata=absolute(metadata) if metadata else "", weights=given,
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         listen(application, bind(host, port), bool(settings.token))

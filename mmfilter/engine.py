@@ -187,7 +187,7 @@ def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> li
         times *= pool.counts(uids.uids)
     subset = Subset(np.repeat(uids.uids, times))
     if not len(subset):
-        raise UsageError("no pair to train on: the shards, the subset or the hold-out leave none")
+        raise UsageError(pairs.NO_PAIR)
     os.makedirs(folder, exist_ok=True)
     subset.write(f"{folder}.npy")
     count = max(math.ceil(len(subset) / SHARD), min(len(subset), 4 * max(1, engine.workers) * engine.processes))

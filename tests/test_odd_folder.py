@@ -109,6 +109,9 @@ def training(f):
     yield "embed", {"recipe": f"{f}/mine.yaml", "pool": pool, "out": f"{f}/weighed", "weights": weights, **here}
     yield "score", {"recipe": f"{f}/mine.yaml", "out": f"{f}/weighed", "weights": weights, **here}
     yield "select", {"recipe": f"{f}/mine.yaml", "out": f"{f}/weighed", "weights": weights}
+    yield "index", {"out": f"{f}/weighed", "model": "demo", **here}
+    yield "query", {"text": "a red square", "out": f"{f}/weighed", "weights": weights}
+    yield "serve", {"outs": f"{f}/weighed", "weights": weights, "port": 0}
     yield "evaluate", {"model": f"{f}/model", "tasks": f"{f}/tasks", "out": f"{f}/evaluated"}
     other = {"model": "ViT-S-32", "weights": f"{f}/model/open_clip_model.safetensors"}
     yield "evaluate", {**other, "tasks": f"{f}/tasks", "out": f"{f}/refused"}

@@ -1,6 +1,7 @@
 """What the service is told at its start, and the one error it adds: a refusal with an HTTP status."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mmfilter.errors import MMFilterError
 
@@ -20,6 +21,7 @@ class Settings:
     refresh: float = 2.0  # seconds between looks for what changed on disk
     body_seconds: float = 20.0  # how long a request may take to send its body
     metadata: str = ""  # a folder of DataComp's metadata, in place of OUT/metadata
+    weights: Mapping[str, str] = field(default_factory=dict)  # model -> file or folder, in place of fetching
 
 
 class Refused(MMFilterError):
