@@ -12,15 +12,15 @@ from .pool import Pool
 def files(path: str) -> list[str]:
     """The file at `path`, or all files under a folder, sorted."""
     if storage.is_remote(path):
-        return storage.glob(storage.join(path, "**", "*")) or [path]
+        return storage.files_below(path) or [path]
     if not os.path.isdir(path):
         return [path]
-    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return storage.files_below(path)
 
 
 def is_pool(path: str) -> bool:
     """Whether an embedded pool is here: an OUT, or a folder of metadata."""
-    return storage.exists(storage.join(path, "metadata")) or bool(storage.glob(storage.join(path, "*.npz")))
+    return storage.exists(storage.join(path, "metadata")) or bool(storage.list_files(path, ".npz"))
 
 
 def identity(path: str, needs: Collection[str]) -> str:

@@ -1,8 +1,8 @@
 """A pool as a pool score sees it: its table, its embeddings, and what they were made from."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +21,14 @@ from .vectors import Vectors, open_vectors
 
 @dataclass(frozen=True)
 class Pool:
-    """A run's folder, or a folder of DataComp's metadata (`metadata`). Small and picklable."""
+    """A run's folder, or a folder of DataComp's metadata (`metadata`). Small and picklable.
+
+    `weights` maps a model to the file or folder that its weights are read from, where one is given (`--weights`).
+    """
 
     out: str
     metadata: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def table(self) -> Table:

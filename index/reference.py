@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError, is_of_machine
 from mmfilter.images import decode
 from mmfilter.member_names import split_name
+from mmfilter.overrides import named_paths, with_path
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members
@@ -114,6 +115,20 @@ def _part(pool: Pool, model: str) -> dict[str, Any]:
     return dict((commit or {"parts": {}})["parts"].get(f"embed:{model}") or {})
 
 
+def given_weights(pools: Sequence[Pool], words: Sequence[str]) -> dict[str, str]:
+    """Model -> path of `--weights NAME=PATH`, for models that one of the pools was embedded with. Raises UsageError."""
+    if not words:
+        return {}
+    models = {
+        name.removeprefix("embed:")
+        for pool in pools
+        for commit in [read_commit(pool.out, stem) for stem in pool.table.stems[:1]]
+        for name in (commit["parts"] if commit else [f"embed:{model}" for model in DATACOMPS])
+        if name.startswith("embed:")
+    }
+    return named_paths(words, sorted(models), ", ".join(pool.out for pool in pools))
+
+
 def _datacomps(pool: Pool, model: str) -> dict[str, Any]:
     """DataComp's metadata has no commits; its `b32` and `l14` are OpenAI's. {} for any other array."""
     name, dim = DATACOMPS.get(model, ("", 0))
@@ -145,12 +160,14 @@ def embedder(asked: Asked) -> Any:
             f"{asked.pool.out}: nothing here says what model '{asked.model}' is, so words and pictures cannot be "
             "embedded; name samples by uid, or embed the pool with a recipe (another set: as an OUT of its own)"
         )
-    weights = part.pop("weights", "")
+    weights, given = part.pop("weights", ""), asked.pool.weights.get(asked.model)
+    node = with_path(part, asked.model, given) if given else {**part, "weights": _file_of(asked.pool, asked.model)}
     try:
-        found = load(asked.model, ModelSpec(**part, weights=_file_of(asked.pool, asked.model)))
+        found = load(asked.model, ModelSpec(**node))
     except ValueError as error:  # its weights were a file, which the commit knows by its hash alone
         raise UsageError(
-            f"model '{asked.model}' was read from a file of weights; embed the other set with it, as an OUT of its own"
+            f"model '{asked.model}' was read from a file of weights; `query` and `serve` take it by --weights "
+            f"{asked.model}=PATH. Another set is embedded with it as an OUT of its own"
         ) from error
     if weights and found.found.sha256 != weights:
         raise ConflictError(

@@ -11,12 +11,11 @@ from itertools import islice
 from typing import Any, Literal
 
 from mmfilter import check, storage
-from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write
+from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write, unreadable
 from mmfilter.fields import ReadOptions
 from mmfilter.form import SHARDS, look_at_form
 from mmfilter.hints import nearest_beside
 from mmfilter.hub import nothing_fetched
-from mmfilter.presence import unreadable
 from mmfilter.recipe import Recipe
 from mmfilter.sidecar import read_commit
 from mmfilter.subset import check_name

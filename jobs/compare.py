@@ -88,7 +88,7 @@ def find_subset(word: str, out: str | None) -> str:
         return inside
     if storage.exists(word):
         return word
-    known = [storage.stem(p) for p in storage.glob(storage.join(out, "subsets", "*.npy"))] if out else []
+    known = [storage.stem(p) for p in storage.list_files(storage.join(out, "subsets"), ".npy")] if out else []
     place = f" in {out}" if out else ""
     raise UsageError(
         f"{word}: no such subset{place}{nearest(word, known)} Give .npy files, or names of --out's subsets"

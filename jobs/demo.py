@@ -66,10 +66,11 @@ def quality(labels: str, out: str, name: str) -> dict[str, Any]:
     """
     import polars as pl
 
+    from mmfilter.decisions import read_parquet
     from mmfilter.subset import Subset
     from mmfilter.uids import parse_uids
 
-    table = pl.read_parquet(labels, columns=["uid", "kind", "match"])
+    table = read_parquet(labels, ["uid", "kind", "match"])
     kept = Subset.read(os.path.join(out, "subsets", f"{name}.npy")).contains(parse_uids(table["uid"]))
     match = table["match"].to_numpy()
     by = (

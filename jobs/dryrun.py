@@ -17,6 +17,8 @@ from mmfilter.work import plan_work
 
 from .embed import find_todo
 from .run import RunOptions
+from .run_pool import lines as pool_lines
+from .run_pool import run_pool
 from .shards import lines as missing_lines
 from .shards import note
 from .terminal import print
@@ -61,6 +63,7 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
         "shards": len(paths),
         "shards_to_do": len(todo),
         "missing": note(asked.missing),
+        "pool": run_pool(asked.out, paths, in_portions=False).noted(),
         "shards_without_stats": sum(n is None for n in counts.values()),
         "samples_to_do": samples,
         "gb_to_read": round(sum(_size(path) for path in todo) / 1e9, 3),
@@ -127,7 +130,7 @@ def _lines(cost: dict[str, Any]) -> list[str]:
         f"recipe {cost['recipe']}: {cost['shards_to_do']:,} of {cost['shards']:,} shards to do, "
         f"about {cost['samples_to_do']:,} samples, {cost['gb_to_read']:g} GB to read"
     ]
-    said += missing_lines(cost["missing"])
+    said += [*missing_lines(cost["missing"]), *pool_lines(cost["pool"])]
     said += [f"  {line}" for line in cost["fields_lines"]]
     said += [f"  {part}: {n:,} shards" for part, n in cost["parts"].items() if part != "read"]
     said += [

@@ -99,7 +99,9 @@ def add(app: typer.Typer) -> None:
         from mmfilter.recipe import load_recipe
 
         from .check import Request, check_request
-        from .outdir import absolute, only_driver, pool_fields, save_run
+        from .outdir import absolute, only_driver, save_run
+        from .run_pool import lines as pool_lines
+        from .run_pool import run_pool
         from .shards import find_shards, note
         from .shards import lines as missing_lines
 
@@ -109,12 +111,13 @@ def add(app: typer.Typer) -> None:
         check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed, keep_going=keep_going))
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
-            recorded = {**pool_fields(shards.paths), "recipe": loaded.source, "missing_shards": shards.missing}
+            of_run = run_pool(folder, shards.paths, in_portions=True)
+            recorded = {**of_run.fields(), "recipe": loaded.source, "missing_shards": shards.missing}
             begin = partial(save_run, folder, **recorded, metadata=None)
             counts = embed_pool(loaded, shards.paths, folder, width, redo_changed, begin)
             save_run(folder, embed=summary(counts))
-        result = {**summary(counts), "missing": note(shards.missing)}
-        plain = [*lines(result), *missing_lines(result["missing"])]
+        result = {**summary(counts), "missing": note(shards.missing), "pool": of_run.noted()}
+        plain = [*lines(result), *missing_lines(result["missing"]), *pool_lines(result["pool"])]
         print(json.dumps(result, indent=1) if as_json else "\n".join(plain))
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
 

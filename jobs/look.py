@@ -1,6 +1,7 @@
 """`report` and `explain`: look at what a run did, from its files alone."""
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -47,12 +48,19 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
     from mmfilter.card import is_of, read_earlier, write_card
     from mmfilter.decisions import resolve_name
     from mmfilter.report import ReportOptions, build_report
+    from mmfilter.table import open_table
 
     from .outdir import absolute
 
     folder = absolute(metadata) if metadata else ""
     options = ReportOptions(samples=samples, labels=absolute(labels) if labels else "", metadata=folder)
     path, name = build_report(out, name, options), resolve_name(out, name)
+    if partial := open_table(out, folder or None).partial:
+        print(
+            f"mmfilter: the report is without {', '.join(sorted(partial))}: some shards lack these columns, "
+            "as they came later. The verb that wrote them (cluster, dedup, score) computes them again",
+            file=sys.stderr,
+        )
     earlier = read_earlier(out, name, folder)
     if storage.exists(storage.join(out, "subsets", f"{name}.npy")) and not is_of(earlier.text, out, name):
         write_card(out, name, earlier.options)

@@ -30,7 +30,7 @@ Weights = Annotated[
     list[str] | None,
     typer.Option(
         "--weights",
-        help="Where a model of the recipe is: a file of weights, or a model folder. Repeatable.",
+        help="Where a model, by its name in the recipe, is: a file of weights, or its folder. Repeatable.",
         metavar="NAME=PATH",
     ),
 ]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -28,12 +29,15 @@ def add(app: typer.Typer) -> None:
         floor: Annotated[float | None, typer.Option(help="All of this similarity or more; -k is a limit.")] = None,
         among: Annotated[list[str] | None, typer.Option(help="Only samples of this subset .npy. Repeatable.")] = None,
         where: Annotated[str | None, typer.Option(help="Only where this SQL over the columns holds.")] = None,
+        weights: o.Weights = None,
         metadata: o.Metadata = None,
         write: Annotated[str, typer.Option("--write", help="Write the samples found as a subset .npy.")] = "",
         as_json: o.Json = False,
     ) -> None:
         """Search an index; what is found is a list, or with --write a subset."""
         from index.ask import Question
+        from index.pool import Pool
+        from index.reference import given_weights
         from mmfilter.subset import Subset
 
         from .outdir import absolute
@@ -48,7 +52,9 @@ def add(app: typer.Typer) -> None:
         )
         folder = absolute(out)
         chosen = [Subset.read(_there(path)) for path in among or ()]
-        found = search(folder, index, question, (k, floor), (chosen, where), metadata and absolute(metadata))
+        pool = Pool(folder, metadata and absolute(metadata))
+        pool = replace(pool, weights=given_weights([pool], weights or ()))
+        found = search(pool, index, question, (k, floor), (chosen, where))
         if write:
             Subset.from_uids(row["uid"] for row in found).write(write)
         print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(found, write)))
@@ -61,29 +67,23 @@ def _there(path: str) -> str:
 
 
 def search(
-    out: str,
-    name: str | None,
-    question: Any,
-    how_many: tuple[int | None, float | None],
-    among: Any,
-    metadata: str | None,
+    pool: Any, name: str | None, question: Any, how_many: tuple[int | None, float | None], among: Any
 ) -> list[dict[str, Any]]:
     """uid, similarity and text of what is found, nearest first. Raises MMFilterError."""
     import numpy as np
 
     from index import ask
     from index.knn import open_index
-    from index.pool import Pool
     from mmfilter.uids import parse_uids
 
-    knn = open_index(out, name, metadata)
+    knn = open_index(pool.out, name, pool.metadata)
     mask = np.ones(len(knn), bool)
     for subset in among[0]:
         mask &= np.isin(np.arange(len(knn)), ask.within(knn, subset))
     if among[1]:
         mask &= ask.where(knn, among[1])
     own = knn.positions(parse_uids(question.uids)) if question.uids else np.empty(0, np.int64)
-    target = ask.vector(knn, Pool(out, metadata), question)
+    target = ask.vector(knn, pool, question)
     mask[own[own >= 0]] = False
     chosen = None if mask.all() else np.flatnonzero(mask)
     k, floor = how_many

@@ -98,29 +98,31 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .counts import summary
     from .embed import embed_pool
     from .look import report_run
-    from .outdir import only_driver, pool_fields, save_run
+    from .outdir import only_driver, save_run
     from .pool_scores import add_pool_scores
     from .reshard import Request, reshard_subset
+    from .run_pool import run_pool
     from .select import select_subset
     from .shards import note
 
     out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
-        recorded = {**pool_fields(paths), "recipe": recipe.source, "missing_shards": list(asked.missing)}
-        begin = partial(save_run, out, **recorded, metadata=None)
+        of_run = run_pool(out, paths, in_portions=False)
+        recorded = {"recipe": recipe.source, "missing_shards": list(asked.missing), "metadata": None}
+        begin = partial(save_run, out, **of_run.fields(), **recorded)
         with clock.step("embed"):
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)
         clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
-        result: dict[str, Any] = {"out": out, "embed": summary(counts), "missing": note(asked.missing)}
+        noted = {"missing": note(asked.missing), "pool": of_run.noted()}
+        result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
             with clock.step("pool_scores"):
                 result["pool_scores"] = add_pool_scores(recipe.pool_scores, out, plain, redo=asked.redo)
             clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
-            record = storage.join(out, "subsets", f"{asked.name}.json")
-            before = read_or_empty(record)
+            before = read_or_empty(record := storage.join(out, "subsets", f"{asked.name}.json"))
             with clock.step("select"):
                 selection = select_subset(recipe, out, asked.name)
             clock.did("select", not same_selection(before, read_or_empty(record)))
@@ -142,12 +144,13 @@ def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
     from . import reshard, select
     from .counts import form_lines
+    from .run_pool import lines as pool_lines
     from .shards import lines as missing_lines
 
     said = select.lines({"steps": [], "failed": {}, "path": "none", **result.get("selection", result)})
     said += form_lines(result["embed"])
     said += [f"  set aside: shard {shard} ({why})" for shard, why in result["embed"]["shards_set_aside"].items()]
-    said += missing_lines(result["missing"])
+    said += [*missing_lines(result["missing"]), *pool_lines(result["pool"])]
     if "reshard" in result:
         said.append(f"shards  {reshard.line(result['reshard'])}")
     if "report" in result:

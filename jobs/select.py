@@ -31,6 +31,7 @@ def add(app: typer.Typer) -> None:
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
         from mmfilter.recipe import load_recipe
+        from mmfilter.run_pool import left_out
         from mmfilter.table import open_table
 
         from .check import Request, check_request
@@ -45,6 +46,7 @@ def add(app: typer.Typer) -> None:
         with only_driver(folder):
             given = keep_metadata(folder, metadata)
             result = select_subset(loaded, folder, name or loaded.name, given, decisions)
+            result["left_out"] = [] if given else sorted(left_out(folder))
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
 
@@ -89,6 +91,8 @@ def _card(out: str, name: str, earlier: Any, samples: int) -> None:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Counts and the waterfall, for a person."""
+    from mmfilter.run_pool import listed
+
     counts = result["counts"]
     whole = max(counts["in"], 1)
     said = [
@@ -103,5 +107,10 @@ def lines(result: dict[str, Any]) -> list[str]:
         f"  {entry['path']:<24} {entry['text']:<60} {entry['times']} times {entry['samples']:,}"
         for entry in result.get("repeat", [])
     ]
+    if others := result.get("left_out"):
+        said.append(
+            f"  left out: {listed(others)} in OUT and not of the run's pool; `mmfilter embed` with their tars in "
+            "--pool takes them in"
+        )
     whole = counts["kept"] + result.get("copies", 0)
     return [*said, f"subset  {result['path']}" + (f", {whole:,} uids with copies" if result.get("repeat") else "")]

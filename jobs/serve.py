@@ -49,12 +49,13 @@ def add(app: typer.Typer) -> None:
         cors: Cors = None,
         thumbnails: Thumbnails = 100,
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
+        weights: o.Weights = None,
         metadata: o.Metadata = None,
     ) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
-        for module in ("fastapi", "uvicorn", "prometheus_client"):
-            need(module, EXTRA)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before FAISS loads: its idle threads would eat a third
+        _ready()
+        from index.pool import Pool
+        from index.reference import given_weights
         from index.service.app import create_app
         from index.service.settings import Settings
 
@@ -65,15 +66,24 @@ def add(app: typer.Typer) -> None:
                 f"--metadata {metadata}: it is of one OUT, and {len(outs)} are given; run `mmfilter select` or `index` "
                 "with --metadata on each, which then remember theirs"
             )
+        given = given_weights([Pool(absolute(out), metadata and absolute(metadata)) for out in outs], weights or ())
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
             metadata=absolute(metadata) if metadata else "", cors=origins(cors or []), thumbnails=thumbnails,
+            weights=given,
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         if "*" in settings.cors and not settings.token:
             print(ANY_PAGE, file=sys.stderr)
         listen(application, bind(host, port), bool(settings.token))
+
+
+def _ready() -> None:
+    """Raise MissingDependency where a library is absent; ask OpenMP for threads that do not spin."""
+    for module in ("fastapi", "uvicorn", "prometheus_client"):
+        need(module, EXTRA)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before FAISS loads: its idle threads would eat a third
 
 
 def origins(given: list[str]) -> tuple[str, ...]:

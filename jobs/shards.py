@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmfilter import storage
-from mmfilter.errors import UsageError
+from mmfilter import patterns, storage
+from mmfilter.errors import UsageError, unreadable
 from mmfilter.hints import nearest_beside
-from mmfilter.presence import absent, is_present, unreadable
+from mmfilter.presence import absent, is_present
 from mmfilter.text import valid_text
 
 from .outdir import absolute
@@ -50,7 +50,9 @@ def check_visible(pool: list[str], allow_missing: bool = False) -> None:
     cluster. Others are the cluster's to look for: an empty folder here may be a mount point there.
     """
     for pattern in pool:
-        if not storage.is_remote(pattern) and _holds_tars(pattern if os.path.isdir(pattern) else _folder(pattern)):
+        folder, rest = patterns.divide(pattern)
+        folder = folder if rest or os.path.isdir(folder) else posixpath.dirname(folder)
+        if not storage.is_remote(pattern) and _holds_tars(folder or "."):
             find_shards([pattern], allow_missing)
 
 
@@ -106,34 +108,23 @@ def _expand(pool: list[str]) -> tuple[list[str], list[str]]:
     """(all paths, those among them that were named and not found by a listing), absolute, in order."""
     paths: list[str] = []
     named: list[str] = []
-    for pattern in itertools.chain.from_iterable(map(storage.split, pool)):
+    for pattern in itertools.chain.from_iterable(map(patterns.split, pool)):
         if not pattern.strip():
             raise UsageError("--pool: is empty; give .tar files, a folder that holds them, or a pattern")
         _listable(pattern)
-        literal = {absolute(path) for path in _braces(pattern)}
+        literal = {absolute(path) for path in patterns.braces(pattern)}
         expanded = [absolute(path) for path in storage.expand([pattern])]
         paths += expanded
         named += [path for path in expanded if path in literal]
     return paths or storage.expand(pool), named
 
 
-def _braces(pattern: str) -> list[str]:
-    from braceexpand import braceexpand
-
-    if not storage.is_remote(pattern) and os.path.exists(pattern):
-        return [pattern]
-    try:
-        storage.bounded(pattern)
-        return list(braceexpand(pattern))
-    except ValueError:  # unbalanced
-        return [pattern]
-
-
 def _listable(pattern: str) -> None:
     """Raise MMFilterError where the folder of a local pattern cannot be listed: a glob would say "no match"."""
-    if storage.is_remote(pattern) or not any(c in pattern for c in "*?["):
+    folder, rest = patterns.divide(pattern)
+    if storage.is_remote(pattern) or not any(c in rest for c in patterns.GLOB):
         return
-    folder = _folder(pattern)
+    folder = folder or "."
     try:
         if is_present(folder):
             os.scandir(folder).close()
@@ -141,13 +132,6 @@ def _listable(pattern: str) -> None:
         pass
     except OSError as error:
         raise unreadable(folder, error) from error
-
-
-def _folder(pattern: str) -> str:
-    """The folder of a local pattern, or of a path, above all that is a pattern in it."""
-    parts = pattern.split("/")
-    plain = next((i for i, part in enumerate(parts) if any(c in part for c in "*?[{")), len(parts) - 1)
-    return "/".join(parts[:plain]) or ("/" if pattern.startswith("/") else ".")
 
 
 def _refuse(missing: list[str], of: int, allow_missing: bool) -> None:

@@ -68,7 +68,7 @@ def add(app: typer.Typer) -> None:
         if not asked:
             check_visible(pool or [], allow_missing)
             check_request(job.recipe, Request("submit", job.out, name=name or job.recipe.name))
-        words = _words(job, list(map(absolute, pool or [])), name, reshard, redo_changed)
+        words = _words(job, pool or [], name, reshard, redo_changed)
         words += _flags(workers=workers, gpus=gpus, threads=threads, batch_size=batch_size, decoders=decoders)
         words += _flags(patience=patience) + _switches(allow_missing=allow_missing, keep_going=keep_going)
         job = replace(job, words=tuple(words), runtime_env=job_api.read_env(runtime_env))
@@ -94,8 +94,12 @@ def _start(client: Any, job: Job, follow: bool, as_json: bool) -> int:
 
 def _words(job: Job, pool: list[str], name: str | None, reshard: bool, redo: bool) -> list[str]:
     """`run ...` as the head runs it, in a folder that holds the recipe alone."""
+    from mmfilter.patterns import split
+
+    from .outdir import absolute
+
     words = ["run", job_api.RECIPE]
-    words += [word for path in pool for word in ("--pool", path)]
+    words += [word for pattern in pool for word in ("--pool", "::".join(map(absolute, split(pattern))))]
     words += ["--out", job.out, "--address", "auto"]
     words += ["--name", name] if name else []
     return words + ([] if reshard else ["--no-reshard"]) + (["--redo-changed"] if redo else [])

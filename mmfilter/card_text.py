@@ -52,6 +52,8 @@ def _origin(facts: Facts) -> str:
         rows.append(
             ("Shards", f"{len(paths):,}: {code(paths[0])}" + (f" to {code(paths[-1])}" if len(paths) > 1 else ""))
         )
+    if others := facts.run.get("left_out"):
+        rows.append(("Left out", f"{len(others):,} shards in the run's folder that are not of its pool"))
     if inputs:
         rows.append(("Identity of the shards", f"{size:,} bytes, fingerprint {code(fingerprint(inputs)[:HASH])}"))
     if made := derived(facts.run):

@@ -8,13 +8,14 @@ import polars as pl
 
 from . import storage
 from .errors import DataError, UsageError, nearest
+from .run_pool import left_out
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
 
 
 def subset_names(out: str) -> list[str]:
     """Names of the subsets that were selected in `out`, sorted."""
-    return [storage.stem(path) for path in storage.glob(storage.join(out, "subsets", "*.json"))]
+    return [storage.stem(path) for path in storage.list_files(storage.join(out, "subsets"), ".json")]
 
 
 def resolve_name(out: str, name: str = "") -> str:
@@ -44,19 +45,24 @@ def read_record(out: str, name: str) -> dict[str, Any]:
 
 
 def decision_paths(out: str, name: str) -> dict[str, str]:
-    """Shard -> path of its decisions, in the shards' order."""
-    return {storage.stem(p): p for p in storage.glob(storage.join(out, "subsets", name, "*.parquet"))}
+    """Shard -> path of its decisions, in the shards' order; of the run's pool."""
+    return _of_pool(out, storage.list_files(storage.join(out, "subsets", name), ".parquet"))
 
 
 def failure_paths(out: str) -> dict[str, str]:
-    """Shard -> path of its failures; a shard without any has no file."""
-    return {storage.stem(p): p for p in storage.glob(storage.join(out, "failures", "*.parquet"))}
+    """Shard -> path of its failures; a shard without any has no file. Of the run's pool."""
+    return _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+
+
+def _of_pool(out: str, paths: list[str]) -> dict[str, str]:
+    others = left_out(out)
+    return {stem: path for path in paths if (stem := storage.stem(path)) not in others}
 
 
 def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
     """A parquet file, local or remote. Raises DataError that names the file."""
     try:
         source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        return pl.read_parquet(source, columns=columns)
+        return pl.read_parquet(source, columns=columns, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error

@@ -15,6 +15,11 @@ from .fields import CONTENT
 from .sidecar import read_commit
 from .subset_record import read_or_empty
 
+SAME_UIDS = (
+    "Derived uids hang on shard names, --uids and --pool-id: give the pool, --uids and --pool-id that the subset was "
+    "selected with"
+)
+"""What to do where none of a subset's uids is in a pool."""
 COMPARED = 100  # shards of one name whose tars are compared
 
 

@@ -25,6 +25,7 @@ FOLDER = "open_clip"
 """Where in OUT the job, the copied shards, the log and the checkpoints are."""
 NAME = "mmfilter_model"  # what open_clip calls the configuration; "siglip" in it would change the tokenizer
 LATEST = "epoch_latest.pt"
+ESCAPED = "{}\\"
 SHARD = 10_000  # samples of a copied shard at most, as DataComp's
 
 Copy = Callable[[str, list[str], str, ReshardOptions, ReadOptions], Any]
@@ -64,6 +65,8 @@ def check(options: TrainOptions, engine: Engine) -> None:
         raise UsageError(f"batch is {options.batch}; it must divide evenly among {engine.processes} processes")
     if options.augment.flip:
         raise UsageError("flip: open_clip's training transform mirrors nothing; leave it out, or use engine 'own'")
+    if "::" in os.path.abspath(options.out):
+        raise UsageError(f"--out: {options.out} has '::' in it, which open_clip takes for several paths; give another")
     if options.samples < options.batch * engine.epochs:
         raise UsageError(f"samples is {options.samples}; see at least one batch in each of {engine.epochs} epochs")
 
@@ -84,7 +87,7 @@ def arguments(
     """
     per_epoch, crop = steps(options, engine), options.augment.crop
     words: dict[str, Any] = {
-        "train-data": "::".join(data),
+        "train-data": joined(data),
         "dataset-type": "webdataset",
         "train-num-samples": options.samples // engine.epochs,
         "model": NAME,
@@ -145,13 +148,18 @@ def shards(options: TrainOptions, engine: Engine, source: pairs.Source, copy: Co
             _copied(source.only(chosen), os.path.join(base, f"epoch-{number:04d}"), engine, copy)
             for number, chosen in enumerate(epochs)
         ]
-        return found[0], ["::".join(paths) for paths in found]
+        return found[0], [joined(paths) for paths in found]
     own = own_shards(options, source)
     if own is None:
         return _copied(source, base, engine, copy), []
     if next(source.captions(), None) is None:
         raise UsageError("no pair to train on: the shards leave none")
     return own, []
+
+
+def joined(paths: list[str]) -> str:
+    """Paths as open_clip takes them: joined by `::`, with a backslash before what webdataset reads as a pattern."""
+    return "::".join("".join(f"\\{c}" if c in ESCAPED else c for c in path) for path in paths)
 
 
 def own_shards(options: TrainOptions, source: pairs.Source) -> list[str] | None:
@@ -166,7 +174,7 @@ def own_shards(options: TrainOptions, source: pairs.Source) -> list[str] | None:
 
 def _odd(path: str) -> bool:
     """Would webdataset take the path for a pattern or a command, or is it not on a disk here?"""
-    return storage.is_remote(path) or any(mark in path for mark in ("{", "::"))
+    return storage.is_remote(path) or any(mark in path for mark in ("::", *ESCAPED))
 
 
 def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> list[str]:
@@ -179,13 +187,13 @@ def _copied(source: pairs.Source, folder: str, engine: Engine, copy: Copy) -> li
         times *= pool.counts(uids.uids)
     subset = Subset(np.repeat(uids.uids, times))
     if not len(subset):
-        raise UsageError("no pair to train on: the shards, the subset or the hold-out leave none")
+        raise UsageError(pairs.NO_PAIR)
     os.makedirs(folder, exist_ok=True)
     subset.write(f"{folder}.npy")
     count = max(math.ceil(len(subset) / SHARD), min(len(subset), 4 * max(1, engine.workers) * engine.processes))
     size = math.ceil(len(subset) / count)
     copy(f"{folder}.npy", source.paths, folder, ReshardOptions(max_samples=size), replace(read, copies=False))
-    return sorted(storage.glob(os.path.join(folder, "*.tar")))
+    return storage.list_files(folder, ".tar")
 
 
 def write_job(path: str, job: Job, resume: bool) -> None:

@@ -66,6 +66,14 @@ def cannot_write(path: str, error: OSError) -> MMFilterError:
     return MMFilterError(f"{path}: cannot be written ({error.strerror or error}). The same command goes on from here")
 
 
+def unreadable(path: str, error: OSError) -> MMFilterError:
+    """What is raised where the environment, and not the data, keeps a path from being read."""
+    return MMFilterError(
+        f"{path}: exists or may exist, but cannot be read ({error.strerror or error}). Nothing was recorded; check the "
+        "mount and the permissions, then run the same command again"
+    )
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """How a sentence about an unknown `word` ends: ``"; did you mean 'x'?"``, the closest of `words`, or ``"."``."""
     known, word = {w.lower(): w for w in sorted(words)}, word.lower()

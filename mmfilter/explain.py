@@ -10,6 +10,7 @@ from . import storage
 from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
 from .errors import MMFilterError, UsageError
 from .rules import build_rule, walk
+from .run_pool import left_out, listed
 from .subset import Subset
 from .subset_record import replaced_columns
 from .table import Table, open_table
@@ -95,9 +96,12 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
             uid, name, "failed", _places(failed), failure=str(row["status"] or ""), error=str(row["error"] or "")
         )
     table = storage.join(out, "subsets", name)
+    others = left_out(out)
+    not_searched = f", but not {listed(others)} in OUT, not of the run's pool" if others else ""
     raise UsageError(
         f"uid {uid} is in no shard: searched {len(decision_paths(out, name))} shards' decisions in {table} and the "
-        f"failures of {len(failure_paths(out))} shards beside them. Check --out, and that the uid is 32 hex digits"
+        f"failures of {len(failure_paths(out))} shards beside them{not_searched}. Check --out, and that the uid "
+        "is 32 hex digits"
     )
 
 

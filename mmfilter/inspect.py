@@ -212,7 +212,7 @@ def _repeats(shards: Sequence[ShardFindings]) -> list[Finding]:
 
 def _strays(folder: str) -> list[Finding]:
     """Files in the pool's folder that belong to no shard."""
-    names = {path.rpartition("/")[2] for path in storage.glob(storage.join(folder, "*"))}
+    names = {path.rpartition("/")[2] for path in storage.list_files(folder)}
     found = []
     for name in sorted(names):
         match = re.fullmatch(r"(.+)(_stats\.json|\.parquet)", name)

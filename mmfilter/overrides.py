@@ -1,7 +1,7 @@
 """`--weights NAME=PATH`: another source for a model of a recipe."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .checkpoint import CONFIG
@@ -18,14 +18,26 @@ def with_weights(
     replaces the model. The recipe's sha256, decoder and precision stay. Raises UsageError.
     """
     embed = dict(source.get("embed") or {})
-    for name, path in _pairs(words, where):
+    for name, path in named_paths(words, models, where).items():
+        value = embed[name]
+        embed[name] = with_path({"model": value} if isinstance(value, str) else value, name, path)
+    return {**source, "embed": embed}
+
+
+def named_paths(words: Sequence[str], models: Collection[str], where: str) -> dict[str, str]:
+    """Model -> absolute path, of NAME=PATH words. Raises UsageError for a name that is none of the `models`."""
+    paths = dict(_pairs(words, where))
+    for name in paths:
         if name not in models:
             known = f"Its models: {', '.join(models)}" if models else "It has no models"
             raise UsageError(f"--weights {name}: {where} has no such model{nearest(name, models)} {known}")
-        value = embed[name]
-        _check(models[name], name, path)
-        embed[name] = _replaced({"model": value} if isinstance(value, str) else value, path)
-    return {**source, "embed": embed}
+    return paths
+
+
+def with_path(node: Mapping[str, Any], name: str, path: str) -> dict[str, Any]:
+    """A model's node with `path` in place of where its weights came from. Raises UsageError where it cannot be."""
+    _check(ModelSpec.model_construct(model=str(node["model"])), name, path)
+    return _replaced(node, path)
 
 
 def _pairs(words: Sequence[str], where: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .derived import SAME_UIDS
 from .errors import UsageError
 from .fields import ReadOptions
 from .images import decode
@@ -21,6 +22,7 @@ from .uids import format_uids
 
 Keep = Callable[[str], int]
 """How often does the pair of this uid stand in an epoch? Not at all for 0 or False."""
+NO_PAIR = f"no pair to train on: the shards, the subset or the hold-out leave none. {SAME_UIDS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def shuffled(source: Source, rng: np.random.Generator, memory: int) -> Iterator[
             break
     else:
         if not held:
-            raise UsageError("no pair to train on: the shards, the subset or the hold-out leave none")
+            raise UsageError(NO_PAIR)
         while True:
             for index in rng.permutation(len(held)):
                 yield held[index]
@@ -197,7 +199,7 @@ def scheduled(epochs: list[Source], rng: np.random.Generator, memory: int) -> It
     came = 0
     for number, source in enumerate(cycle(epochs)):
         if number == len(epochs) and not came:
-            raise UsageError("schedule: none of its subsets has a pair in these shards")
+            raise UsageError(f"schedule: none of its subsets has a pair in these shards. {SAME_UIDS}")
         buffer: list[Pair] = []
         for pair in chain(_through(buffer, source, rng, room), _rest(buffer, rng)):
             came += 1

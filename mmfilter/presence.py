@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from . import remote, storage
-from .errors import MMFilterError
+from .errors import unreadable
+from .paths import ABSENT
 
 READERS = 32  # folders listed at once on an object store
-ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 def absent(paths: Iterable[str]) -> list[str]:
@@ -76,11 +76,3 @@ def is_present(path: str) -> bool:
             return False
         raise unreadable(path, error) from error
     return True
-
-
-def unreadable(path: str, error: OSError) -> MMFilterError:
-    """What is raised where the environment, and not the data, keeps a path from being read."""
-    return MMFilterError(
-        f"{path}: exists or may exist, but cannot be read ({error.strerror or error}). Nothing was recorded; check the "
-        "mount and the permissions, then run the same command again"
-    )

@@ -10,7 +10,6 @@ import fnmatch
 import io
 import posixpath
 import random
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -139,16 +138,17 @@ def listing(folder: str) -> list[tuple[str, bool]]:
     return sorted((f"{root}/{posixpath.basename(name)}", is_dir) for name, is_dir in named if name != itself)
 
 
-def glob(pattern: str) -> list[str]:
-    """Sorted paths that match; `*`, `?` and `[...]` within a name, `**` over folders."""
-    scheme, rest = pattern.split("://", 1)
-    parts = rest.split("/")
-    first = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-    root = f"{scheme}://{'/'.join(parts[:first])}"
+def glob(folder: str, pattern: str) -> list[str]:
+    """Sorted paths below `folder`, which is taken as it is, that match `pattern`; `*`, `?` and `[...]` within a name,
+    `**` over folders.
+    """
+    root, parts = folder.rstrip("/"), pattern.split("/")
     if "**" in parts:
-        return _glob_below(root, "/".join(parts[first:]))
+        patterns = {pattern, pattern.replace("**/", "")}
+        below = [(path, path.removeprefix(root).strip("/")) for path in find(root)]
+        return [path for path, name in below if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
     found = [(root, True)]
-    for part in parts[first:]:
+    for part in parts:
         within = [entry for folder, is_folder in found if is_folder for entry in listing(folder)]
         found = [entry for entry in within if _matches(posixpath.basename(entry[0]), part)]
     return sorted(path for path, _ in found)
@@ -158,11 +158,12 @@ def _matches(name: str, part: str) -> bool:
     return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
-def _glob_below(root: str, pattern: str) -> list[str]:
-    fs = filesystem(root)
-    itself, patterns = fs._strip_protocol(root).strip("/"), {pattern, pattern.replace("**/", "")}
+def find(root: str) -> list[str]:
+    """Sorted paths of all objects below `root`."""
+    root, fs = root.rstrip("/"), filesystem(root)
+    itself = fs._strip_protocol(root).strip("/")
     below = [name.strip("/").removeprefix(itself).strip("/") for name in retrying(lambda: fs.find(root), root)]
-    return sorted(f"{root}/{name}" for name in below if any(fnmatch.fnmatchcase(name, p) for p in patterns))
+    return sorted(f"{root}/{name}" for name in below)
 
 
 def remove(path: str) -> None:

@@ -56,7 +56,7 @@ def begin(plan: Plan, folder: str) -> None:
                 "Give another folder, or delete this one"
             )
         return
-    if storage.glob(storage.join(folder, "*.tar")):
+    if storage.list_files(folder, ".tar"):
         raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
     storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
 
@@ -103,7 +103,7 @@ def clear(folder: str) -> None:
     Raises ConflictError where shards stand that no reshard of ours has begun.
     """
     if not storage.exists(storage.join(folder, PLAN)):
-        if storage.glob(storage.join(folder, "*.tar")):
+        if storage.list_files(folder, ".tar"):
             raise ConflictError(
                 f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder"
             )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import storage
+from .derived import SAME_UIDS
 from .errors import DataError
 from .faces import Boxes
 from .fields import ReadOptions
@@ -243,7 +244,7 @@ def _missing_error(missing: Subset, subset: Subset, indexes: Sequence[ShardIndex
         some = f"{', '.join(nameless[:3])}{', ...' if len(nameless) > 3 else ''}"
         message += f" {len(nameless)} damaged shards have samples whose uids cannot be read, maybe these: {some}."
     if len(missing) == len(subset.unique()):
-        message += " None is: is this the subset's pool? Derived uids hang on shard names, --uids and --pool-id."
+        message += f" None is: is this the subset's pool? {SAME_UIDS}."
     absent = [index.path for index in indexes if index.identity is None]
     if absent:
         message += f" Shards that cannot be found: {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}."

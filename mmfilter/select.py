@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
-from .decisions import read_parquet
+from .decisions import failure_paths, read_parquet
 from .errors import UsageError
 from .plugs import Rule
 from .repeat import Repeat, fit_repeats, needs_to_fit, which
@@ -256,7 +256,7 @@ def _remove_stale(table: Table, options: SelectOptions) -> None:
     """What an earlier run under this name left and this one does not write: decisions on other shards, the card."""
     storage.remove(storage.join(options.out, "subsets", f"{options.name}.md"))
     written = set(table.stems) if options.decisions else set()
-    for path in storage.glob(storage.join(options.out, "subsets", options.name, "*.parquet")):
+    for path in storage.list_files(storage.join(options.out, "subsets", options.name), ".parquet"):
         if storage.stem(path) not in written:
             storage.remove(path)
 
@@ -267,8 +267,7 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     Other files there are from a pass that was cut short: it will be done again. Raises DataError.
     """
     counts: Counter[str] = Counter()
-    for path in storage.glob(storage.join(out, "failures", "*.parquet")):
-        stem = storage.stem(path)
+    for stem, path in failure_paths(out).items():
         if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
             continue
         counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])

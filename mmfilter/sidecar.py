@@ -105,11 +105,11 @@ def pool_tars(out: str) -> dict[str, str]:
 
 
 def named_shards(run: Mapping[str, Any]) -> list[str]:
-    """The shards' paths of a run.json, which know their names in OUT."""
+    """The shards' paths of a run.json, which know their names in OUT; none of them is a pattern."""
     paths = [str(path) for path in run.get("pool") or []]
     names = run.get("shard_names") or []
     if len(names) != len(paths):
-        return paths
+        names = map(storage.stem, paths)
     return [storage.ShardPath(path, str(name)) for path, name in zip(paths, names, strict=True)]
 
 

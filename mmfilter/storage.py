@@ -4,179 +4,38 @@ Of a remote path every function may also raise StoreError, when the store does n
 """
 
 import errno
-import math
 import os
-import posixpath
-import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import UsageError, cannot_write
+from .errors import cannot_write
+from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, stem
+from .patterns import expand
 
-
-def is_remote(path: str) -> bool:
-    """True for `scheme://...`; a plain path is local."""
-    return "://" in path
-
-
-MOST_SHARDS = 10_000_000  # of a brace pattern
-RANGE = re.compile(r"\{(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.-?\d+)?\}")
-
-
-class ShardPath(str):
-    """The path of a shard in a folder below the pool's, which knows its name in OUT: `animals__00000012`."""
-
-    name: str
-
-    def __new__(cls, path: str, name: str) -> "ShardPath":
-        """`path` and the shard's name."""
-        made = super().__new__(cls, path)
-        made.name = name
-        return made
-
-    def __reduce__(self) -> tuple[type["ShardPath"], tuple[str, str]]:
-        """For pickle: it travels to workers."""
-        return ShardPath, (str(self), self.name)
-
-
-def expand(patterns: str | Iterable[str]) -> list[str]:
-    """Shard paths named by brace patterns, globs, folders (their `*.tar`) or plain paths, in order.
-
-    ``shards/{000..007}.tar``, ``s3://bucket/pool/*.tar``, ``pool/``, several joined by ``::``. A folder without a tar
-    of its own is searched below. Nothing is run and nothing is fetched: WebDataset's ``pipe:`` URLs are refused. A
-    path that exists is that path, whatever characters it has. A glob or folder that matches nothing is an error; a
-    plain path that does not exist is kept.
-
-    A shard's name (`stem`) is its path below the pattern's fixed part without `.tar`, with ``__`` for ``/``.
-    """
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    paths: list[str] = []
-    for given in patterns:
-        if isinstance(given, ShardPath):  # expanded before
-            paths.append(given)
-            continue
-        for pattern in split(given):
-            if pattern.startswith("pipe:"):
-                raise UsageError(f"{pattern}: 'pipe:' runs a shell command and is never opened; mount or copy the data")
-            root = _fixed_part(pattern)
-            paths.extend(_named(path, root) for path in _of_pattern(pattern))
-    if not paths:
-        raise UsageError("the pool is empty: no pattern was given")
-    return paths
-
-
-def split(pattern: str) -> list[str]:
-    """The patterns that WebDataset's `a::b` joins."""
-    return [pattern] if _is_here(pattern) else pattern.split("::")
-
-
-def _is_here(path: str) -> bool:
-    return not is_remote(path) and os.path.exists(path)
-
-
-def _of_pattern(pattern: str) -> Iterator[str]:
-    from braceexpand import braceexpand
-
-    if _is_here(pattern):
-        yield from _matches(pattern, literal=True)
-        return
-    bounded(pattern)
-    try:
-        for path in braceexpand(pattern):
-            yield from _matches(path)
-    except ValueError as error:  # its UnbalancedBracesError
-        raise UsageError(f"{pattern}: a brace is opened and not closed, or the other way round") from error
-
-
-def bounded(pattern: str) -> None:
-    """Raise UsageError on a brace pattern of more shards than any pool has: they would be listed in memory."""
-    count = math.prod(abs(int(b) - int(a)) + 1 for a, b in RANGE.findall(pattern))
-    if count > MOST_SHARDS:
-        raise UsageError(f"{pattern}: names {count:,} shards, more than {MOST_SHARDS:,}; give a narrower pattern")
-
-
-def _fixed_part(pattern: str) -> str:
-    """The folder that a pattern's shards are below: what stands before its first special character, or itself."""
-    if _is_here(pattern):
-        return pattern if os.path.isdir(pattern) else posixpath.dirname(pattern)
-    first = min((pattern.find(c) for c in "*?[{" if c in pattern), default=-1)
-    if first < 0:
-        return posixpath.dirname(pattern) if pattern.endswith(".tar") else pattern.rstrip("/")
-    return pattern[:first].rpartition("/")[0]
-
-
-def _named(path: str, root: str) -> str:
-    """`path`, which knows its name where that is not its file's."""
-    folder = posixpath.dirname(path)
-    below = _below(folder, root) if is_remote(path) else posixpath.relpath(folder or ".", root or ".")
-    if below in (".", "") or below.startswith(".."):
-        return path
-    return ShardPath(path, f"{below.replace('/', '__')}__{stem(path)}")
-
-
-def _below(folder: str, root: str) -> str:
-    return folder[len(root) :].strip("/") if folder.startswith(root) else ""
-
-
-def _matches(path: str, literal: bool = False) -> list[str]:
-    if not literal and any(c in path for c in "*?["):
-        found = [match for match in glob(path) if is_remote(match) or not os.path.isdir(match)]
-    elif not path.endswith(".tar") and isdir(path):
-        found = tars(path)
-    else:
-        return [path]
-    if not found:
-        raise UsageError(f"{path}: no shard matches; give .tar files, a folder that holds them, or a pattern")
-    return found
-
-
-def tars(folder: str) -> list[str]:
-    """The sorted tars in a folder, or, where it has none itself, in all folders below."""
-    own = [join(folder, name) for name in names(folder) if name.endswith(".tar")]
-    if own:
-        return own
-    if is_remote(folder):
-        return remote.glob(join(folder, "**", "*.tar"))
-    found = [join(where, name) for where, _, files in os.walk(folder) for name in files if name.endswith(".tar")]
-    return sorted(found)
-
-
-def glob(pattern: str) -> list[str]:
-    """Sorted paths that match a glob; a remote one keeps its scheme."""
-    if not is_remote(pattern):
-        import glob as local
-
-        return sorted(local.glob(pattern, recursive=True))
-    return remote.glob(pattern)
-
-
-def join(folder: str, *names: str) -> str:
-    """`folder/name/...`, for local paths and URLs alike."""
-    return posixpath.join(folder, *names)
-
-
-def stem(path: str) -> str:
-    """The name of a shard (`a/00000012.tar` -> `00000012`) or of another file, without its ending; dots in it stay."""
-    return path.name if isinstance(path, ShardPath) else posixpath.splitext(posixpath.basename(path.rstrip("/")))[0]
-
-
-def exists(path: str) -> bool:
-    return remote.info(path) is not None if is_remote(path) else os.path.exists(path)
-
-
-def isdir(path: str) -> bool:
-    """Whether `path` is a folder; on an object store: whether something is in it."""
-    return bool(remote.listing(path)) if is_remote(path) else os.path.isdir(path)
-
-
-def names(folder: str) -> list[str]:
-    """The sorted names of what stands in `folder`; none where it is not there."""
-    if is_remote(folder):
-        return [posixpath.basename(path) for path, _ in remote.listing(folder)]
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+__all__ = [
+    "ShardPath",
+    "create",
+    "exists",
+    "expand",
+    "files_below",
+    "identity",
+    "identity_or_none",
+    "is_remote",
+    "isdir",
+    "join",
+    "list_files",
+    "names",
+    "open_atomic",
+    "open_read",
+    "read_bytes",
+    "remove",
+    "size",
+    "stem",
+    "write_atomic",
+]
 
 
 def size(path: str) -> int:

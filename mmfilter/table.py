@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from . import storage
 from .errors import DataError, UsageError, nearest
 from .hints import nearest_beside
+from .run_pool import left_out, run_of_metadata
 from .uids import HALVES, halves, taken_apart
 
 READERS = 2  # threads; what they call has threads of its own
@@ -24,12 +25,20 @@ GROUP = 200_000  # rows that are masked at once: enough that a call costs nothin
 
 @dataclass(frozen=True)
 class Table:
-    """`stems` are the shards, in order; `columns` maps each column to "metadata" or to its folder in columns/."""
+    """`stems` are the shards, in order; `columns` maps each column to "metadata" or to its folder in columns/.
+
+    `partial` are the columns that some shard lacks, as one that came since they were computed.
+    """
 
     out: str
     metadata: str
     stems: tuple[str, ...]
     columns: dict[str, str]
+    partial: frozenset[str] = frozenset()
+
+    def whole(self) -> "Table":
+        """The table without its partial columns, for what shows whatever there is."""
+        return replace(self, columns={c: place for c, place in self.columns.items() if c not in self.partial})
 
     def path(self, column: str, stem: str) -> str:
         """The parquet file that holds a column of a shard."""
@@ -172,14 +181,16 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     """The table of a run's folder, or of a bare folder of DataComp's metadata.
 
     `metadata` names the folder of parquet files (default: the one that an earlier command on OUT was given, else
-    OUT/metadata, else OUT itself). In a folder that mmfilter embedded only committed shards count. Raises UsageError
-    when there is no parquet file.
+    OUT/metadata, else OUT itself). In a folder that mmfilter embedded only committed shards of the run's pool count
+    (`mmfilter.run_pool`). Raises UsageError when there is no parquet file.
     """
     metadata = metadata or remembered_metadata(out)
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
-    stems = {_name(path): path for path in storage.glob(storage.join(folder, "*.parquet"))}
-    commits = {_name(path) for path in storage.glob(storage.join(folder, "*.json"))}
+    stems = {_name(path): path for path in storage.list_files(folder, ".parquet")}
+    commits = {_name(path) for path in storage.list_files(folder, ".json")}
     names = sorted(stems.keys() & commits or stems)  # without a commit at all it is DataComp's, stray JSON or not
+    others = left_out(run_of_metadata(folder, out))
+    names = [name for name in names if name not in others]
     if not names and not storage.is_remote(folder) and not os.path.isdir(folder):
         hint = nearest_beside(folder, folders=True)
         raise UsageError(f"{folder}: does not exist{hint} Give the folder of a run, or of metadata")
@@ -188,10 +199,13 @@ def open_table(out: str, metadata: str | None = None) -> Table:
     columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")
     if "uid" not in columns:
         raise DataError(f"{stems[names[0]]}: no column 'uid'{nearest('uid', columns)} Everything is joined on it")
-    added = {path.rsplit("/", 2)[1]: path for path in storage.glob(storage.join(out, "columns", "*", "*.parquet"))}
-    for place, path in added.items():
-        columns.update({name: place for name in _schema(path) if name not in columns})
-    return Table(out, folder, tuple(names), columns)
+    partial: set[str] = set()
+    for place in storage.list_files(storage.join(out, "columns")):
+        paths = {_name(path): path for path in storage.list_files(place, ".parquet") if _name(path) not in others}
+        added = [name for name in _schema(paths[max(paths)]) if name not in columns] if paths else []
+        columns.update(dict.fromkeys(added, posixpath.basename(place)))
+        partial.update(added if set(names) - paths.keys() else ())
+    return Table(out, folder, tuple(names), columns, frozenset(partial))
 
 
 def remembered_metadata(out: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import pairs, storage
+from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
 from .plugs import Task
@@ -87,8 +88,11 @@ def arms(subsets: Sequence[str], uids: np.ndarray, near: float = NEAR) -> list[A
         if name in {arm.name for arm in found} or name.startswith("random-"):
             raise UsageError(f"{path}: there is an arm called '{name}' already; rename the file")
         strangers = len(subset) - int(np.isin(subset.uids, uids).sum())
-        if strangers or not len(subset):
-            raise UsageError(f"{path}: {strangers:,} of its {len(subset):,} uids are in the pool's shards not at all")
+        if not len(subset):
+            raise UsageError(f"{path}: no uid is in it; select a subset that keeps something")
+        if strangers:
+            hint = f". {SAME_UIDS}" if strangers == len(subset) else ""
+            raise UsageError(f"{path}: {strangers:,} of its {len(subset):,} uids are in no shard of the pool{hint}")
         wanted = min(len(subset), len(uids))
         beside = next((n for n, size in drawn.items() if abs(size - wanted) <= near * size), f"random-{wanted}")
         drawn.setdefault(beside, wanted)

@@ -173,7 +173,7 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
                 f"{out}: it was begun otherwise: its {part} were {was} and are {now}. Give another --out"
             )
         return int(plan["rows"])
-    if storage.glob(storage.join(out, "*.tar")):
+    if storage.list_files(out, ".tar"):
         raise ConflictError(f"{out}: it holds shards of another origin; give an empty folder")
     types = kept_types(lists, columns)
     tables = (table for path in lists for table in rows(path, columns, types))

@@ -99,7 +99,7 @@ class Store:
         from mmfilter import remote, storage
 
         base = f"{self.root}/{under}/"
-        for path in remote.glob(f"{base}**/*"):
+        for path in remote.find(base):
             to = Path(folder) / path.removeprefix(base)
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(storage.read_bytes(path))

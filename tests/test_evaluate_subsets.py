@@ -126,7 +126,7 @@ def test_arms_share_a_random_subset_of_about_their_size(tmp_path):
     stranger["f0"] = 7
     Subset(stranger).write(str(tmp_path / "other.npy"))
     Subset(uids[:0]).write(str(tmp_path / "empty.npy"))
-    for names, told in ((("a", "a"), "already"), (("other",), "2 of its 2 uids"), (("empty",), "0 of its 0")):
+    for names, told in ((("a", "a"), "already"), (("other",), "2 of its 2 uids"), (("empty",), "no uid is in it")):
         with pytest.raises(UsageError, match=told):
             arms([str(tmp_path / f"{name}.npy") for name in names], uids)
 

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tars import sample, std_tar, tar, uid, write_pool
 
-from mmfilter import remote, storage
+from mmfilter import patterns, remote, storage
 from mmfilter.errors import ConflictError, DataError
 from mmfilter.reshard import begin, finish, reshard, write_output
 from mmfilter.reshard_plan import ReshardOptions, plan_output
@@ -110,7 +110,7 @@ def test_any_subset_gives_its_multiset_within_the_limits(numbers, most, most_byt
         storage.write_atomic(path, tar([row for n in range(4 * s, 4 * s + 4) for row in sample(n)]))
     reshard(paths, subset_of(*numbers), f"{root}/out", ReshardOptions(max_samples=most, max_bytes=most_bytes))
     found = []
-    for path in storage.glob(f"{root}/out/*.tar"):
+    for path in patterns.glob(f"{root}/out/*.tar"):
         data = storage.read_bytes(path)
         with tarfile.open(fileobj=io.BytesIO(data)) as file:
             names = [member.name for member in file]

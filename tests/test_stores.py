@@ -16,7 +16,7 @@ from jobs.cluster import Width
 from jobs.driver import Crash, guarded
 from jobs.outdir import count_attempt, forget_attempts, load_run, read_attempts
 from jobs.run import RunOptions, run_recipe
-from mmfilter import remote, storage
+from mmfilter import patterns, remote, storage
 from mmfilter.errors import ConflictError, MMFilterError, StoreError, UsageError
 from mmfilter.recipe import parse_recipe
 from mmfilter.sidecar import metadata_path, write_commit
@@ -92,13 +92,13 @@ def test_fault_45_a_store_that_stays_away_is_no_absence(store, pool, tmp_path, t
         with pytest.raises(StoreError, match="failed 8 times"):
             ask(path)
     with pytest.raises(StoreError):
-        storage.glob(f"{store.root}/pool/*.tar")
+        patterns.glob(f"{store.root}/pool/*.tar")
     with pytest.raises(StoreError):
         storage.write_atomic(path, b"")
     with pytest.raises(StoreError, match="The same command goes on from here"):
         run(tiny_model, [path], f"{store.root}/out")
     store.weather.calm()
-    assert storage.glob(f"{store.root}/out/**/*.json") == []
+    assert patterns.glob(f"{store.root}/out/**/*.json") == []
     assert run(tiny_model, [path], f"{store.root}/out")["counts"]["in"] == 7
     assert isinstance(guarded(lambda _: remote.retrying(_refused, path), None), Crash)
 
@@ -236,9 +236,9 @@ def test_globs_find_what_a_disk_has(store, tmp_path):
     store.put(tmp_path, "g")
     for pattern in ("a/*.tar", "*/1.*", "*/*/*.tar", "a/[12].tar", "a/?.tar", "*", "z/*", "c/1.tar", "a/z*"):
         want = [p.removeprefix(f"{tmp_path}/") for p in sorted(glob.glob(f"{tmp_path}/{pattern}"))]
-        found = [p.removeprefix(f"{store.root}/g/") for p in storage.glob(f"{store.root}/g/{pattern}")]
+        found = [p.removeprefix(f"{store.root}/g/") for p in patterns.glob(f"{store.root}/g/{pattern}")]
         assert found == want, pattern
-    assert len(storage.glob(f"{store.root}/g/**/*.tar")) == 6
+    assert len(patterns.glob(f"{store.root}/g/**/*.tar")) == 6
     with pytest.raises(UsageError, match="no shard matches"):
         storage.expand(f"{store.root}/nothing/*.tar")
 

@@ -14,14 +14,14 @@ from mmfilter.records import failure_of
 from ..pool import Pool
 from ..reference import Asked, embedder
 from ..vectors import unit
-from .settings import Refused
+from .settings import Refused, Settings
 
 
 class Models:
     """A pool's embedders, each loaded when it is first wanted. Any thread."""
 
-    def __init__(self, out: str, allowed: bool = True, metadata: str = "") -> None:
-        self.out, self.allowed, self.metadata = out, allowed, metadata or None
+    def __init__(self, out: str, settings: Settings) -> None:
+        self.allowed, self.pool = settings.models, Pool(out, settings.metadata or None, settings.weights)
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -32,7 +32,7 @@ class Models:
         with self._lock:
             if name not in self._loaded:
                 try:
-                    self._loaded[name] = embedder(Asked(Pool(self.out, self.metadata), name))
+                    self._loaded[name] = embedder(Asked(self.pool, name))
                 except MMFilterError as error:
                     raise Refused(503, f"model '{name}' cannot be loaded: {error}") from error
             return self._loaded[name]

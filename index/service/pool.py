@@ -27,6 +27,7 @@ from .columns import Columns
 from .metrics import Metrics
 from .settings import Refused, Settings
 
+RUN = "run.json"
 PARTS = ("metadata", "columns", "subsets", "index", "concepts")
 
 
@@ -131,17 +132,18 @@ class Pool:
 
     def _take_up(self, old: Snapshot | None) -> None:
         stamps = {part: stamp(storage.join(self.out, part)) for part in PARTS}
-        changed = {part for part in PARTS if old is None or stamps[part] != self._stamps.get(part)}
+        stamps[RUN] = _age(storage.join(self.out, RUN))  # which shards are of the run's pool
+        changed = {part for part in stamps if old is None or stamps[part] != self._stamps.get(part)}
         if changed or old is None:
             self.trouble = ""
             self.snapshot = self._read(old, changed)
             self._stamps = stamps
 
     def _read(self, old: Snapshot | None, changed: set[str]) -> Snapshot:
-        table = old is None or bool(changed & {"metadata", "columns"})
+        table = old is None or bool(changed & {"metadata", "columns", RUN})
         if table:
             self.tars = pool_tars(self.out)
-            found = Snapshot(Columns(open_table(self.out, self.settings.metadata or None), self.settings.cache))
+            found = Snapshot(Columns(open_table(self.out, self.settings.metadata or None).whole(), self.settings.cache))
             found = replace(found, failed=sum(read_failed(self.out, set(found.columns.table.stems)).values()))
         else:
             assert old is not None
@@ -221,7 +223,7 @@ def stamp(path: str, depth: int = 2) -> Any:
 
 def _names(out: str, part: str, ending: str) -> list[str]:
     """Names of a part's entries: folders, or files of an ending."""
-    paths = storage.glob(storage.join(out, part, f"*{ending}"))
+    paths = storage.list_files(storage.join(out, part), ending)
     return [os.path.basename(p).removesuffix(ending) for p in paths if ending or os.path.isdir(p)]
 
 

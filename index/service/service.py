@@ -45,7 +45,7 @@ class Service:
                 name = f"{base}-{len(self.pools) + 1}"
             pool = Pool(out, name, share, self.searching, self.metrics)
             self.pools[name] = pool
-            self.models[name] = Models(out, settings.models, settings.metadata)
+            self.models[name] = Models(out, settings)
 
     @property
     def first(self) -> Pool:

@@ -1,6 +1,7 @@
 """What the service is told at its start, and the one error it adds: a refusal with an HTTP status."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mmfilter.errors import MMFilterError
 
@@ -22,6 +23,7 @@ class Settings:
     metadata: str = ""  # a folder of DataComp's metadata, in place of OUT/metadata
     cors: tuple[str, ...] = ()  # origins whose pages may read answers; "*" for any
     thumbnails: int = 100  # most results of clip-retrieval's API that carry their picture
+    weights: Mapping[str, str] = field(default_factory=dict)  # model -> file or folder, in place of fetching
 
 
 class Refused(MMFilterError):

@@ -9,6 +9,7 @@ import yaml
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
+from ..run_pool import left_out
 from ..subset_record import replaced_columns
 from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram
@@ -83,6 +84,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "failures": collect.reasons(failures),
         "notes": collect.notes(pool),
         "absent": collect.absent_shards(pool, run),
+        "left_out": sorted(left_out(pool.out)),
         "clock": clock(run),
         "stages": collect.stages(pool, counts),
         "labels": labels.label(pool, failures, options.labels) if options.labels else None,

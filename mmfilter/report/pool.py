@@ -1,7 +1,7 @@
 """A pool and one decision over it, read a column at a time."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 from .. import storage
 from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
+from ..run_pool import left_out, run_of_metadata
 from ..sidecar import pool_tars
 from ..table import Table, open_table
 
@@ -96,7 +97,7 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
     """
     record = read_record(out, name)
     steps = [_step(raw) for raw in record["steps"]]
-    table = open_table(out, metadata or None)
+    table = open_table(out, metadata or None).whole()
     numbers = {step.path: i for i, step in enumerate(steps)}
     paths = decision_paths(out, name)
     keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
@@ -112,7 +113,7 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
         starts.append(starts[-1] + decided.height)
     return Pool(
         out, name, table, record, steps,
-        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata, pool_tars(out)),
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata, out),
     )  # fmt: skip
 
 
@@ -137,14 +138,15 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     return decided.with_columns(pl.col("dropped_by").fill_null(""))
 
 
-def _commits(folder: str, tars: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _commits(folder: str, out: str) -> dict[str, dict[str, Any]]:
     """Each shard's metadata json, in order, with its tar where that stands now; DataComp's own metadata has none."""
-    commits = {}
-    for path in storage.glob(storage.join(folder, "*.json")):
+    commits, tars = {}, pool_tars(out)
+    others = left_out(run_of_metadata(folder, out))
+    for path in storage.list_files(folder, ".json"):
         try:
             commit = dict(json.loads(storage.read_bytes(path)))
-            if "counts" in commit:
-                stem = storage.stem(path)
+            stem = storage.stem(path)
+            if "counts" in commit and stem not in others:
                 commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
         except ValueError as error:
             raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error

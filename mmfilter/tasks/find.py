@@ -71,8 +71,8 @@ def _places(root: str, split: str) -> list[str]:
     if is_set(root, split) or _is_parquet(root, by_folder().get(_name(root))):
         return [root]
     scheme = root.split("://", 1)[0] if storage.is_remote(root) else ""
-    listed = [] if scheme in BLIND else storage.names(root)
-    found = {name: place for name in listed if _looks_like_a_set(place := storage.join(root, name), split)}
+    inside = [] if scheme in BLIND else storage.list_files(root)
+    found = {_name(place): place for place in inside if _looks_like_a_set(place, split)}
     for name, entry in by_folder().items():
         place = storage.join(root, name)
         if name not in found and ((scheme in BLIND and is_set(place, split)) or _is_parquet(place, entry)):
@@ -93,7 +93,7 @@ def _is_parquet(root: str, entry: Entry | None) -> bool:
     """Whether it is one of the sets that come as parquet, and lies here as such."""
     if entry is None or entry.source.startswith("djghosh/") or root.split("://", 1)[0] in ("http", "https"):
         return False
-    return bool(storage.glob(storage.join(root, "*.parquet")))
+    return bool(storage.list_files(root, ".parquet"))
 
 
 def _name(root: str) -> str:

@@ -15,7 +15,7 @@ from .sets import Item, MissingSet
 
 def parquet_files(root: str) -> list[str]:
     """The folder's files, sorted. Raises MissingSet."""
-    found = storage.glob(storage.join(root, "*.parquet"))
+    found = storage.list_files(root, ".parquet")
     if not found:
         raise MissingSet(f"{root}: no parquet file; docs/evaluate.md tells how they are written")
     return found

@@ -1,0 +1,83 @@
+"""Paths that are local or fsspec URLs, taken as they are, whatever characters they have: what is at one, what is below.
+
+No function here reads a pattern (`mmfilter.patterns` does). Of a remote path every function may also raise StoreError,
+when the store does not answer.
+"""
+
+import errno
+import os
+import posixpath
+import re
+
+from . import remote
+from .errors import unreadable
+
+SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of a local path: nothing is there
+
+
+def is_remote(path: str) -> bool:
+    """True for `scheme://...`; a plain path is local."""
+    return "://" in path and SCHEME.match(path) is not None
+
+
+class ShardPath(str):
+    """The path of a shard in a folder below the pool's, which knows its name in OUT: `animals__00000012`."""
+
+    name: str
+
+    def __new__(cls, path: str, name: str) -> "ShardPath":
+        """`path` and the shard's name."""
+        made = super().__new__(cls, path)
+        made.name = name
+        return made
+
+    def __reduce__(self) -> tuple[type["ShardPath"], tuple[str, str]]:
+        """For pickle: it travels to workers."""
+        return ShardPath, (str(self), self.name)
+
+
+def join(folder: str, *names: str) -> str:
+    """`folder/name/...`, for local paths and URLs alike."""
+    return posixpath.join(folder, *names)
+
+
+def stem(path: str) -> str:
+    """The name of a shard (`a/00000012.tar` -> `00000012`) or of another file, without its ending; dots in it stay."""
+    return path.name if isinstance(path, ShardPath) else posixpath.splitext(posixpath.basename(path.rstrip("/")))[0]
+
+
+def exists(path: str) -> bool:
+    return remote.info(path) is not None if is_remote(path) else os.path.exists(path)
+
+
+def isdir(path: str) -> bool:
+    """Whether `path` is a folder; on an object store: whether something is in it."""
+    return bool(remote.listing(path)) if is_remote(path) else os.path.isdir(path)
+
+
+def names(folder: str) -> list[str]:
+    """The sorted names of what stands in `folder`; none where it does not exist.
+
+    Raises MMFilterError where a local folder cannot be read: what it holds is not known then.
+    """
+    if is_remote(folder):
+        return [posixpath.basename(path) for path, _ in remote.listing(folder)]
+    try:
+        return sorted(os.listdir(folder or "."))
+    except OSError as error:
+        if error.errno in ABSENT:
+            return []
+        raise unreadable(folder or ".", error) from error
+
+
+def list_files(folder: str, ending: str = "") -> list[str]:
+    """The sorted paths in `folder` whose names end with `ending` and do not begin with a dot; `names` says the rest."""
+    return [join(folder, name) for name in names(folder) if name.endswith(ending) and not name.startswith(".")]
+
+
+def files_below(folder: str) -> list[str]:
+    """The sorted paths of all files in `folder` and in the folders below it."""
+    if is_remote(folder):
+        return remote.find(folder)
+    return sorted(join(where, name) for where, _, files in os.walk(folder) for name in files)
