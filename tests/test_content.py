@@ -1,5 +1,6 @@
 """Content is a sample's own: whatever its name, header, json or picture is, it costs no more than the sample."""
 
+import io
 import json
 from pathlib import Path
 
@@ -218,3 +219,11 @@ def test_a_report_and_a_card_hold_no_control_characters(odd_run, mmfilter):
     for words, path in ((["report", out], "report.html"), (["card", out], "subsets/t.md")):
         assert mmfilter(*words)[0] == 0
         assert not CONTROLS & set((out / path).read_text("utf-8")), path
+
+
+def test_a_stream_that_lacks_a_character_gets_its_escape():
+    from jobs.terminal import print as shown
+
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    shown("caf\u00e9 \x1b[31m\n\ud83d", file=stream, flush=True)
+    assert stream.buffer.getvalue() == b"caf\\xe9 \\u001b[31m\n\\ud83d\n"
