@@ -42,15 +42,25 @@ class Brittle(Score):
         return {"brittle": np.ones(len(batch["text"]))}
 
 
+class BrittleLook(Brittle):
+    """The same, in a look at the pixels."""
+
+    def look(self, batch):
+        return {"looked": super().__call__(batch)["brittle"]}
+
+    def __call__(self, batch):
+        return {"brittle": np.asarray(batch["looked"])}
+
+
 def process(path, out, *scores, **fields):
     recipe = replace(parse_recipe(json.dumps({"name": "t", "scores": ["caption"]}), "t"), scores=scores)
     return process_shard(path, replace(plan_work(recipe, str(out), {}), **fields), {})
 
 
-@pytest.mark.parametrize("pixels", [True, False])
-def test_a_score_that_raises_on_some_samples_costs_these(tmp_path, pixels):
+@pytest.mark.parametrize("score", [Brittle(), Brittle(pixels=False), BrittleLook()], ids=["pixels", "text", "look"])
+def test_a_score_that_raises_on_some_samples_costs_these(tmp_path, score):
     (path,) = write_pool(tmp_path / "pool", 1, 9)
-    report = process(path, tmp_path / "out", Brittle(pixels=pixels), batch_size=4)
+    report = process(path, tmp_path / "out", score, batch_size=4)
     assert (report.read, report.ok, report.failed) == (9, 7, {"content_error": 2})
     found = read_failures(str(tmp_path / "out"), "00000000")
     assert sorted(failure.uid for failure in found) == [uid(3), uid(5)] and "KeyError" in found[0].error
