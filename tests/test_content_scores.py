@@ -8,8 +8,6 @@ import pytest
 from odd_content import entry, shard, sound
 from tars import uid, write_pool
 
-from jobs.cluster import Width
-from jobs.embed import embed_pool
 from jobs.outdir import count_attempt
 from mmfilter.culprits import culprits
 from mmfilter.expected import counted_failures
@@ -100,11 +98,12 @@ def test_a_shard_that_is_given_up_is_counted_to_its_samples(tmp_path):
     assert len(counted_failures(str(tmp_path / "none.tar"), "shard_set_aside", "why")) == 1
 
 
-def test_a_given_up_shard_without_sidecars_is_whole_in_the_counts(tmp_path):
-    paths = write_pool(tmp_path / "pool", 2, 5, stats=False)
-    out = str(tmp_path / "out")
+def test_a_given_up_shard_without_sidecars_is_whole_in_the_counts(tmp_path, mmfilter):
+    write_pool(tmp_path / "pool", 2, 5, stats=False)
+    out = tmp_path / "out"
     for _ in range(3):
-        count_attempt(out, "00000001", "OSError: [Errno 5] Input/output error")
-    recipe = parse_recipe(json.dumps({"name": "t", "scores": ["caption"]}), "t")
-    counts = embed_pool(recipe, paths, out, Width(local=True))
-    assert (counts.read, counts.ok, counts.failed) == (10, 5, {"shard_set_aside": 5})
+        count_attempt(str(out), "00000001", "OSError: [Errno 5] Input/output error")
+    (tmp_path / "t.yaml").write_text('{"name": "t", "scores": ["caption"], "select": {"caption": {"min_words": 2}}}')
+    code, shown, err = mmfilter("run", tmp_path / "t.yaml", "--pool", tmp_path / "pool", "--out", out, "--local")
+    assert code == 3 and "in 10 = kept 5 (50.0%) + dropped 0 + failed 5" in shown, err
+    assert "accounted for" not in (out / "report.html").read_text()
