@@ -12,8 +12,9 @@ from tars import uid
 
 from index.service.images import jpeg as service_jpeg
 from mmfilter.faces import blur_faces
+from mmfilter.fields import ReadOptions
 from mmfilter.images import DecodeError, ImageLimits, decode, displayed, to_png
-from mmfilter.pairs import square
+from mmfilter.pairs import Source, square
 from mmfilter.records import Failure, failure_of
 from mmfilter.report.sheet import small
 from mmfilter.samples import read_samples
@@ -146,6 +147,17 @@ def test_a_picture_that_decodes_is_taken_by_every_stage():
             blur_faces(data, ((0.1, 0.1, 0.5, 0.5),))
         except DecodeError as error:
             assert error.status == "not_encodable", name
+
+
+def test_avif_that_a_run_allowed_is_trained_on_and_shown(tmp_path):
+    data = picture("RGB", "AVIF")
+    if data is None:
+        pytest.skip("Pillow without AVIF")
+    path = shard(tmp_path / "0.tar", sound(1), sample(b"avif", {"uid": uid(9)}, image=data, ending=b"avif"))
+    allowed = Source([path], 8, options=ReadOptions(limits=ImageLimits(avif=True)))
+    assert [pair.uid for pair in allowed] == [uid(0), uid(9)]
+    assert [pair.uid for pair in Source([path], 8)] == [uid(0)]
+    assert small(data)
 
 
 def test_both_byte_orders_of_deep_grey_look_alike():
