@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -112,6 +112,17 @@ class Fed:
     pixels: dict[str, list[Any]]
     notes: Counter[str]
     unit: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows["uid"])
+
+    def take(self, rows: list[int]) -> "Fed":
+        """The samples at the positions `rows`, in that order."""
+        if len(rows) == len(self):
+            return self
+        columns, pixels = ({k: [v[i] for i in rows] for k, v in held.items()} for held in (self.rows, self.pixels))
+        arrays, scored = ({k: v[rows] for k, v in held.items()} for held in (self.arrays, self.scored))
+        return replace(self, rows=columns, arrays=arrays, scored=scored, pixels=pixels)
 
 
 Source = Callable[[str, FeedPlan, list[Failure], Clock], Iterator[Fed]]

@@ -67,13 +67,13 @@ class Pass:
             if fed.unit != unit:
                 self._embed_texts()
             unit = fed.unit
+            fed = self._looked_at(fed)
             for name, column in fed.rows.items():
                 got.rows[name] += column
             got.notes.update(fed.notes)
             self._embed_images(fed)
             for name, values in fed.scored.items():
                 got.add(name, values)
-            self._look({**fed.rows, **fed.pixels})
         self._land()
         self._embed_texts()
 
@@ -138,15 +138,28 @@ class Pass:
             if not looks(score):
                 for name, values in score(batch).items():
                     self.got.add(name, values)
-        self._look(batch)
+        self._keep(self._look(batch))
 
-    def _look(self, batch: Mapping[str, Any]) -> None:
-        started = time.perf_counter()
+    def _look(self, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
         for score in filter(looks, self.pixel_scores):
-            for name, values in score.look({**self.given, **batch}).items():
-                self.got.add(name, values)
-                self.got.looked.add(name)
+            found |= score.look({**self.given, **batch})
+        return found
+
+    def _keep(self, looked: Mapping[str, np.ndarray]) -> None:
+        for name, values in looked.items():
+            self.got.add(name, values)
+        self.got.looked |= looked.keys()
+
+    def _looked_at(self, fed: Fed) -> Fed:
+        """The batch without the samples of which a score's `look` raises an error; what it keeps is gathered."""
+        started = time.perf_counter()
+        looked, raised = culprits(lambda rows: self._look({**(part := fed.take(rows)).rows, **part.pixels}), len(fed))
+        self._keep(looked)
         self.clock.add("score", started)
+        for row, error in raised.items():
+            self.got.failures.append(failure_of(fed.rows["key"][row], fed.rows["uid"][row], error))
+        return fed.take([row for row in range(len(fed)) if row not in raised]) if raised else fed
 
     def _embed_texts(self) -> None:
         """All texts of a unit at once, so that those of a length share a batch."""

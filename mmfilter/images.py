@@ -39,6 +39,10 @@ class ImageLimits:
         return (*FORMATS, "AVIF") if self.avif else FORMATS
 
 
+EMBEDDED = ImageLimits(avif=True)
+"""For a picture that was embedded, which its run's limits allowed."""
+
+
 def probe(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
     """(width, height) from the header alone. Raises DecodeError."""
     with _opened(data, limits) as image:

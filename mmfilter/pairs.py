@@ -12,7 +12,7 @@ import numpy as np
 from .derived import SAME_UIDS
 from .errors import UsageError
 from .fields import ReadOptions
-from .images import decode
+from .images import ImageLimits, decode
 from .records import Failure, failure_of
 from .samples import read_samples
 from .storage import expand, identity
@@ -60,7 +60,7 @@ class Source:
         """The pairs of one shard."""
         for uid, image, captions in self._read(path):
             try:
-                pair = Pair(uid, square(image, self.side, self.squash), captions)
+                pair = Pair(uid, square(image, self.side, self.squash, self.options.limits), captions)
             except Exception as error:  # whatever a picture raises is its sample's
                 self.failed[path, uid] = failure_of(uid, uid, error).status
                 continue
@@ -135,11 +135,11 @@ def read(
         yield sample.uid, sample.image, tuple(valid_text(str(text)) for text in captions if str(text).strip())
 
 
-def square(image: bytes, side: int, squash: bool) -> np.ndarray:
+def square(image: bytes, side: int, squash: bool, limits: ImageLimits = ImageLimits()) -> np.ndarray:
     """(side, side, 3) uint8, squashed or cut from the middle, bicubic. Raises images.DecodeError."""
     from PIL import Image
 
-    picture = decode(image).convert("RGB")
+    picture = decode(image, limits).convert("RGB")
     box = None
     if not squash:
         short = min(picture.size)

@@ -1,5 +1,6 @@
 """Content is a sample's own: whatever its name, header, json or picture is, it costs no more than the sample."""
 
+import io
 import json
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tars import uid
 
 from index.service.images import jpeg as service_jpeg
 from mmfilter.faces import blur_faces
+from mmfilter.fields import ReadOptions
 from mmfilter.images import DecodeError, ImageLimits, decode, displayed, to_png
-from mmfilter.pairs import square
+from mmfilter.pairs import Source, square
 from mmfilter.records import Failure, failure_of
 from mmfilter.report.sheet import small
 from mmfilter.samples import read_samples
@@ -147,6 +149,17 @@ def test_a_picture_that_decodes_is_taken_by_every_stage():
             assert error.status == "not_encodable", name
 
 
+def test_avif_that_a_run_allowed_is_trained_on_and_shown(tmp_path):
+    data = picture("RGB", "AVIF")
+    if data is None:
+        pytest.skip("Pillow without AVIF")
+    path = shard(tmp_path / "0.tar", sound(1), sample(b"avif", {"uid": uid(9)}, image=data, ending=b"avif"))
+    allowed = Source([path], 8, options=ReadOptions(limits=ImageLimits(avif=True)))
+    assert [pair.uid for pair in allowed] == [uid(0), uid(9)]
+    assert [pair.uid for pair in Source([path], 8)] == [uid(0)]
+    assert small(data)
+
+
 def test_both_byte_orders_of_deep_grey_look_alike():
     little, big = (np.asarray(displayed(decode(tiff16(order)))).astype(int) for order in "<>")
     assert little.max() > 200 and big.max() > 200 and little.std() > 20 and big.std() > 20
@@ -218,3 +231,11 @@ def test_a_report_and_a_card_hold_no_control_characters(odd_run, mmfilter):
     for words, path in ((["report", out], "report.html"), (["card", out], "subsets/t.md")):
         assert mmfilter(*words)[0] == 0
         assert not CONTROLS & set((out / path).read_text("utf-8")), path
+
+
+def test_a_stream_that_lacks_a_character_gets_its_escape():
+    from jobs.terminal import print as shown
+
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    shown("caf\u00e9 \x1b[31m\n\ud83d", file=stream, flush=True)
+    assert stream.buffer.getvalue() == b"caf\\xe9 \\u001b[31m\n\\ud83d\n"

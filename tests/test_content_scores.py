@@ -8,8 +8,6 @@ import pytest
 from odd_content import entry, shard, sound
 from tars import uid, write_pool
 
-from jobs.cluster import Width
-from jobs.embed import embed_pool
 from jobs.outdir import count_attempt
 from mmfilter.culprits import culprits
 from mmfilter.expected import counted_failures
@@ -42,15 +40,25 @@ class Brittle(Score):
         return {"brittle": np.ones(len(batch["text"]))}
 
 
+class BrittleLook(Brittle):
+    """The same, in a look at the pixels."""
+
+    def look(self, batch):
+        return {"looked": super().__call__(batch)["brittle"]}
+
+    def __call__(self, batch):
+        return {"brittle": np.asarray(batch["looked"])}
+
+
 def process(path, out, *scores, **fields):
     recipe = replace(parse_recipe(json.dumps({"name": "t", "scores": ["caption"]}), "t"), scores=scores)
     return process_shard(path, replace(plan_work(recipe, str(out), {}), **fields), {})
 
 
-@pytest.mark.parametrize("pixels", [True, False])
-def test_a_score_that_raises_on_some_samples_costs_these(tmp_path, pixels):
+@pytest.mark.parametrize("score", [Brittle(), Brittle(pixels=False), BrittleLook()], ids=["pixels", "text", "look"])
+def test_a_score_that_raises_on_some_samples_costs_these(tmp_path, score):
     (path,) = write_pool(tmp_path / "pool", 1, 9)
-    report = process(path, tmp_path / "out", Brittle(pixels=pixels), batch_size=4)
+    report = process(path, tmp_path / "out", score, batch_size=4)
     assert (report.read, report.ok, report.failed) == (9, 7, {"content_error": 2})
     found = read_failures(str(tmp_path / "out"), "00000000")
     assert sorted(failure.uid for failure in found) == [uid(3), uid(5)] and "KeyError" in found[0].error
@@ -90,11 +98,12 @@ def test_a_shard_that_is_given_up_is_counted_to_its_samples(tmp_path):
     assert len(counted_failures(str(tmp_path / "none.tar"), "shard_set_aside", "why")) == 1
 
 
-def test_a_given_up_shard_without_sidecars_is_whole_in_the_counts(tmp_path):
-    paths = write_pool(tmp_path / "pool", 2, 5, stats=False)
-    out = str(tmp_path / "out")
+def test_a_given_up_shard_without_sidecars_is_whole_in_the_counts(tmp_path, mmfilter):
+    write_pool(tmp_path / "pool", 2, 5, stats=False)
+    out = tmp_path / "out"
     for _ in range(3):
-        count_attempt(out, "00000001", "OSError: [Errno 5] Input/output error")
-    recipe = parse_recipe(json.dumps({"name": "t", "scores": ["caption"]}), "t")
-    counts = embed_pool(recipe, paths, out, Width(local=True))
-    assert (counts.read, counts.ok, counts.failed) == (10, 5, {"shard_set_aside": 5})
+        count_attempt(str(out), "00000001", "OSError: [Errno 5] Input/output error")
+    (tmp_path / "t.yaml").write_text('{"name": "t", "scores": ["caption"], "select": {"caption": {"min_words": 2}}}')
+    code, shown, err = mmfilter("run", tmp_path / "t.yaml", "--pool", tmp_path / "pool", "--out", out, "--local")
+    assert code == 3 and "in 10 = kept 5 (50.0%) + dropped 0 + failed 5" in shown, err
+    assert "accounted for" not in (out / "report.html").read_text()

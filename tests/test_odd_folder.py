@@ -32,19 +32,8 @@ MATCHED = ("it's v {a,b} xx %20#~", "it's 1 a yy %20#~")
 BYTES = {".parquet", ".npz", ".npy", ".tar", ".faiss", ".safetensors", ".gz"}
 WORDS = {
     *("name", "uids", "pool_id", "captions", "address", "url_col", "caption_col", "uid_col", "keep", "members", "kind"),
-    *(
-        "column",
-        "hard",
-        "modality",
-        "license",
-        "pretty",
-        "factory",
-        "host",
-        "allow_host",
-        "cors",
-        "token",
-        "mode",
-        "score",
+    *("column", "hard", "modality", "license", "pretty", "factory", "host", "allow_host", "cors", "token", "mode"),
+    "score",
     ),
     *("levels", "device", "engine", "more", "only", "split", "scale", "metric", "text", "where", "minus", "minus_uid"),
     *("uid", "index", "progress", "proxy"),

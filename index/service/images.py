@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mmfilter import storage
-from mmfilter.images import decode, displayed
+from mmfilter.images import EMBEDDED, decode, displayed
 from mmfilter.records import failure_of
 
 from .columns import PLACE
@@ -51,7 +51,7 @@ def _read(pool: Pool, snapshot: Snapshot, row: int) -> bytes:
 
 def _small(data: bytes, side: int) -> bytes:
     try:
-        return jpeg(decode(data), side)
+        return jpeg(decode(data, EMBEDDED), side)
     except Exception as error:  # Pillow raises whatever it pleases: no picture is a fault of the service
         raise Refused(404, f"the image cannot be shown: {failure_of('', '', error).error}") from error
 

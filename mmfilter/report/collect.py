@@ -23,7 +23,9 @@ def percent(part: float, whole: float) -> float:
 
 @dataclass(frozen=True)
 class Counts:
-    """in = kept + dropped + failed, from the decisions and the failures; `read` is the commits' own sum."""
+    """in = kept + dropped + failed, from the decisions and the failures; `read` is the commits' own sum, and the
+    samples of shards without one, which were set aside.
+    """
 
     read: int
     kept: int
@@ -70,6 +72,7 @@ class Stage:
 def count(pool: Pool, failures: pl.DataFrame) -> Counts:
     kept, dropped = int(pool.keep.sum()), int((pool.blame >= 0).sum())
     read = sum(int(commit["counts"]["read"]) for commit in pool.commits.values())
+    read += failures.filter(~pl.col("shard").is_in(list(pool.commits))).height  # of shards that were set aside
     if not pool.commits:
         read = kept + dropped + failures.height
     return Counts(read, kept, dropped, failures.height, len(pool.commits) or len(pool.table.stems))

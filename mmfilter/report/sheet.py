@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .. import storage
-from ..images import decode, displayed
+from ..images import EMBEDDED, decode, displayed
 from ..records import failure_of
 from .pool import Pool
 from .scores import Cut
@@ -146,7 +146,7 @@ def _image(stream: BinaryIO | None, row: dict[str, Any]) -> tuple[str, str]:
 
 def small(data: bytes) -> str:
     """A WebP data URI of the image, at most SIDE pixels on its longer side. Raises DecodeError."""
-    image = displayed(decode(data))
+    image = displayed(decode(data, EMBEDDED))
     image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=62, method=4)
