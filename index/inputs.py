@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection
 
 from mmfilter import storage
+from mmfilter.folders import files_below
 from mmfilter.recipe import fingerprint
 
 from .pool import Pool
@@ -15,7 +16,7 @@ def files(path: str) -> list[str]:
         return storage.glob(storage.join(path, "**", "*")) or [path]
     if not os.path.isdir(path):
         return [path]
-    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return files_below(path)
 
 
 def is_pool(path: str) -> bool:

@@ -49,6 +49,7 @@ from .tar import HARMLESS, Gap, Member, members
 from .tar_entries import UNREAD
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
+DAMAGE = frozenset({"empty", "not_a_tar", "corrupt_header", "truncated"})  # notes that failures tell of too
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
 
 

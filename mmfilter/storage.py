@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from . import remote
 from .errors import UsageError, cannot_write
+from .folders import files_below, is_tar
 
 
 def is_remote(path: str) -> bool:
@@ -104,7 +105,7 @@ def _fixed_part(pattern: str) -> str:
         return pattern if os.path.isdir(pattern) else posixpath.dirname(pattern)
     first = min((pattern.find(c) for c in "*?[{" if c in pattern), default=-1)
     if first < 0:
-        return posixpath.dirname(pattern) if pattern.endswith(".tar") else pattern.rstrip("/")
+        return posixpath.dirname(pattern) if is_tar(pattern) else pattern.rstrip("/")
     return pattern[:first].rpartition("/")[0]
 
 
@@ -124,7 +125,7 @@ def _below(folder: str, root: str) -> str:
 def _matches(path: str, literal: bool = False) -> list[str]:
     if not literal and any(c in path for c in "*?["):
         found = [match for match in glob(path) if is_remote(match) or not os.path.isdir(match)]
-    elif not path.endswith(".tar") and isdir(path):
+    elif not is_tar(path) and isdir(path):
         found = tars(path)
     else:
         return [path]
@@ -135,13 +136,12 @@ def _matches(path: str, literal: bool = False) -> list[str]:
 
 def tars(folder: str) -> list[str]:
     """The sorted tars in a folder, or, where it has none itself, in all folders below."""
-    own = [join(folder, name) for name in names(folder) if name.endswith(".tar")]
+    own = [join(folder, name) for name in names(folder) if is_tar(name)]
     if own:
         return own
     if is_remote(folder):
-        return remote.glob(join(folder, "**", "*.tar"))
-    found = [join(where, name) for where, _, files in os.walk(folder) for name in files if name.endswith(".tar")]
-    return sorted(found)
+        return remote.glob(join(folder, "**", "*.[tT][aA][rR]"))
+    return [path for path in files_below(folder) if is_tar(path)]
 
 
 def glob(pattern: str) -> list[str]:
