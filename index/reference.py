@@ -12,6 +12,7 @@ import polars as pl
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError, is_of_machine
+from mmfilter.folders import is_tar
 from mmfilter.images import decode
 from mmfilter.member_names import split_name
 from mmfilter.overrides import named_paths, with_path
@@ -184,12 +185,12 @@ def images(path: str) -> Iterator[tuple[str, bytes]]:
     pass for clean.
     """
     found = [p for p in files(path) if os.path.isfile(path) or p.lower().endswith((".tar", *ENDINGS))]
-    tars = [p for p in found if p.endswith(".tar")]
+    tars = [p for p in found if is_tar(p)]
     if not found:
         raise UsageError(f"{path}: no image and no tar is here; give a folder of images, a wds set, or an embedded OUT")
     for file in tars or found:
         name = os.path.relpath(file, path) if file != path else os.path.basename(file)
-        if not file.endswith(".tar"):
+        if not is_tar(file):
             yield name, storage.read_bytes(file)
             continue
         with storage.open_read(file) as stream:

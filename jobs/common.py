@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from mmfilter.errors import MMFilterError, UsageError
+from mmfilter.folders import is_tar
 
 from . import progress
 from .options import RESULT
@@ -88,7 +89,7 @@ def _check_extra(ctx: typer.Context) -> None:
     """Raise UsageError for words that no parameter takes."""
     if ctx.args:
         more = f" and {len(ctx.args) - 1:,} more" if len(ctx.args) > 1 else ""
-        tars = all(word.endswith(".tar") for word in ctx.args)
+        tars = all(is_tar(word) for word in ctx.args)
         hint = " Quote the pattern, so that the shell does not expand it: --pool 'shards/*.tar'" if tars else ""
         raise UsageError(f"{ctx.command.name}: unexpected argument {ctx.args[0]}{more}.{hint}\n{ctx.get_usage()}")
 

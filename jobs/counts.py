@@ -8,13 +8,21 @@ from typing import Any
 from mmfilter.fields import uid_origins
 from mmfilter.work import lost_to_form
 
+PASSED_OVER = {
+    "member_without_key": "files whose name begins with a dot or has no extension: they belong to no sample",
+    "member_link": "symbolic links, and hard links to files outside their tar",
+    "member_other": "devices, fifos and entries of unknown types",
+    "no_samples": "shards without a sample",
+}
+"""What stands in tars and is no sample's, by note, in words."""
+
 
 @dataclass
 class PoolCounts:
     """What the pool came to: `read` = `ok` + the sum of `failed`. `aside` are shards given up on.
 
     `uids` counts valid samples whose uid was derived or hashed, `made_of` says of what. `stricter` are samples that
-    an older version could not use for their form alone.
+    an older version could not use for their form alone. `passed_over` counts what is in PASSED_OVER.
     """
 
     shards: int = 0
@@ -26,6 +34,7 @@ class PoolCounts:
     uids: Counter[str] = field(default_factory=Counter)
     made_of: str = ""
     stricter: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def add(self, commit: Mapping[str, Any]) -> None:
         """Count a committed shard."""
@@ -35,6 +44,7 @@ class PoolCounts:
         self.failed.update(counts["failed"])
         self.uids.update({how: notes[f"uid_{how}"] for how in ("derived", "hashed") if f"uid_{how}" in notes})
         self.stricter += lost_to_form(commit)
+        self.passed_over.update({note: notes[note] for note in PASSED_OVER if notes.get(note)})
 
 
 def summary(counts: PoolCounts) -> dict[str, Any]:
@@ -48,6 +58,7 @@ def summary(counts: PoolCounts) -> dict[str, Any]:
         "shards_set_aside": counts.set_aside,
         **({"uids": {**counts.uids, "of": counts.made_of}} if counts.uids else {}),
         **({"failed_under_stricter_reading": counts.stricter} if counts.stricter else {}),
+        **({"passed_over": dict(sorted(counts.passed_over.items()))} if counts.passed_over else {}),
     }
 
 
@@ -62,10 +73,11 @@ def lines(totals: dict[str, Any]) -> list[str]:
 
 
 def form_lines(totals: dict[str, Any]) -> list[str]:
-    """Of a summary what tells how uids were made, and what another reading of the pool may find."""
+    """Of a summary what tells how uids were made, what is no sample's, and what another reading may find."""
     out = []
     if "uids" in totals:
         out.append(f"  uids: {uid_origins(totals['uids'])}")
+    out += [f"  passed over: {n:,} {PASSED_OVER[note]}" for note, n in totals.get("passed_over", {}).items()]
     if stricter := totals.get("failed_under_stricter_reading"):
         out.append(
             f"  {stricter:,} samples failed for their form in an earlier version, and may be usable now: "

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmfilter import patterns, storage
 from mmfilter.errors import UsageError, unreadable
+from mmfilter.folders import is_tar
 from mmfilter.hints import nearest_beside
 from mmfilter.presence import absent, is_present
 from mmfilter.text import valid_text
@@ -58,7 +59,7 @@ def check_visible(pool: list[str], allow_missing: bool = False) -> None:
 
 def _holds_tars(folder: str) -> bool:
     try:
-        return any(name.endswith(".tar") for name in os.listdir(folder))
+        return any(is_tar(name) for name in os.listdir(folder))
     except OSError:
         return False
 
@@ -155,7 +156,7 @@ def _cure(path: str, some: bool) -> str:
     cure = "Check the path and the mount, or fetch them"
     if some:
         return f"{cure}; --allow-missing goes on without them"
-    return f"{cure}." if path.endswith(".tar") else "Give .tar files, a folder that holds them, or a pattern."
+    return f"{cure}." if is_tar(path) else "Give .tar files, a folder that holds them, or a pattern."
 
 
 def _first(missing: Sequence[str]) -> str:
@@ -165,7 +166,7 @@ def _first(missing: Sequence[str]) -> str:
 def _only_tars(named: list[str]) -> None:
     """Raise UsageError on a named path that is a folder, or a file without the ending of a tar."""
     for path in named:
-        if not path.endswith(".tar"):
+        if not is_tar(path):
             raise UsageError(
                 f"--pool: {path} is not a .tar file; give .tar files, a folder that holds them, or a pattern"
             )

@@ -4,9 +4,15 @@ import io
 import json
 
 from . import storage
+from .folders import is_tar
 from .member_names import split_name
 from .records import Failure
 from .tar import Member, members
+
+
+def beside(path: str) -> str:
+    """The path of a tar without its ending: what the paths of the files beside it begin with."""
+    return path[:-4] if is_tar(path) else path
 
 
 def expected_keys(path: str) -> dict[str, str] | int | None:
@@ -15,8 +21,7 @@ def expected_keys(path: str) -> dict[str, str] | int | None:
     Only their number where the parquet is absent or useless, None where nothing is known. A sidecar
     that cannot be read counts as absent: it must not cost the samples.
     """
-    base = path.removesuffix(".tar")
-    return _keys(f"{base}.parquet") or stated_count(path)
+    return _keys(f"{beside(path)}.parquet") or stated_count(path)
 
 
 def _keys(path: str) -> dict[str, str] | None:
@@ -41,7 +46,7 @@ def _keys(path: str) -> dict[str, str] | None:
 def stated_count(path: str) -> int | None:
     """`successes` of the _stats.json beside the tar at `path`; None where there is none that can be read."""
     try:
-        return int(json.loads(storage.read_bytes(path.removesuffix(".tar") + "_stats.json"))["successes"])
+        return int(json.loads(storage.read_bytes(beside(path) + "_stats.json"))["successes"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 

@@ -24,7 +24,7 @@ from .outgoing import TRAINED_ON
 from .plugs import Score
 from .preprocess import Preparation, draft, prepare
 from .records import Failure, Sample, failure_of
-from .samples import read_samples
+from .samples import DAMAGE, read_samples
 
 UNIT = 8192
 """Samples after which a shard's batches begin anew, so that it can be cut there and done by several workers
@@ -133,15 +133,15 @@ def feed(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> It
     """Batches of a shard's well samples, in the tar's order; what cannot be read goes to `failures`.
 
     Batches depend on the shard and `batch_size` alone, never on timing, on the number of threads, or on
-    which units are asked for.
+    which units are asked for. What is noted of the file as a whole comes last, as a batch without rows.
     """
     return ahead(_batches(path, plan, failures, clock))
 
 
 def _batches(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[Fed]:
     batch: list[Opened] = []
-    at = plan.first
-    for unit, opened in _opened(path, plan, failures, clock):
+    at, notes = plan.first, Counter[str]()
+    for unit, opened in _opened(path, plan, failures, clock, notes):
         if batch and (unit != at or len(batch) == plan.batch_size):
             yield from _fed(batch, at, plan, failures, clock)
             batch = []
@@ -149,14 +149,18 @@ def _batches(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -
         at = unit
     if batch:
         yield from _fed(batch, at, plan, failures, clock)
+    if plan.until is None and (whole := Counter({note: n for note, n in notes.items() if note not in DAMAGE})):
+        yield Fed({"uid": []}, {}, {}, {}, whole, at)
 
 
-def _opened(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) -> Iterator[tuple[int, Opened]]:
+def _opened(
+    path: str, plan: FeedPlan, failures: list[Failure], clock: Clock, notes: Counter[str]
+) -> Iterator[tuple[int, Opened]]:
     """(unit, sample) in order, decoded by a pool that works up to two batches ahead."""
     pending: deque[tuple[int, Future[Opened | Failure]]] = deque()
     window = 2 * plan.batch_size
     with ThreadPoolExecutor(plan.threads, "decode") as pool:
-        items = _read(path, plan, clock)
+        items = _read(path, plan, clock, notes)
         more = True
         while more or pending:
             while more and len(pending) < window:
@@ -176,9 +180,9 @@ def _opened(path: str, plan: FeedPlan, failures: list[Failure], clock: Clock) ->
                     yield unit, result
 
 
-def _read(path: str, plan: FeedPlan, clock: Clock) -> Iterator[tuple[int, Sample | Failure]]:
+def _read(path: str, plan: FeedPlan, clock: Clock, notes: Counter[str]) -> Iterator[tuple[int, Sample | Failure]]:
     """(unit, item) of the plan's units. The tar is read from its start: what a key or uid repeats may stand there."""
-    samples, well = read_samples(path, plan.read), 0
+    samples, well = read_samples(path, plan.read, notes), 0
     while True:
         started = time.perf_counter()
         item = next(samples, None)

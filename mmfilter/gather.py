@@ -64,13 +64,15 @@ class Pass:
         """Gather the units [first, until) of the shard."""
         got, unit = self.got, first
         for fed in source(self.path, self._feed_plan(first, until), got.failures, self.clock):
+            got.notes.update(fed.notes)
+            if not fed.rows["uid"]:
+                continue
             if fed.unit != unit:
                 self._embed_texts()
             unit = fed.unit
             fed = self._looked_at(fed)
             for name, column in fed.rows.items():
                 got.rows[name] += column
-            got.notes.update(fed.notes)
             self._embed_images(fed)
             for name, values in fed.scored.items():
                 got.add(name, values)

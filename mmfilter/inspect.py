@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import storage
-from .expected import expected_keys, stated_count
+from .expected import beside, expected_keys, stated_count
 from .fields import RESHARDED, ReadOptions
 from .findings import Finding, PoolReport, total, worst_first
 from .records import Failure
@@ -136,7 +136,7 @@ def _samples(count: int) -> str:
 
 def _of_sidecars(path: str, told: int) -> list[Finding]:
     """Stats and parquet beside a tar with `told` samples: well, failed, or already told to be lost."""
-    stem, base = storage.stem(path), path.removesuffix(".tar")
+    stem, base = storage.stem(path), beside(path)
     found = []
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
@@ -216,7 +216,7 @@ def _strays(folder: str) -> list[Finding]:
     found = []
     for name in sorted(names):
         match = re.fullmatch(r"(.+)(_stats\.json|\.parquet)", name)
-        if match and match[1].isdigit() and f"{match[1]}.tar" not in names:
+        if match and match[1].isdigit() and not {f"{match[1]}.tar", f"{match[1]}.TAR"} & names:
             found.append(Finding("error", "no_tar", match[1], 1, f"{name} is there and {match[1]}.tar is not", RESTORE))
     strays = sorted(n for n in names if n.endswith(".json") and not n.endswith("_stats.json"))
     if strays and "reshard.plan" not in names:

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 
-from . import remote
+from . import folders, remote
 from .errors import unreadable
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -77,7 +77,7 @@ def list_files(folder: str, ending: str = "") -> list[str]:
 
 
 def files_below(folder: str) -> list[str]:
-    """The sorted paths of all files in `folder` and in the folders below it."""
+    """The sorted paths of all files in `folder` and in the folders below it, those behind links too."""
     if is_remote(folder):
         return remote.find(folder)
-    return sorted(join(where, name) for where, _, files in os.walk(folder) for name in files)
+    return folders.files_below(folder)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from . import remote
 from .errors import UsageError
+from .folders import is_tar
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, names, stem
 
 MOST_SHARDS = 10_000_000  # of a brace pattern
@@ -132,7 +133,7 @@ def _fixed_part(folder: str, rest: str) -> str:
     """The folder that a divided pattern's shards are below, which their names are relative to."""
     if not rest:
         return folder if isdir(folder) else posixpath.dirname(folder)
-    if any(c in rest for c in SPECIAL) or rest.endswith(".tar"):
+    if any(c in rest for c in SPECIAL) or is_tar(rest):
         return folder.rstrip("/") or folder
     return (folder + rest).rstrip("/")
 
@@ -153,7 +154,7 @@ def _below(folder: str, root: str) -> str:
 def _matches(path: str) -> list[str]:
     if any(c in path for c in GLOB) and divide(path)[1]:
         return _tars_of(path, glob(path))
-    if path.endswith(".tar") or not isdir(path):
+    if is_tar(path) or not isdir(path):
         return [path]
     found = tars(path)
     if not found:
@@ -163,7 +164,7 @@ def _matches(path: str) -> list[str]:
 
 def _tars_of(pattern: str, matches: list[str]) -> list[str]:
     """The files named .tar of what a glob matches. Raises UsageError where there is none."""
-    found = [path for path in matches if path.endswith(".tar") and (is_remote(path) or not isdir(path))]
+    found = [path for path in matches if is_tar(path) and (is_remote(path) or not isdir(path))]
     if found:
         return found
     if matches:
@@ -176,5 +177,5 @@ def _tars_of(pattern: str, matches: list[str]) -> list[str]:
 
 def tars(folder: str) -> list[str]:
     """The sorted tars in a folder, or, where it has none itself, in all folders below."""
-    own = [join(folder, name) for name in names(folder) if name.endswith(".tar")]
-    return own or [path for path in files_below(folder) if path.endswith(".tar")]
+    own = [join(folder, name) for name in names(folder) if is_tar(name)]
+    return own or [path for path in files_below(folder) if is_tar(path)]

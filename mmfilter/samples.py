@@ -50,6 +50,7 @@ from .tar_entries import UNREAD
 from .text import valid_text
 
 HELD = 1 << 30  # bytes of incomplete samples in memory; past it the oldest is given up as incomplete
+DAMAGE = frozenset({"empty", "not_a_tar", "corrupt_header", "truncated"})  # notes that failures tell of too
 WINDOW = 64  # samples that wait for a json or a caption file which most pools of their kind do not have
 
 

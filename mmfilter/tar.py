@@ -75,7 +75,7 @@ class _Parser:
         self.resolve = resolve and self.source.end is not None
         self.zeros = 0  # zero blocks since the last entry
         self.entries = 0
-        self.tail = 0  # where the last entry's data starts
+        self.tail = 0  # where the data of the last entry or record starts
         self.reread = 0  # bytes
         self.first: int | None = None  # where the first header that describes the coming entry starts
         self.records: dict[str, str] = {}  # of the coming entry, by pax keyword
@@ -152,7 +152,8 @@ class _Parser:
     def _records(self, at: int, block: bytes, size: int) -> Gap | None:
         """A pax header or a GNU long name: it describes the entry after it, or all entries."""
         if size > MAX_RECORDS or (self.source.left is not None and size > self.source.left):
-            return self._resync(at, block)
+            return self._resync(at, block, sound=True)
+        self.tail = self.source.at
         data = self.source.read(size)
         self.source.skip(-size % BLOCK)
         self.first = at if self.first is None else self.first
@@ -212,9 +213,12 @@ class _Parser:
         self.source.skip(self.source.left or 0)
         return Gap(0, self.source.at, "not_a_tar", f"not a tar: {recognise(block)}")
 
-    def _resync(self, at: int, block: bytes) -> Gap:
-        """Skip to the next header. `block` is what stood where a header should have been."""
-        self._look_back(at, block)
+    def _resync(self, at: int, block: bytes, sound: bool = False) -> Gap:
+        """Skip to the next header. `block` is what stood where one should have been, or is one that lies (`sound`)."""
+        if sound:  # it would be found again
+            self.source.push(block[1:])
+        else:
+            self._look_back(at, block)
         found = self.source.find_header()
         skipped = max(self.source.at - at, 0)
         self.first, self.records = None, {}

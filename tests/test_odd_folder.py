@@ -33,10 +33,8 @@ BYTES = {".parquet", ".npz", ".npy", ".tar", ".faiss", ".safetensors", ".gz"}
 WORDS = {
     *("name", "uids", "pool_id", "captions", "address", "url_col", "caption_col", "uid_col", "keep", "members", "kind"),
     *("column", "hard", "modality", "license", "pretty", "factory", "host", "allow_host", "cors", "token", "mode"),
-    "score",
-    ),
     *("levels", "device", "engine", "more", "only", "split", "scale", "metric", "text", "where", "minus", "minus_uid"),
-    *("uid", "index", "progress", "proxy"),
+    *("score", "uid", "index", "progress", "proxy"),
 }
 """Parameters that hold text and no path."""
 NAMES = {("evaluate", "pretrained")} | {(verb, "model") for verb in ("compare", "index", "dedup", "cluster", "probe")}

@@ -221,3 +221,19 @@ def test_a_file_that_was_packed_twice_is_no_member_more(tmp_path):
         tmp_path, b"".join(rows) + entry("000000000.jpg", b"", b"1", linkname="./000000000.jpg") + END
     )
     assert (len(valid), failed, notes) == (1, [], Counter(member_link=1))
+
+
+@pytest.mark.parametrize("before", [b"", entry("d/", b"", b"5")])
+def test_records_of_a_size_that_is_not_there_are_passed_over_once(tmp_path, before):
+    rows = b"".join(entry(*row) for row in samples(2))
+    for size in (1 << 20, 1 << 28):
+        valid, _, notes = of_bytes(tmp_path, before + entry("x", b"", b"x", size=size) + rows + END)
+        assert len(valid) == 2 and notes["corrupt_header"] == 1
+
+
+def test_records_of_a_wrong_size_cost_no_sample_behind_them(tmp_path):
+    """They swallow what follows, to a place where no header stands: reading goes back to what was swallowed."""
+    rows = [entry(*row) for row in samples(6)]
+    data = b"".join(rows[:6]) + entry("x", b"", b"x", size=3000) + b"".join(rows[6:]) + END
+    valid, failed, notes = of_bytes(tmp_path, data)
+    assert len(valid) == 6 and [row.status for row in failed] == ["corrupt_header"] and notes["corrupt_header"] == 1
