@@ -167,8 +167,8 @@ def embedder(asked: Asked) -> Any:
         found = load(asked.model, ModelSpec(**node))
     except ValueError as error:  # its weights were a file, which the commit knows by its hash alone
         raise UsageError(
-            f"model '{asked.model}' was read from a file of weights; `query` and `serve` take it by --weights "
-            f"{asked.model}=PATH. Another set is embedded with it as an OUT of its own"
+            f"model '{asked.model}' was read from a file of weights that is not where it was; give it by --weights "
+            f"{asked.model}=PATH, or embed the other set with it, as an OUT of its own"
         ) from error
     if weights and found.found.sha256 != weights:
         raise ConflictError(

@@ -22,6 +22,7 @@ def add(app: typer.Typer) -> None:
             str | None,
             typer.Option("--out", help="The pool they are of: what they hold, how far apart.", metavar="OUT"),
         ] = None,
+        weights: o.Weights = None,
         metadata: o.Metadata = None,
         model: Annotated[str, typer.Option(help="Whose embeddings (default: the only model there is).")] = "",
         modality: Annotated[str, typer.Option(help="image or text: whose embeddings.")] = "image",
@@ -41,15 +42,26 @@ def add(app: typer.Typer) -> None:
 
         asked = {"model": model, "modality": modality, "target": target, "sample": sample, "seed": seed}
         width = o.width(address, workers, None, None, None, local)
-        found = compare_subsets(subsets, out and absolute(out), metadata and absolute(metadata), asked, width)
+        pool = out and given_pool(absolute(out), metadata and absolute(metadata), weights or [])
+        found = compare_subsets(subsets, pool or None, asked, width)
         written = write(found, out and absolute(out), page)
         print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else "\n".join([*lines(found), *written]))
 
 
-def compare_subsets(words: list[str], out: str | None, metadata: str | None, asked: dict[str, Any], width: Any) -> Any:
+def given_pool(out: str, metadata: str | None, weights: list[str]) -> Any:
+    """The pool in OUT, with the models' weights where `--weights` names them. Raises UsageError."""
+    from index.pool import Pool
+    from index.reference import given_weights
+
+    pool = Pool(out, metadata)
+    return replace(pool, weights=given_weights([pool], weights))
+
+
+def compare_subsets(words: list[str], pool: Any, asked: dict[str, Any], width: Any) -> Any:
     """The comparison as plain values; without a pool what subsets share alone. Raises UsageError, DataError."""
     from mmfilter.subset import Subset
 
+    out = pool.out if pool else None
     paths = named(words, out)
     subsets = {name: Subset.read(path) for name, path in paths.items()}
     found: dict[str, Any] = {"subsets": paths, "pool": out, "sha256": {name: _digest(p) for name, p in paths.items()}}
@@ -59,12 +71,10 @@ def compare_subsets(words: list[str], out: str | None, metadata: str | None, ask
         return found | {"absent": None, "overlap": overlaps(subsets), "composition": None, "measures": None}
     from index.compare import Wanted
     from index.compare import compare as side_by_side
-    from index.pool import Pool
 
     from . import choice
     from .pool_scores import mapper
 
-    pool = Pool(out, metadata)
     width = choice.choose(replace(width, gpus=0), choice.rows(pool.table))
     return found | side_by_side(subsets, pool, Wanted(**asked), mapper(width, "compare"))
 

@@ -33,6 +33,7 @@ def add(app: typer.Typer) -> None:
         keep: Annotated[str | None, typer.Option(help="Which one: furthest, nearest, largest, score, random.")] = None,
         score: Annotated[str | None, typer.Option(help="The column for --keep score.")] = None,
         seed: Annotated[int, typer.Option(help="Of the clusters and of --keep random.")] = 0,
+        weights: o.Weights = None,
         metadata: o.Metadata = None,
         redo_changed: o.RedoColumns = False,
         address: o.Address = None,
@@ -46,7 +47,8 @@ def add(app: typer.Typer) -> None:
             node = {"overlap": {**shared, "against": against}}
         else:
             node = {"duplicates": {**shared, "k": k, "mode": mode, "keep": keep, "score": score, "seed": seed}}
-        asked = Asked(out, metadata, redo_changed, o.width(address, workers, None, None, None, local))
+        width = o.width(address, workers, None, None, None, local)
+        asked = Asked(out, metadata, redo_changed, width, tuple(weights or ()))
         result = run_one(asked, node, summary)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
 
@@ -59,6 +61,7 @@ class Asked:
     metadata: str | None
     redo: bool
     width: Width
+    weights: tuple[str, ...] = ()  # NAME=PATH
 
 
 def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
@@ -67,6 +70,7 @@ def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
     Raises ConflictError where its columns were made otherwise, unless `redo`.
     """
     from index.pool import Pool
+    from index.reference import given_weights
     from mmfilter.plugs import PoolScore
     from mmfilter.scores import build_score
 
@@ -76,10 +80,12 @@ def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
     folder = absolute(asked.out)
     score = build_score(node, "mmfilter cluster" if "clusters" in node else "mmfilter dedup")
     assert isinstance(score, PoolScore)
-    _check_needs(score, Pool(folder, asked.metadata and absolute(asked.metadata)))
+    pool = Pool(folder, asked.metadata and absolute(asked.metadata))
+    _check_needs(score, pool)
+    weights = given_weights([pool], asked.weights)
     with only_driver(folder):
         metadata = keep_metadata(folder, asked.metadata)
-        add_pool_scores([score], folder, asked.width, metadata, asked.redo)
+        add_pool_scores([score], folder, asked.width, metadata, asked.redo, weights)
     return said(score, Pool(folder, metadata))
 
 

@@ -1,7 +1,7 @@
 """Pool scores: computed over workers from the whole pool, committed shard by shard as columns."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,19 +60,25 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
 
 
 def add_pool_scores(
-    scores: Sequence[PoolScore], out: str, width: Width, metadata: str | None = None, redo: bool = False
+    scores: Sequence[PoolScore],
+    out: str,
+    width: Width,
+    metadata: str | None = None,
+    redo: bool = False,
+    weights: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """Bring OUT/columns up to `scores`, one after the other; returns first column -> shards written.
 
     A score whose pool has changed is computed again. One that was computed otherwise is a ConflictError
     unless `redo`, what a score reads and is not there a UsageError. A second call does nothing; a killed one goes on.
+    `weights` are paths of the models that images beside the pool are embedded with.
     """
     from index.pool import Pool
 
     written = {}
     for score in scores:
         refuse_derived_alike([out, *score.inputs])
-        pool = Pool(out, metadata)  # anew: a score may read what the one before wrote
+        pool = Pool(out, metadata, weights or {})  # anew: a score may read what the one before wrote
         part = pool_part(score, pool)
         stems = pool.table.stems
         todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]

@@ -42,7 +42,8 @@ def expand(patterns: str | Iterable[str]) -> list[str]:
                 raise UsageError(f"{pattern}: 'pipe:' runs a shell command and is never opened; mount or copy the data")
             folder, rest = divide(pattern)
             root = _fixed_part(folder, rest)
-            paths.extend(_named(path, root) for named in _braces(folder, rest) for path in _matches(named))
+            for below in _braces(folder, rest):
+                paths.extend(_named(path, root) for path in _matches(folder, below))
     if not paths:
         raise UsageError("the pool is empty: no pattern was given")
     return paths
@@ -73,17 +74,18 @@ def braces(pattern: str) -> list[str]:
     on a brace that is opened and not closed, or the other way round.
     """
     folder, rest = divide(pattern)
-    return _braces(folder, rest) if rest else [folder]
+    return [folder + path for path in _braces(folder, rest)] if rest else [folder]
 
 
 def _braces(folder: str, rest: str) -> list[str]:
+    """What `rest` names below `folder`."""
     from braceexpand import braceexpand
 
     if not any(c in rest for c in "{}\\"):
-        return [folder + rest]
+        return [rest]
     _bounded(folder, rest)
     try:
-        return [folder + path for path in braceexpand(rest)]
+        return list(braceexpand(rest))
     except ValueError as error:
         raise UsageError(f"{folder}{rest}: a brace is opened and not closed, or the other way round") from error
 
@@ -151,8 +153,9 @@ def _below(folder: str, root: str) -> str:
     return folder[len(root) :].strip("/") if folder.startswith(root) else ""
 
 
-def _matches(path: str) -> list[str]:
-    if any(c in path for c in GLOB) and divide(path)[1]:
+def _matches(folder: str, below: str) -> list[str]:
+    path = folder + below if below else folder  # which may know its name
+    if any(c in below for c in GLOB) and divide(path)[1]:
         return _tars_of(path, glob(path))
     if is_tar(path) or not isdir(path):
         return [path]

@@ -59,3 +59,16 @@ def test_serve_answers_by_the_model_that_is_given(place, monkeypatch):
         with TestClient(application) as client:
             asked = {"text": "a red square", "indice_name": "b32-image", "num_images": 3, "modality": "image"}
             assert client.post("/knn-service", json=asked).status_code == status
+
+
+def test_dedup_and_compare_embed_images_beside_the_pool(place, monkeypatch):
+    monkeypatch.chdir(place)
+    assert command("select", "no_filter", "--out", "out").code == 0
+    given = ("--weights", "b32=moved", "--local")
+    done = command("dedup", "out", "--against", "pool", "--model", "b32", *given)
+    assert done.code == 0 and "6 (100.0%) in the other set too" in done.out, done.err
+    done = command("compare", "no_filter", "--out", "out", "--target", "pool", *given)
+    assert done.code == 0 and "to target" in done.out, done.err
+    for words in (("dedup", "out", "--against", "pool", "--model", "b32"), ("compare", "no_filter", "--out", "out")):
+        done = command(*words, "--weights", "b23=moved", "--local")
+        assert done.code == 2 and "did you mean 'b32'?" in done.err

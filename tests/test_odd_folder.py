@@ -24,6 +24,7 @@ from url_util import write_list
 
 from jobs import cli
 from mmfilter.engine import joined
+from mmfilter.weights import DEMO
 
 cli.register()
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -84,8 +85,10 @@ def exploring(f):
     images = f"{f}/pictures"
     yield "query", {"text": "a red square", "out": run, "like": one, "among": all_, "write": f"{f}/found.npy"}
     yield "query", {"image": images, "out": run, "metadata": f"{run}/metadata"}
-    target = {"target": f"{f}/embedded", "page": f"{f}/page.html", "metadata": f"{run}/metadata"}
-    yield "compare", {"subsets": [one, "no_filter"], "out": run, "model": "demo", **target, **here}
+    beside = {"weights": f"demo={f}/packaged", **here}
+    target = {"target": images, "page": f"{f}/page.html", "metadata": f"{run}/metadata"}
+    yield "compare", {"subsets": [one, "no_filter"], "out": run, "model": "demo", **target, **beside}
+    yield "dedup", {"out": run, "against": images, "model": "demo", **beside}
     yield "dedup", {"out": f"{f}/embedded", "against": run, "metadata": f"{f}/embedded/metadata", **here}
     yield "cluster", {"out": f"{f}/embedded", "model": "demo", "k": 4, "metadata": f"{f}/embedded/metadata", **here}
     labelled_by = {"labels": labels, "column": "kind", "metadata": f"{run}/metadata"}
@@ -170,6 +173,7 @@ def prepare(folder, first, uid_list):
     folder.mkdir()
     for name in ("pool", "pictures", "tasks"):
         shutil.copytree(first / name, folder / name)
+    shutil.copytree(DEMO, folder / "packaged")
     (folder / "results.csv").write_text(
         "bucket,samples_seen,error\n"
         + "".join(f"{b},{s:g},{e}\n" for b in "ab" for s, e in ((1e6, 0.5), (2e6, 0.4), (4e6, 0.35)))

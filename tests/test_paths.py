@@ -54,7 +54,8 @@ NAMED = {
     "b\\s/*.tar": ["b\\s/0.tar"],
     "~/*.tar": ["~/0.tar"],
     "-x/*.tar": ["-x/0.tar"],
-    "mine [v1]/2.tar": "no shard matches",
+    "mine [v1]/2.tar": ["mine [v1]/2.tar"],  # a plain path in a folder that exists: --pool says that it does not
+    "nope [v1]/2.tar": "no shard matches",
     "q/*.json": "matches no .tar file",
     "r/*": "matches no .tar file",
     "a{c": "a brace is opened",
@@ -210,3 +211,17 @@ def test_a_shard_whose_name_is_a_pattern_is_recorded_and_found_again(tmp_path):
     done = command("inspect", "--out", tmp_path / "out")
     assert done.code == 2 and f"{pool}/x[1].tar" in done.err and "1 of 3 named shards do not exist" in done.err
     assert patterns.glob(f"{pool}/x[1].tar") == [f"{pool}/x1.tar"], "what does not exist is a pattern"
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_a_store_under_an_odd_name(store, tmp_path):
+    write_pool(tmp_path / "mine [v1] {a,b} *?", 2, 4)
+    for name in ("mine [v1] {a,b} *?", "mine v {a,b} xx"):
+        store.put(tmp_path / "mine [v1] {a,b} *?", name)
+    pool, out = f"{store.root}/mine [v1] {{a,b}} *?", f"{store.root}/out[1]"
+    for given in (pool, f"{pool}/*.tar", f"{pool}/{{00000000..00000001}}.tar"):
+        done = command("run", "no_filter", "--pool", given, "--out", out, "--local")
+        assert done.code == 0 and done.out.startswith("in 8 = kept 8 "), done.err
+    assert storage.list_files(f"{out}/shards/no_filter", ".tar") == [f"{out}/shards/no_filter/00000000.tar"]
+    done = command("select", "no_filter", "--out", f"{store.root}/out1")
+    assert done.code != 0, "another name"
