@@ -1,17 +1,14 @@
 """Ray: start a local one or join a cluster, and say how wide a job is."""
 
-import atexit
 import logging
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmfilter.errors import MMFilterError
-
+from . import ray_start
 from .stopping import held_back, starting
 
 DEVICES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # of CUDA, ROCm, and CUDA on WSL
@@ -72,7 +69,8 @@ def start_ray(address: str | None) -> Any:
     """Join the cluster at `address`, or start Ray on this machine. Returns the ray module.
 
     The workers' working directory is set to an empty folder: otherwise Ray puts the driver's current
-    folder on their path, and a file there called `index.py` or `jobs.py` would hide ours.
+    folder on their path, and a file there called `index.py` or `jobs.py` would hide ours. Raises MMFilterError within
+    a minute where there is no cluster to join, or Ray cannot be started.
     """
     with held_back(), starting():
         return _started(address)
@@ -86,11 +84,12 @@ def _started(address: str | None) -> Any:
     if ray.is_initialized():
         return ray
     empty = tempfile.mkdtemp(prefix="mmfilter-")
-    atexit.register(shutil.rmtree, empty, ignore_errors=True)
+    ray_start.REMOVED_AT_EXIT.append(empty)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a submitted job's environment is added to, not refused
-    options: dict[str, Any] = {} if address else {"include_dashboard": False}
-    try:
+    place = ray_start.look_for_cluster(address) if address else ray_start.LOCAL
+    options = {} if address else ray_start.local_options()
+    with ray_start.bounded(place):
         ray.init(
             address=address or "local",
             log_to_driver=False,
@@ -98,11 +97,6 @@ def _started(address: str | None) -> Any:
             runtime_env={"working_dir": empty, "env_vars": {"OMP_NUM_THREADS": "1"}},
             **options,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        place = f"the cluster at {address}" if address else "a local Ray"
-        raise MMFilterError(
-            f"cannot start {place}: {error}. --local runs the job in one process without Ray"
-        ) from error
     return ray
 
 

@@ -27,6 +27,7 @@ NO_AGENT_SAYS = (
     "Ray again with `ray start --head --dashboard-agent-listen-port PORT`"
 )
 AGENT_WAIT_S = 30  # an agent is there within seconds of its head
+CONNECT_S, ANSWER_S = 5.0, 15.0  # that a job server may take
 TRIES, PAUSE = 6, 0.5  # to be connected again: after 1, 2, 4, 8 and 16 s
 
 
@@ -70,7 +71,7 @@ def answers(address: str) -> Iterator[Any]:
 
     With RAY_AUTH_MODE=token it sends the token of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     """
-    if "://" in address and not address.startswith(("http://", "https://")):
+    if not address.startswith(("http://", "https://")):
         raise UsageError(f"--address {address}: a job server's begins with http:// or https://; `run` joins Ray itself")
     for module in ("requests", "aiohttp"):
         need(module, "mmfilter[cluster]")
@@ -79,10 +80,9 @@ def answers(address: str) -> Iterator[Any]:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    hint = "is it the address of the head's dashboard, as http://HOST:8265?"
+    _look_for_server(address)
     try:
         client = JobSubmissionClient(address)
-        hint = "the job server answered before, so the address is right; look whether the head still runs"
         yield client
     except AuthenticationError as error:
         why = str(error).splitlines()[0]
@@ -92,7 +92,40 @@ def answers(address: str) -> Iterator[Any]:
         ) from error
     except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
         why = ([line for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
-        raise MMFilterError(f"{address}: {why.strip()} ({hint})") from error
+        raise MMFilterError(
+            f"{address}: {why.strip()} (the job server answered before, so the address is right; look whether the head "
+            "still runs)"
+        ) from error
+
+
+def _look_for_server(address: str) -> None:
+    """Raise MMFilterError where no job server answers at `address`; Ray's client would wait without end."""
+    requests = need("requests", "mmfilter[cluster]")
+    advice = "Give the address of the head's dashboard, http://HOST:8265 by default, and look whether the head runs"
+    try:
+        answer = requests.get(f"{address.rstrip('/')}/api/version", timeout=(CONNECT_S, ANSWER_S))
+        told = {} if answer.status_code in (401, 403) else answer.json()  # the client says what a token lacks
+        found = isinstance(told, dict) and ("ray_version" in told or not told)
+    except requests.exceptions.JSONDecodeError:
+        found = False
+    except requests.exceptions.InvalidURL as error:
+        raise UsageError(f"--address {address}: this is no address ({error}). {advice}") from error
+    except OSError as error:  # all others of requests
+        timeout = isinstance(error, requests.exceptions.Timeout)
+        why = f"no answer within {ANSWER_S:.0f} s" if timeout else _innermost(error)
+        raise MMFilterError(f"{address}: no job server answers there ({why}). {advice}") from error
+    if not found:
+        raise MMFilterError(f"{address}: what answers there is no job server of Ray's. {advice}")
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason that the network gives, below what each library puts around it."""
+    while inner := getattr(error, "reason", None) or next((a for a in error.args if isinstance(a, Exception)), None):
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    told = getattr(error, "strerror", None) or getattr(error.__cause__, "strerror", None) or str(error)
+    return str(told)[:200]
 
 
 def earlier(client: Any, name: str) -> list[Any]:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mmfilter.errors import FAILED
+
 from . import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -190,7 +192,16 @@ def _last() -> None:
         _end()
 
 
-def _end() -> None:
+def give_up(sentence: str) -> None:
+    """End the process with `sentence` on stderr and exit code 1, where the main thread is in compiled code that hears
+    no exception. What it started is killed."""
+    STATE.sentence_written = True
+    os.write(2, f"mmfilter: {sentence}\n".encode())
+    _end(FAILED)
+
+
+def _end(code: int | None = None) -> None:
+    """End the process as it is, with the code of the signal that arrived where no other is given."""
     _say()
     for note in NOTES:
         note()
@@ -200,7 +211,7 @@ def _end() -> None:
             stream.flush()
         except (OSError, ValueError):
             pass  # closed, or nobody reads it
-    os._exit(exit_code(STATE.number))
+    os._exit(exit_code(STATE.number) if code is None else code)
 
 
 def _say() -> None:

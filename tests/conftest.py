@@ -12,6 +12,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads of one process do not hold up the others
 os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers wait for whatever else there is
+os.environ.setdefault("MMFILTER_RAY_START_S", "240")  # beside other tests
 if beside := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):  # each process its share of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // beside)))
 DATA = Path(os.environ.get("MMFILTER_DATA") or ROOT.parent / "shared" / "data")

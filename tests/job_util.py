@@ -24,7 +24,7 @@ def free_port():
 
 @contextmanager
 def cluster():
-    """A Ray that asks for a token; it ends with the block. Yields address, metrics port, env with the token.
+    """A Ray that asks for a token; it ends with the block. Yields address, gcs, metrics port, env with the token.
 
     Its ports are its own: where another Ray's agent has the usual one, jobs are not taken.
     """
@@ -42,6 +42,7 @@ def cluster():
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         head = subprocess.Popen(words, env={**env, "PATH": path}, cwd=ROOT, **quiet)
         running = SimpleNamespace(address=f"http://127.0.0.1:{ports['dashboard-port']}", metrics=metrics, env=env)
+        running.gcs = f"127.0.0.1:{ports['port']}"
         try:
             until = time.monotonic() + 90
             while asked(running, "/api/version", env["RAY_AUTH_TOKEN"]) != 200:
