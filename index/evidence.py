@@ -157,22 +157,23 @@ class Evidence:
     def _orders(self) -> "dict[tuple[str, str], Order]":
         return {}
 
-    def tell(self, places: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
+    def tell(self, places: Sequence[int] | np.ndarray, chains: bool = True) -> list[dict[str, Any]]:
         """Of each duplicate at `places` (k,): `Measures.tell` of it and the kept one; kind, of, direct, chain.
 
         `chain` leads from it to the kept one: uid and numbers of each sample against the one before. It is None
-        where the two are alike themselves, where it cannot be told, and in a group above `CHAIN_MAX`.
+        where the two are alike themselves, where it cannot be told, in a group above `CHAIN_MAX`, and without `chains`.
         """
         places = np.asarray(places, np.int64)
         kept, kind = self.kept[places], self.kind[places]
         measures = self.ruler.measure(self.rows[places], kept)
         direct = self._direct(kind, measures).tolist()
-        chains = self._chains([self._path(place) if direct[i] == 0 else [] for i, place in enumerate(places.tolist())])
+        apart = [chains and alike == 0 for alike in direct]
+        ways = self._chains([self._path(at) if far else [] for at, far in zip(places.tolist(), apart, strict=True)])
         told = []
         for i, of in enumerate(format_uids(self.pool.uids[kept])):
             name = KINDS[kind[i]] if kind[i] >= 0 else ""
             alike = None if direct[i] < 0 else bool(direct[i])
-            told.append({"of": of, "kind": name, **measures.tell(i, name), "direct": alike, "chain": chains[i]})
+            told.append({"of": of, "kind": name, **measures.tell(i, name), "direct": alike, "chain": ways[i]})
         return told
 
     def _path(self, place: int) -> list[int]:

@@ -84,12 +84,14 @@ def _step(step: Told) -> str:
     """The one number of a link: of its own kind."""
     if step["same_file"]:
         return "the same file"
-    return _bits(step) if step["kind"] == "perceptual" else _cosine(step) or _bits(step)
+    return _bits(step) if step["kind"] == "perceptual" else _cosine(step, named=False) or _bits(step)
 
 
-def _cosine(told: Told) -> str:
+def _cosine(told: Told, named: bool = True) -> str:
+    if told["cosine"] is None:
+        return ""
     what = " of captions" if told["modality"] == "text" else ""
-    return "" if told["cosine"] is None else f"cosine{what} {told['cosine']:.4f} by {told['model']}"
+    return f"cosine{what} {told['cosine']:.4f}" + (f" by {told['model']}" if named else "")
 
 
 def _bits(told: Told) -> str:
