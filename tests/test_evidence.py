@@ -179,6 +179,22 @@ def test_a_sample_tells_what_it_is_to_the_one_kept(client):
     assert client.get(f"/api/duplicates?of={'0' * 32}").status_code == 404
 
 
+def test_damaged_embeddings_cost_the_numbers_alone(tmp_path, rows, mmfilter):
+    out, uids, _, _ = mixed(tmp_path, rows, "greedy")
+    (tmp_path / "r.yaml").write_text("name: r\nselect: {not_duplicate: {}}\n")
+    assert mmfilter("select", tmp_path / "r.yaml", "--out", out)[0] == 0
+    (tmp_path / "00000001.npz").write_bytes(b"no archive")
+    known = Evidence.open(Pool(out))
+    told = known.tell(np.arange(len(known)))
+    assert all(one["cosine"] is None and one["bits"] is not None for one in told)
+    assert all(one["direct"] is None and one["chain"] is None for one in told if one["kind"] == "semantic")
+    code, said, _ = mmfilter("explain", uids[known.rows[0]], "--out", out)
+    assert code == 0 and f"duplicate of {told[0]['of']}" in said
+    with TestClient(create_app([out], Settings(models=False))) as client:
+        assert client.get("/api/duplicates?order=doubt").json()["total"] == len(known.starts)
+        assert client.get(f"/api/sample/{uids[known.rows[0]]}").json()["duplicate"] == told[0]
+
+
 def test_explain_says_it_in_plain_words(tmp_path, mmfilter):
     out, uids = marked(tmp_path / "o", turned(0, 10, 20, 90), model="b32", k=1, eps=1 - np.cos(np.radians(12)))
     (tmp_path / "r.yaml").write_text("name: r\nselect: {not_duplicate: {}}\n")

@@ -91,6 +91,7 @@ function value(v) {
 /** The sample that is kept for this one, and what the two are to each other. */
 function same(hit) {
   if (hit.stands_for) return el("p", { class: "soft" }, `The one that is kept of ${count(hit.stands_for + 1)} duplicates.`);
+  if (hit.duplicate_error) return el("p", { class: "soft" }, `Its duplicates cannot be compared: ${hit.duplicate_error}`);
   if (!hit.duplicate) return null;
   const kept = el("button", { type: "button", class: "face large-face", "aria-label": "Open the kept one", title: hit.duplicate.of, onclick: () => set({ open: hit.duplicate.of }) }, picture(hit.duplicate.of, "", 128));
   return el("section", { class: "same" }, el("h3", {}, "Duplicate of"), el("div", {}, kept, likeness(hit.duplicate)));

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mmfilter.errors import MMFilterError
+
 from ..duplicates import KINDS
 from ..evidence import Evidence
 from .hits import hits
@@ -62,10 +64,15 @@ def _alike(evidence: Evidence) -> dict[str, Any]:
 
 
 def of_sample(now: Snapshot, row: int) -> dict[str, Any]:
-    """`duplicate`: how the sample stands to the one that is kept for it; `stands_for`: how many it is kept for."""
-    evidence = now.evidence
-    if evidence is None:
-        return {}
-    place, group = evidence.place_of(row), evidence.group_of(row)
-    told = evidence.tell(np.array([place]))[0] if place >= 0 else None
+    """`duplicate`: how the sample stands to the one that is kept for it; `stands_for`: how many it is kept for.
+
+    `duplicate_error` says why that is not known: damaged embeddings cost no sample its answer.
+    """
+    try:
+        if (evidence := now.evidence) is None:
+            return {}
+        place, group = evidence.place_of(row), evidence.group_of(row)
+        told = evidence.tell(np.array([place]))[0] if place >= 0 else None
+    except MMFilterError as error:
+        return {"duplicate": None, "stands_for": 0, "duplicate_error": str(error)}
     return {"duplicate": told, "stands_for": int(evidence.sizes[group]) if group >= 0 else 0}
