@@ -28,7 +28,7 @@ def subsets(data: str, out: str, more: list[str]) -> list[str]:
         script = os.path.join(os.path.dirname(__file__), "real_pool.py")
         subprocess.run([sys.executable, script, "--data", data, "--out", out, *more], check=True)
     asked = copy.deepcopy(recipe("dedup_dfn", f"{out}-dfn/model", half).source)
-    asked["scores"].append({"duplicates": {"hamming": 8}})
+    asked["scores"].append({"duplicates": {"hamming": 8, "mode": "groups"}})
     asked["select"]["then"].insert(0, {"not_duplicate": {}})
     assert asked["select"]["then"] == [{"not_duplicate": {}}, *RULES, half]
     path = os.path.join(out, "dedup_dfn.yaml")

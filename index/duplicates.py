@@ -103,6 +103,13 @@ class Duplicates(PoolScore):
             _fill_cosines(pool.vectors(self.model, self.modality), order, root, similarity, kind)
         return _columns(uids, order[root[rank]], similarity[rank], kind[rank])
 
+    @staticmethod
+    def evidence(out: str, metadata: str | None = None) -> Any:
+        """The `index.evidence.Evidence` of a folder's duplicates, for the report and `explain`; None without any."""
+        from .evidence import Evidence
+
+        return Evidence.open(Pool(out, metadata))
+
     def _clusters(self, pool: Pool, run: Run) -> tuple[np.ndarray, np.ndarray]:
         assert self.model
         vectors = pool.vectors(self.model, self.modality)

@@ -9,6 +9,7 @@ import polars as pl
 from . import storage
 from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
 from .errors import MMFilterError, UsageError
+from .likeness import Likeness, read_likeness
 from .rules import build_rule, walk
 from .run_pool import left_out, listed
 from .subset import Subset
@@ -18,6 +19,7 @@ from .text import cut
 from .uids import HALVES, parse_uids
 
 DECIDED = ("uid", "keep", "dropped_by")
+BESIDE = {"overlap_of": ("overlap_kind", "overlap_similarity")}  # how it is what the column names
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Explanation:
     `places` are shard/key of every sample with this uid; the rest is about the first. `dropped_by`
     is the path of the first rule that dropped it; `times` is how often it stands in the subset. A failed
     sample has `failure`, its reason, and `error`, and no verdicts. `notes` say which columns were replaced after
-    the subset was selected: their values are not those that were judged.
+    the subset was selected: their values are not those that were judged. `likeness` is what a duplicate is to the
+    sample that is kept for it.
     """
 
     uid: str
@@ -52,6 +55,7 @@ class Explanation:
     error: str = ""
     times: int = 0
     notes: tuple[str, ...] = ()
+    likeness: Likeness = Likeness()
 
     def lines(self) -> list[str]:
         """As the command line prints it."""
@@ -72,6 +76,7 @@ class Explanation:
             values = ", ".join(f"{name} = {_value(value)}" for name, value in verdict.values.items() if name != "text")
             told = f"  {'keep' if verdict.keep else 'drop'}    {verdict.path:<{width}}  {verdict.rule}"
             found.append(f"{told}  [{values}]" if values else told)
+        found += [f"  alike   {line}" for line in self.likeness.lines()]
         found += [f"  note    {note}" for note in self.notes]
         if self.notes:
             found.append(f"  note    The verdicts are older than these values. Select {self.name} again.")
@@ -119,7 +124,7 @@ def _judged(
     stem, row = decided[0]
     record = read_record(out, name)
     rules = _rules(record)
-    wanted = [column for _, columns in rules.values() for column in columns]
+    wanted = [column for _, columns in rules.values() for column in _with_beside(columns)]
     here = [c for c in dict.fromkeys(["key", "text", "url", *wanted]) if c in table.columns]
     found = table.read(["uid", *here], stem).filter(pl.col("uid") == uid).to_dicts()
     values: dict[str, Any] = found[0] if found else {}
@@ -128,7 +133,7 @@ def _judged(
             path,
             rules.get(path, (path, ()))[0],
             bool(keep),
-            {column: values[column] for column in rules.get(path, ("", ()))[1] if column in values},
+            {column: values[column] for column in _with_beside(rules.get(path, ("", ()))[1]) if column in values},
         )
         for path, keep in row.items()
         if path not in DECIDED
@@ -143,8 +148,12 @@ def _judged(
         times = int(Subset.read(storage.join(out, "subsets", f"{name}.npy")).counts(parse_uids([uid]))[0])
     return Explanation(
         uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times,
-        notes=tuple(replaced_columns(table, record)),
+        notes=tuple(replaced_columns(table, record)), likeness=read_likeness(out, uid, table.metadata),
     )  # fmt: skip
+
+
+def _with_beside(columns: tuple[str, ...]) -> list[str]:
+    return list(dict.fromkeys(name for column in columns for name in (column, *BESIDE.get(column, ()))))
 
 
 def _rules(record: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:

@@ -85,7 +85,7 @@ def test_search(place, monkeypatch):
     assert (done.code, done.out) == (0, "") and done.err.startswith("mmfilter: http://127.0.0.1:")
     done = call("dedup", run, "--local")
     assert done.code == 1 and "hamming 2, now null" in done.err and "--redo-changed" in done.err
-    done = call("dedup", place / "run", "--hamming", 2, "--local")
+    done = call("dedup", place / "run", "--hamming", 2, "--mode", "groups", "--local")
     assert done.code == 0 and done.out.startswith("120 samples, ") and "columns duplicate_of, " in done.out
 
 

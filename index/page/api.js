@@ -47,7 +47,7 @@ export const histogram = (column, bins = 80) => get(`/api/histogram/${encodeURIC
 export const edge = (column, at, n = 6) => get(`/api/edge/${encodeURIComponent(column)}`, { at, n });
 export const preview = async (select, signal) => (await post("/api/preview", { select }, signal)).json();
 export const concepts = (model) => get(`/api/concepts/${encodeURIComponent(model)}`);
-export const duplicates = (offset, limit) => get("/api/duplicates", { offset, limit });
+export const duplicates = (query) => get("/api/duplicates", query);
 
 /** Save what /api/export answers ({uids} or {select}) as NAME.npy: sorted uids, a subset. */
 export async function download(body, name) {

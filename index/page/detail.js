@@ -1,7 +1,8 @@
 // One sample in a dialog: its image large, its caption whole, every column, and what each rule said of it.
+import { likeness } from "./alike.js";
 import * as api from "./api.js";
 import * as basket from "./basket.js";
-import { $, button, copy, count, el, number, words } from "./dom.js";
+import { $, button, copy, count, el, number, picture, words } from "./dom.js";
 import { set, state } from "./state.js";
 
 let acts = {};
@@ -87,9 +88,19 @@ function value(v) {
   return words(typeof v === "object" ? JSON.stringify(v) : typeof v === "number" ? number(v, 6) : v);
 }
 
+/** The sample that is kept for this one, and what the two are to each other. */
+function same(hit) {
+  if (hit.stands_for) return el("p", { class: "soft" }, `The one that is kept of ${count(hit.stands_for + 1)} duplicates.`);
+  if (hit.duplicate_error) return el("p", { class: "soft" }, `Its duplicates cannot be compared: ${hit.duplicate_error}`);
+  if (!hit.duplicate) return null;
+  const kept = el("button", { type: "button", class: "face large-face", "aria-label": "Open the kept one", title: hit.duplicate.of, onclick: () => set({ open: hit.duplicate.of }) }, picture(hit.duplicate.of, "", 128));
+  return el("section", { class: "same" }, el("h3", {}, "Duplicate of"), el("div", {}, kept, likeness(hit.duplicate)));
+}
+
 function draw(box, hit) {
   const known = { ...hit.columns };
-  for (const name of ["uid", "text"]) delete known[name];
+  // duplicate_similarity may be that to another sample than the kept one: `duplicate` says what this one is to it.
+  for (const name of ["uid", "text", ...(hit.stands_for === undefined ? [] : ["duplicate_of", "duplicate_kind", "duplicate_similarity"])]) delete known[name];
   const row = (name, v) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value(v)));
   const verdicts = hit.verdicts || [];
   box.replaceChildren(closing(box),
@@ -104,6 +115,7 @@ function draw(box, hit) {
         el("div", { class: "actions" }, button(inBasket(), () => basket.toggle(hit.uid), { class: "primary", id: "detail-basket" }),
           button("More like this", () => then(acts.more)), button("Less like this", () => then(acts.less)), button("Its neighbours", () => then(acts.alone)),
           hit.scores?.cluster_id >= 0 && button("Its concept", () => set({ open: "", view: "concepts", concept: String(hit.scores.cluster_id) }))),
+        same(hit),
         verdicts.length > 0 && el("section", {}, el("h3", {}, hit.kept ? "Kept" : "Dropped", acts.by && el("span", { class: "soft" }, ` by ${acts.by}`)),
           el("ul", { class: "verdicts" }, verdicts.map((v) => el("li", { class: v.keep ? "k" : "d" }, el("b", { "aria-label": v.keep ? "kept by" : "dropped by" }, v.keep ? "✓" : "✕"), el("span", {}, words(v.text || v.rule), v.text ? el("code", {}, v.rule) : null))))),
         el("section", {}, el("h3", {}, "Columns"), el("table", {}, el("tbody", {},

@@ -18,8 +18,8 @@ function verdict(kept) {
   return el("span", { class: kept ? "verdict k" : "verdict d" }, kept ? "kept" : "dropped");
 }
 
-/** One sample. `value` is what leads (default: its similarity), `columns` which scores follow. */
-export function card(hit, { value = hit.similarity, title = "similarity", columns, tag = "li" } = {}) {
+/** One sample. `value` is what leads (default: its similarity), `told` what is said in its place, `columns` which scores follow. */
+export function card(hit, { value = hit.similarity, title = "similarity", told = null, columns, tag = "li" } = {}) {
   const act = (name, text, label) => button(text, null, { class: "act", "data-act": name, "aria-label": label, title: label, tabindex: "-1" });
   const scores = (columns || shown(hit.scores)).map((name) =>
     el("span", { title: name }, el("span", {}, say(name)), el("b", {}, short(hit.scores?.[name], name))));
@@ -27,7 +27,7 @@ export function card(hit, { value = hit.similarity, title = "similarity", column
   const node = el(tag, { class: "hit", tabindex: "-1", role: tag === "li" ? null : "group", "aria-label": said.slice(0, 200) || "no caption", dataset: { uid: hit.uid } },
     el("div", { class: "frame", "data-act": "open" }, picture(hit.uid, hit.text), el("span", { class: "tick", "aria-hidden": "true" }, "✓"),
       el("div", { class: "acts" }, act("basket", "+", "Add to the basket, or take out (b)"), act("more", "more", "More like this (m)"), act("less", "less", "Less like this (l)"))),
-    el("div", { class: "lead-line" }, value === null || value === undefined ? null : el("b", { class: "value", title }, short(value, title)), verdict(hit.kept)),
+    told || el("div", { class: "lead-line" }, value === null || value === undefined ? null : el("b", { class: "value", title }, short(value, title)), verdict(hit.kept)),
     said ? words(said.slice(0, 400), "cap") : el("span", { class: "cap none" }, "no caption"),
     scores.length ? el("div", { class: "scores" }, scores) : null,
     el("code", { class: "uid", title: `${hit.uid}${hit.width ? `, ${hit.width} × ${hit.height} px` : ""}` }, hit.uid));

@@ -4,8 +4,8 @@ import { freeName, selectCommand, subsetPath } from "./commands.js";
 
 const LISTS = ["like", "unlike"];
 const IDS = ["clusters", "without"];
-const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool"];
-const NUMBERS = ["floor", "k", "seed"];
+const WORDS = ["q", "index", "uid", "minus", "floor", "k", "kept", "subset", "where", "model", "concept", "open", "seed", "pool", "alike", "order", "page"];
+const NUMBERS = ["floor", "k", "seed", "page"];
 const UID = /^[0-9a-f]{32}$/;
 
 export const state = fresh();
@@ -14,7 +14,7 @@ export const listeners = [];
 function fresh() {
   return {
     view: "search", q: "", index: "", uid: "", minus: "", floor: "", k: "", kept: "", subset: "", where: "", model: "",
-    concept: "", open: "", seed: "", pool: "", like: [], unlike: [], clusters: [], without: [], bounds: {},
+    concept: "", open: "", seed: "", pool: "", alike: "", order: "", page: "", like: [], unlike: [], clusters: [], without: [], bounds: {},
   };
 }
 

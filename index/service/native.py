@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query
@@ -15,6 +15,7 @@ from mmfilter.errors import nearest
 from mmfilter.subset import Subset
 from mmfilter.uids import parse_uids
 
+from .duplicates import Asked, groups, of_sample
 from .guard import COOKIE, session_of
 from .hits import Json, column_info, hits, sample
 from .images import image
@@ -47,7 +48,9 @@ class Native:
         router.add_api_route("/preview", self.preview, methods=["POST"], summary="What rules would keep")
         router.add_api_route("/export", self.export, methods=["POST"], summary="A subset as .npy")
         router.add_api_route("/concepts/{model}", self.concepts, summary="The pool's clusters")
-        router.add_api_route("/duplicates", self.duplicates, summary="Groups of duplicates, the largest first")
+        router.add_api_route(
+            "/duplicates", self.duplicates, summary="Groups of duplicates, measured against what is kept"
+        )
         router.add_api_route("/session", self.session, methods=["POST"], summary="A cookie in the token's place")
         return router
 
@@ -106,7 +109,9 @@ class Native:
 
     async def sample(self, uid: UidPath, pool: PoolName = None) -> Json:
         served, now = await self.service.fresh(pool)
-        return Json(await run_in_threadpool(sample, served, now, _row(now, uid)))
+        row = _row(now, uid)
+        told = await run_in_threadpool(sample, served, now, row)
+        return Json({**told, **await run_in_threadpool(of_sample, now, row)})
 
     async def image(
         self, uid: UidPath, side: Annotated[int, Query(ge=0, le=4096)] = 256, pool: PoolName = None
@@ -155,10 +160,16 @@ class Native:
         self,
         offset: Annotated[int, Query(ge=0)] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        order: Literal["size", "doubt", "alike"] = "size",
+        kind: Literal["", "exact", "perceptual", "semantic"] = "",
+        of: Annotated[str, Query(pattern="^([0-9a-fA-F]{32})?$")] = "",
+        start: Annotated[int, Query(ge=0)] = 0,
         pool: PoolName = None,
     ) -> Json:
+        """`of` names a kept sample: its group alone. `start` is the first duplicate of each group that is listed."""
         _, now = await self.service.fresh(pool)
-        return Json(await run_in_threadpool(_groups, now, offset, limit))
+        row = _row(now, of) if of else None
+        return Json(await run_in_threadpool(groups, now, Asked(offset, limit, order, kind, row, start)))
 
     async def session(self) -> Json:
         """Asked with the token; the cookie then stands for it, so that <img> works too."""
@@ -196,14 +207,3 @@ def _export(body: Export, pool: Pool, now: Snapshot) -> bytes:
     stream = io.BytesIO()
     np.save(stream, Subset(uids).uids, allow_pickle=False)
     return stream.getvalue()
-
-
-def _groups(now: Snapshot, offset: int, limit: int) -> dict[str, Any]:
-    kept, rows = now.duplicates
-    starts = np.flatnonzero(np.diff(kept, prepend=-1))
-    ends = np.append(starts, len(kept))[1:]
-    groups = []
-    for low, high in list(zip(starts, ends, strict=True))[offset : offset + limit]:
-        kept_hit, *others = hits(now, np.concatenate([kept[low : low + 1], rows[low : min(high, low + 50)]]))
-        groups.append({"kept": kept_hit, "duplicates": others, "size": int(high - low)})
-    return {"groups": groups, "total": len(starts)}

@@ -14,14 +14,15 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.decisions import read_record
-from mmfilter.errors import MMFilterError, nearest
+from mmfilter.errors import DataError, MMFilterError, nearest
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
 from mmfilter.subset import Subset
 from mmfilter.subset_record import read_or_empty
 from mmfilter.table import open_table
-from mmfilter.uids import parse_uids
 
+from ..evidence import Evidence
+from ..pool import Pool as TablePool
 from .batch import Batcher, search_many
 from .columns import Columns
 from .metrics import Metrics
@@ -86,18 +87,13 @@ class Snapshot:
         return self.subsets[self.kept_by].mask if self.kept_by else None
 
     @cached_property
-    def duplicates(self) -> tuple[np.ndarray, np.ndarray]:
-        """(kept row, its duplicate's row), each (m,) int64: largest group first, then by row."""
-        nothing = np.empty(0, np.int64)
-        if "duplicate_of" not in self.columns.kinds:
-            return nothing, nothing
-        named = self.columns.frame(["duplicate_of"])["duplicate_of"].fill_null("")
-        rows = np.flatnonzero(named.str.len_bytes().to_numpy() == 32)
-        kept = self.columns.find(parse_uids(named.gather(rows).to_list()))
-        rows, kept = rows[kept >= 0], kept[kept >= 0]
-        _, group, sizes = np.unique(kept, return_inverse=True, return_counts=True)
-        order = np.lexsort((rows, kept, -sizes[group])) if len(rows) else nothing
-        return kept[order], rows[order]
+    def evidence(self) -> Evidence | None:
+        """How the duplicates stand to what is kept; None where none were looked for. Raises MMFilterError."""
+        table = self.columns.table
+        found = Evidence.open(TablePool(table.out, table.metadata)) if "duplicate_of" in self.columns.kinds else None
+        if found is not None and len(found.pool.uids) != len(self.columns):
+            raise DataError(f"{table.metadata}: it changed while it was read; it will be read again")
+        return found
 
 
 class Pool:

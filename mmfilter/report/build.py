@@ -15,6 +15,7 @@ from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram
 from .comparison import MEASURES, before_after, made, measured, others
 from .copies import copies
+from .duplicates import duplicates
 from .origin import clock, commands, origin
 from .page import render
 from .pool import Pool, open_pool, read_failures
@@ -64,7 +65,9 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     counts = collect.count(pool, failures)
     cards = _cards(pool, options)
     sheets = _sheets(pool, options, cards)
+    same = duplicates(pool, options.samples)
     shown = [s for group in sheets for s in group[1]] + [s for card in cards for _, pair in card.cuts for s in pair]
+    shown += same.sheets if same else []
     source = pool.record.get("recipe") or {}
     return {
         "pool": pool,
@@ -80,6 +83,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "measured": measured(pool),
         "measures": MEASURES,
         "sheets": sheets,
+        "same": same,
         "thumbs": sheet.load_thumbs(pool, shown),
         "failures": collect.reasons(failures),
         "notes": collect.notes(pool),

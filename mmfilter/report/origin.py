@@ -86,6 +86,7 @@ def commands(pool: Pool) -> dict[str, str]:
     """To paste: what asks why a sample was kept or dropped (UID is the reader's), and what applies the recipe again."""
     where = ["--out", pool.out, "--name", pool.name]
     return {
+        "serve": shlex.join(["mmfilter", "serve", pool.out]),
         "explain": shlex.join(["mmfilter", "explain", "UID", *where]),
         "select": shlex.join(["mmfilter", "select", "recipe.yaml", *where]),
     }
