@@ -1,6 +1,7 @@
 """Pool scores: computed over workers from the whole pool, committed shard by shard as columns."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,14 +9,17 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.former import begun_pool_scores
 from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
+from mmfilter.recipe import Recipe
 from mmfilter.sidecar import columns_path, read_part, write_column
 
 from . import choice
 from .cluster import Width
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .progress import Progress
+from .terminal import print
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
         return results
 
     return run
+
+
+def pool_scores_of(recipe: Recipe, out: str, redo: bool = False) -> tuple[PoolScore, ...]:
+    """The recipe's pool scores; in a folder that an earlier version's recipe began, as it had them, unless `redo`."""
+    scores = recipe.pool_scores if redo else begun_pool_scores(recipe, out)
+    if scores != recipe.pool_scores:
+        print(
+            f"mmfilter: {out} was begun by an earlier version of the recipe {recipe.name}, and goes on as it was; "
+            "--redo-changed computes anew what the recipe does otherwise now",
+            file=sys.stderr,
+        )
+    return scores
 
 
 def add_pool_scores(

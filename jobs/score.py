@@ -19,7 +19,7 @@ from mmfilter.work import part_differs, plan_work, reads_pixels, score_part, sel
 
 from . import options as o
 from .cluster import Width
-from .pool_scores import add_pool_scores
+from .pool_scores import add_pool_scores, pool_scores_of
 from .progress import Progress
 from .terminal import print
 
@@ -80,7 +80,7 @@ def score_pool(
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
         for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo, redo), table.stems):
             progress.advance()
-    written = add_pool_scores(recipe.pool_scores, out, width, metadata, redo)
+    written = add_pool_scores(pool_scores_of(recipe, out, redo), out, width, metadata, redo)
     return {
         "shards": len(table.stems),
         "columns": [c for s in todo for c in s.columns]
