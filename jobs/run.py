@@ -99,7 +99,6 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     from .embed import embed_pool
     from .look import report_run
     from .outdir import only_driver, save_run
-    from .pool_scores import add_pool_scores, pool_scores_of
     from .reshard import Request, reshard_subset
     from .run_pool import run_pool
     from .select import select_subset
@@ -118,9 +117,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
         result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
             with clock.step("pool_scores"):
-                result["pool_scores"] = add_pool_scores(
-                    pool_scores_of(recipe, out, asked.redo), out, plain, redo=asked.redo
-                )
+                result["pool_scores"] = _pool_scores(recipe, asked, plain)
             clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
@@ -140,6 +137,13 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             result["report"] = report_run(out, asked.name, asked.labels)
         result["seconds"] = clock.seconds
     return result
+
+
+def _pool_scores(recipe: Any, asked: RunOptions, width: Width) -> dict[str, int]:
+    """First column -> shards written."""
+    from .pool_scores import add_pool_scores, pool_scores_of
+
+    return add_pool_scores(pool_scores_of(recipe, asked.out, asked.redo), asked.out, width, redo=asked.redo)
 
 
 def lines(result: dict[str, Any]) -> list[str]:
