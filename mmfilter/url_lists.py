@@ -9,22 +9,17 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
 from .kept_columns import common_types, plain_column
-from .member_names import split_name
-from .subset import Subset
-from .tar import Member, members
 from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
 
@@ -197,7 +192,7 @@ def _read_plan(out: str) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads(storage.read_bytes(path))
         return {"from": dict(plan["from"]), "rows": int(plan["rows"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         why = f"{type(error).__name__}: {str(error)[:120]}"
         raise DataError(f"{path}: cannot be read as the plan of a download ({why}). Give another --out") from error
 
@@ -229,59 +224,3 @@ def read_piece(out: str, number: int) -> pa.Table:
         return pa.ipc.open_file(io.BytesIO(storage.read_bytes(path))).read_all()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as a list of urls ({str(error)[:200]}). Give another --out") from error
-
-
-def rows_in_tar(path: str, number: int) -> set[int]:
-    """Rows of piece `number` whose image is in the tar at `path`, by the keys that img2dataset gives them.
-
-    Neither its parquet nor its stats are asked: of a row that could not be written they tell otherwise.
-    """
-    held: set[int] = set()
-    first = f"{number:08d}"
-    try:
-        with storage.open_read(path) as stream:
-            for entry in members(stream, lambda name: 0):
-                key, extension = split_name(entry.name) if isinstance(entry, Member) else ("", "")
-                if extension == "jpg" and entry.size and re.fullmatch(rf"{first}\d{{4,10}}", key):
-                    held.add(int(key[len(first) :]))
-    except FileNotFoundError:
-        pass  # then it holds none
-    return held
-
-
-def standing(out: str) -> tuple[list[int], list[int]]:
-    """(done, pending): the numbers of the pieces whose shard has its stats, and of the others."""
-    done = {int(name[:8]) for name in storage.names(out) if re.fullmatch(r"\d{8}_stats\.json", name)}
-    names = storage.names(storage.join(out, "_lists"))
-    pieces = [int(name[:8]) for name in names if re.fullmatch(r"\d{8}\.arrow", name)]
-    return [n for n in pieces if n in done], [n for n in pieces if n not in done]
-
-
-def list_failed(out: str, shard_size: int) -> int:
-    """Further pieces of the rows that were tried and never came, each once; returns how many rows. 16 bytes a row."""
-    done, pending = standing(out)
-    queued = Subset(np.concatenate([parse_uids([]), *(_uids(read_piece(out, n)) for n in pending)]))
-    over = Subset(np.concatenate([queued.uids, *(_came(out, n) for n in done)]))
-
-    def left() -> Iterator[pa.Table]:
-        nonlocal over
-        for number in done:
-            piece = read_piece(out, number)
-            uids = _uids(piece)
-            first = np.unique(uids, return_index=True)[1]
-            again = np.sort(first[~over.contains(uids[first])])
-            over = Subset(np.concatenate([over.uids, uids[again]]))
-            yield piece.take(pa.array(again))
-
-    return sum(map(len, write_pieces(out, max([*done, *pending], default=-1) + 1, left(), shard_size)))
-
-
-def _uids(table: pa.Table) -> np.ndarray:
-    return parse_uids(table["uid"].to_pylist())
-
-
-def _came(out: str, number: int) -> np.ndarray:
-    """The uids (n,) of the rows that a shard's tar holds."""
-    uids = _uids(read_piece(out, number))
-    held = rows_in_tar(storage.join(out, f"{number:08d}.tar"), number)
-    return uids[sorted(row for row in held if row < len(uids))]

@@ -1,6 +1,7 @@
 """Lists of urls: read, cut into pieces, and what of them failed."""
 
 import gzip
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -10,8 +11,9 @@ from tars import std_tar, uid
 from url_util import write_list
 
 from mmfilter import storage
+from mmfilter.download_rows import list_failed, repeated_rows, standing
 from mmfilter.errors import DataError, UsageError
-from mmfilter.url_lists import Columns, find_lists, list_failed, plan_lists, read_piece, rows, standing
+from mmfilter.url_lists import Columns, find_lists, plan_lists, read_piece, rows
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "csv.gz", "txt", "txt.gz"])
@@ -68,16 +70,19 @@ def test_failed_rows_are_listed_once_whatever_came_when(tmp_path, seed):
     table = {"uid": [uid(i) for i in numbers], "url": [f"u{i}" for i in numbers], "text": [""] * n}
     pl.DataFrame(table).write_parquet(tmp_path / "a.parquet")
     assert plan_lists(out, [str(tmp_path / "a.parquet")], Columns(), 4, {}) == n
-    came = set()
+    came, times = set(), Counter()
     for turn in range(3):
         done, pending = standing(out)
         for number in pending[: len(pending) - turn % 2]:
             uids = read_piece(out, number)["uid"].to_pylist()
             status = rng.choice(["success", "failed_to_download"], len(uids)).tolist()
+            times.update(u for u, s in zip(uids, status, strict=True) if s == "success")
             came |= {u for u, s in zip(uids, status, strict=True) if s == "success"}
             held = [(f"{number:08d}{row:04d}.jpg", b"x") for row, s in enumerate(status) if s == "success"]
             storage.write_atomic(f"{out}/{number:08d}.tar", std_tar(held))
             storage.write_atomic(f"{out}/{number:08d}_stats.json", b"{}")
+        stand = Counter(table["uid"])
+        assert repeated_rows(out, n, 4) == sum(max(stand[u] - times[u], 0) for u in came)
         done, pending = standing(out)
         waiting = {u for p in pending for u in read_piece(out, p)["uid"].to_pylist()}
         want = {u for p in done for u in read_piece(out, p)["uid"].to_pylist()} - came - waiting
