@@ -11,6 +11,7 @@ import typer
 
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE, MissingDependency, MMFilterError
+from mmfilter.text import one_line
 
 from . import choice
 from . import options as o
@@ -110,7 +111,8 @@ class MakeFetcher:
 
 def download_lists(asked: Asked, width: Width = Width()) -> dict[str, Any]:
     """Cut the lists up, fetch what is not done, lint. Returns plain values. Raises MMFilterError."""
-    from mmfilter.url_lists import find_lists, list_failed, plan_lists, standing
+    from mmfilter.download_rows import list_failed, repeated_rows, standing
+    from mmfilter.url_lists import find_lists, plan_lists
 
     from .inspect import inspect_pool
     from .outdir import only_driver
@@ -128,11 +130,13 @@ def download_lists(asked: Asked, width: Width = Width()) -> dict[str, Any]:
         stated = counts.pop("success", 0)
         findings = inspect_pool([asked.out], width)
         ok = findings.held  # what is in the tars counts, not what the stats say of them
+        repeated = repeated_rows(asked.out, rows, asked.shard_size) if ok < rows else 0
     return {
         "path": asked.out,
         "rows": rows,
         "ok": ok,
-        "failed": rows - ok,
+        "repeated": repeated,
+        "failed": rows - ok - repeated,
         "tried_again": again,
         "shards": len(done),
         "shards_done_before": before,
@@ -144,7 +148,7 @@ def download_lists(asked: Asked, width: Width = Width()) -> dict[str, Any]:
 
 def _fetch(asked: Asked, width: Width) -> None:
     """Every pending piece, each tried three times. Raises MMFilterError when one does not get through."""
-    from mmfilter.url_lists import standing
+    from mmfilter.download_rows import standing
 
     for attempt in range(ATTEMPTS):
         _, pending = standing(asked.out)
@@ -172,20 +176,21 @@ def _counts(out: str, done: list[int]) -> Counter[str]:
             stats = json.loads(storage.read_bytes(storage.join(out, f"{number:0{DIGITS}d}_stats.json")))
             counts.update({str(why): int(n) for why, n in stats["status_dict"].items() if why != "success"})
             counts["success"] += int(stats["successes"])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             continue
     return counts
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The result for a person."""
+    repeated = f" + repeated {result['repeated']:,}" if result["repeated"] else ""
     said = [
-        f"rows {result['rows']:,} = ok {result['ok']:,} + failed {result['failed']:,}"
+        f"rows {result['rows']:,} = ok {result['ok']:,}{repeated} + failed {result['failed']:,}"
         f" ({result['shards']:,} shards in {result['path']})"
     ]
     if result["tried_again"]:
         said.append(f"  asked again for {result['tried_again']:,}")
-    said += [f"  {n:>9,} x {why}" for why, n in result["answers"].items()]
+    said += [f"  {n:>9,} x {one_line(why)}" for why, n in result["answers"].items()]
     if result["stated_by_stats"] != result["ok"]:
         said.append(
             f"  the shards' _stats.json tell of {result['stated_by_stats']:,}, their tars hold {result['ok']:,}: "

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mmfilter.errors import SET_ASIDE, UsageError
+from mmfilter.text import one_line
 
 from . import options as o
 from . import progress
@@ -130,7 +131,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     said += [f"missing       {key}: {why}" for key, why in found["missing"].items()]
     whole = {name: value for name, value in found["aggregate"].items() if value is not None}
     said += [f"{value:.4f}  DataComp's {name}" for name, value in whole.items()]
-    return [*said, f"{found['out']}/eval_results.jsonl"]
+    return [*map(one_line, said), f"{found['out']}/eval_results.jsonl"]
 
 
 def _say(text: str) -> None:

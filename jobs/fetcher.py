@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 
 from mmfilter import storage
+from mmfilter.download_rows import rows_in_tar
 from mmfilter.errors import need
 from mmfilter.images import ImageLimits
-from mmfilter.url_lists import read_piece, rows_in_tar
+from mmfilter.url_lists import read_piece
 
 from . import polite
 from .download import DIGITS, PATIENCE, Fetching

@@ -9,26 +9,21 @@ import gzip
 import hashlib
 import io
 import json
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
 from .kept_columns import common_types, plain_column
-from .member_names import split_name
-from .subset import Subset
-from .tar import Member, members
+from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
 
 ENDINGS = ("parquet", "csv", "tsv", "txt", "csv.gz", "tsv.gz", "txt.gz")
-BATCH = 1 << 16  # rows read at once
 RESERVED = {  # what img2dataset writes into each json by itself
     *("uid", "key", "caption", "url", "status", "error_message", "exif", "sha256"),
     *("width", "height", "original_width", "original_height"),
@@ -73,58 +68,62 @@ def _ending(name: str) -> str:
 def rows(path: str, columns: Columns, types: Mapping[str, pa.DataType] | None = None) -> Iterator[pa.Table]:
     """Tables uid, then what is kept, caption and url (string). A uid that the list lacks is made from url and caption.
 
-    What is kept is as `kept_columns.plain_column` makes it, of the `types` by name. Raises UsageError for an absent
-    column or one that cannot be kept, DataError for a uid that is none or a file that cannot be read.
+    What is kept is as `kept_columns.plain_column` makes it, of the `types` by name; without them a csv's is text.
+    Raises UsageError for an absent column or one that cannot be kept, DataError for a uid that is none or a file that
+    cannot be read.
     """
-    try:
-        with storage.open_read(path) as stream:
-            for table in _tables(stream, _ending(path), columns):
-                named = _named(table, columns, path)
-                for name, kind in (types or {}).items():
-                    place = named.column_names.index(name)
-                    named = named.set_column(place, name, named[name].cast(kind))
-                yield named
-    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from error
+    for table in _tables(path, columns):
+        yield _typed(_named(table, columns, path), types or {}, path)
+
+
+def _typed(table: pa.Table, types: Mapping[str, pa.DataType], path: str) -> pa.Table:
+    for name, kind in types.items():
+        place = table.column_names.index(name)
+        column = table[name]
+        try:
+            column = plain_column(typed(column, kind), name) if _text_kind(path) else column.cast(kind)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{path}: '{name}' cannot be read as {kind} ({' '.join(str(error).split())[:200]})"
+            ) from error
+        table = table.set_column(place, name, column)
+    return table
 
 
 def kept_types(lists: Sequence[str], columns: Columns) -> dict[str, pa.DataType]:
-    """The types of the kept columns in the shards, by the first rows of each list. Raises UsageError, DataError."""
-    first = ((path, next(rows(path, columns), None)) for path in lists if columns.keep)
-    own = ((path, {n: t[n].type for n in columns.keep}) for path, t in first if t is not None)
-    return common_types(own)
+    """The types of the kept columns in the shards. Raises UsageError, DataError.
+
+    Of parquet the first rows are read, of text all, as a number may be followed by a word.
+    """
+    return common_types((path, _own_types(path, columns)) for path in lists if columns.keep)
 
 
-def _tables(stream: BinaryIO, ending: str, columns: Columns) -> Iterator[pa.Table]:
-    from pyarrow import csv, parquet
-
-    if ending == "parquet":
-        for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
-            yield pa.Table.from_batches([batch])
-        return
-    plain: Any = gzip.GzipFile(fileobj=stream) if ending.endswith(".gz") else stream
-    kind = ending.removesuffix(".gz")
-    if kind == "txt":
-        lines = (line.strip() for line in io.TextIOWrapper(plain, "utf-8", "replace"))
-        yield from (pa.table({"url": pa.array(urls, pa.string())}) for urls in _some(filter(None, lines)))
-        return
-    parse = csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
-    # What is text stays text: a caption "007" is no number, nor a uid of 32 decimal digits.
-    text = csv.ConvertOptions(column_types=dict.fromkeys((columns.url, columns.caption, columns.uid), pa.string()))
-    with csv.open_csv(plain, parse_options=parse, convert_options=text) as reader:
-        for batch in reader:
-            yield pa.Table.from_batches([batch])
+def _own_types(path: str, columns: Columns) -> dict[str, pa.DataType]:
+    if _text_kind(path):
+        return column_types(rows(path, columns), columns.keep)
+    first = next(rows(path, columns), None)
+    return {} if first is None else {name: first[name].type for name in columns.keep}
 
 
-def _some(lines: Iterable[str]) -> Iterator[list[str]]:
-    held: list[str] = []
-    for line in lines:
-        held.append(line)
-        if len(held) == BATCH:
-            yield held
-            held = []
-    if held:
-        yield held
+def _text_kind(path: str) -> str:
+    """csv, tsv or txt; empty for parquet."""
+    return _ending(path).removesuffix(".gz").removesuffix("parquet")
+
+
+def _tables(path: str, columns: Columns) -> Iterator[pa.Table]:
+    from pyarrow import parquet
+
+    kind = _text_kind(path)
+    try:
+        with storage.open_read(path) as stream:
+            if kind:
+                plain: Any = gzip.GzipFile(fileobj=stream) if path.endswith(".gz") else stream
+                yield from text_tables(plain, kind, columns.url, path)
+                return
+            for batch in parquet.ParquetFile(stream).iter_batches(BATCH):
+                yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:300]})") from error
 
 
 def _named(table: pa.Table, columns: Columns, path: str) -> pa.Table:
@@ -132,6 +131,9 @@ def _named(table: pa.Table, columns: Columns, path: str) -> pa.Table:
     for name in (columns.url, *(() if txt else (columns.caption,)), *columns.keep):
         if name not in table.column_names:
             raise UsageError(f"{path}: no column '{name}'{nearest(name, table.column_names)}")
+    for name in (columns.url, columns.caption, columns.uid, *columns.keep):
+        if (times := table.column_names.count(name)) > 1:
+            raise UsageError(f"{path}: {times} columns are called '{name}'; rename all but one, or name another column")
     urls = table[columns.url].cast(pa.string()).fill_null("")
     empty = pa.chunked_array([pa.array([""] * len(table), pa.string())])
     captions = empty if txt else table[columns.caption].cast(pa.string()).fill_null("")
@@ -190,7 +192,7 @@ def _read_plan(out: str) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads(storage.read_bytes(path))
         return {"from": dict(plan["from"]), "rows": int(plan["rows"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         why = f"{type(error).__name__}: {str(error)[:120]}"
         raise DataError(f"{path}: cannot be read as the plan of a download ({why}). Give another --out") from error
 
@@ -222,59 +224,3 @@ def read_piece(out: str, number: int) -> pa.Table:
         return pa.ipc.open_file(io.BytesIO(storage.read_bytes(path))).read_all()
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as a list of urls ({str(error)[:200]}). Give another --out") from error
-
-
-def rows_in_tar(path: str, number: int) -> set[int]:
-    """Rows of piece `number` whose image is in the tar at `path`, by the keys that img2dataset gives them.
-
-    Neither its parquet nor its stats are asked: of a row that could not be written they tell otherwise.
-    """
-    held: set[int] = set()
-    first = f"{number:08d}"
-    try:
-        with storage.open_read(path) as stream:
-            for entry in members(stream, lambda name: 0):
-                key, extension = split_name(entry.name) if isinstance(entry, Member) else ("", "")
-                if extension == "jpg" and entry.size and re.fullmatch(rf"{first}\d{{4,10}}", key):
-                    held.add(int(key[len(first) :]))
-    except FileNotFoundError:
-        pass  # then it holds none
-    return held
-
-
-def standing(out: str) -> tuple[list[int], list[int]]:
-    """(done, pending): the numbers of the pieces whose shard has its stats, and of the others."""
-    done = {int(name[:8]) for name in storage.names(out) if re.fullmatch(r"\d{8}_stats\.json", name)}
-    names = storage.names(storage.join(out, "_lists"))
-    pieces = [int(name[:8]) for name in names if re.fullmatch(r"\d{8}\.arrow", name)]
-    return [n for n in pieces if n in done], [n for n in pieces if n not in done]
-
-
-def list_failed(out: str, shard_size: int) -> int:
-    """Further pieces of the rows that were tried and never came, each once; returns how many rows. 16 bytes a row."""
-    done, pending = standing(out)
-    queued = Subset(np.concatenate([parse_uids([]), *(_uids(read_piece(out, n)) for n in pending)]))
-    over = Subset(np.concatenate([queued.uids, *(_came(out, n) for n in done)]))
-
-    def left() -> Iterator[pa.Table]:
-        nonlocal over
-        for number in done:
-            piece = read_piece(out, number)
-            uids = _uids(piece)
-            first = np.unique(uids, return_index=True)[1]
-            again = np.sort(first[~over.contains(uids[first])])
-            over = Subset(np.concatenate([over.uids, uids[again]]))
-            yield piece.take(pa.array(again))
-
-    return sum(map(len, write_pieces(out, max([*done, *pending], default=-1) + 1, left(), shard_size)))
-
-
-def _uids(table: pa.Table) -> np.ndarray:
-    return parse_uids(table["uid"].to_pylist())
-
-
-def _came(out: str, number: int) -> np.ndarray:
-    """The uids (n,) of the rows that a shard's tar holds."""
-    uids = _uids(read_piece(out, number))
-    held = rows_in_tar(storage.join(out, f"{number:08d}.tar"), number)
-    return uids[sorted(row for row in held if row < len(uids))]

@@ -8,6 +8,7 @@ import tarfile
 import threading
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from tars import jpeg, uid
 from url_util import write_list
 
+from jobs import download as module
 from jobs import polite
 from jobs.fetcher import UNWRITTEN
 from mmfilter.errors import DataError, UsageError
@@ -57,7 +59,12 @@ KINDS = {
 
 
 class Picture(BaseHTTPRequestHandler):
+    missing: ClassVar[set[str]] = set()  # paths that fail, for now
+
     def do_GET(self):
+        if self.path in self.missing:
+            self.send_error(404)
+            return
         data = jpeg()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
@@ -196,6 +203,37 @@ def test_what_img2dataset_could_not_write_is_no_success(web, download, tmp_path,
     assert stats["successes"] == 2 and stats["status_dict"] == {"success": 2, UNWRITTEN: 1}
     monkeypatch.undo()
     assert download(path, "--retry-failed")[0] == 0 and len(jsons(tmp_path / "out")) == 3
+
+
+def test_equal_rows_whose_image_came_late(web, download, tmp_path, monkeypatch):
+    monkeypatch.setattr(Picture, "missing", {"/late", "/never"})
+    urls = [f"{web}/{name}" for name in ("late", "1", "late", "2", "2", "never", "late")]
+    pl.DataFrame({"url": urls, "text": ["one"] * 7}).write_csv(tmp_path / "a.csv")
+    code, said, _ = download(tmp_path / "a.csv", "--shard-size", 2)
+    assert code == 3 and "rows 7 = ok 3 + failed 4" in said
+    monkeypatch.setattr(Picture, "missing", {"/never"})
+    code, said, _ = download(tmp_path / "a.csv", "--shard-size", 2, "--retry-failed")
+    assert code == 3 and "rows 7 = ok 4 + repeated 2 + failed 1" in said
+    monkeypatch.setattr(Picture, "missing", set())
+    code, said, _ = download(tmp_path / "a.csv", "--shard-size", 2, "--retry-failed", "--json")
+    told = json.loads(said)
+    assert (code, told["ok"], told["repeated"], told["failed"], told["tried_again"]) == (0, 5, 2, 0, 1)
+
+
+def test_reasons_are_a_line_each_and_stats_may_be_nested_without_end(web, download, tmp_path):
+    path = write_list(tmp_path / "a.parquet", [f"{web}/{i}" for i in range(2)])
+    assert download(path, "--shard-size", 1)[0] == 0
+    answers = {"success": 1, "OpenCV(4): error:\n(-215)\tok 9": 1}
+    stats = json.dumps({"successes": 1, "status_dict": answers})
+    (tmp_path / "out" / "00000000_stats.json").write_text(stats)
+    code, said, _ = download(path, "--shard-size", 1)
+    assert code == 0 and r"1 x OpenCV(4): error:\u000a(-215)\u0009ok 9" in said
+    nested = tmp_path / "out" / "00000001_stats.json"
+    nested.write_text("[" * 100_000)
+    assert module._counts(str(tmp_path / "out"), [0, 1])["success"] == 1
+    (tmp_path / "out" / "_lists" / "plan.json").write_text("[" * 100_000)
+    code, _, err = download(path, "--shard-size", 1)
+    assert code == 1 and "plan.json: cannot be read" in err and "Traceback" not in err
 
 
 RUN = """

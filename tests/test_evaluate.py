@@ -212,8 +212,10 @@ def test_the_command_line(tmp_path, sets, tiny_model, mmfilter):
 
 def test_what_is_printed_names_the_aggregate_only_where_it_is_whole():
     whole = {"ImageNet": 0.5, "Average": None}
-    said = lines({"tasks": [], "aside": {}, "missing": {}, "aggregate": whole, "out": "o"})
-    assert said == ["0.5000  DataComp's ImageNet", "o/eval_results.jsonl"]
+    aside = {"a": "it cannot be measured (RuntimeError: of two\nlines)"}
+    said = lines({"tasks": [], "aside": aside, "missing": {}, "aggregate": whole, "out": "o"})
+    why = r"not measured  a: it cannot be measured (RuntimeError: of two\u000alines)"
+    assert said == [why, "0.5000  DataComp's ImageNet", "o/eval_results.jsonl"]
 
 
 @pytest.mark.slow

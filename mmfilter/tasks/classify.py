@@ -12,7 +12,7 @@ from ..plugs import Task
 from ..records import Failure
 from ..results import TaskResult
 from .embedding import blocks, embed_items, zero_shot
-from .notes import class_notes, label_notes
+from .notes import class_notes, label_notes, row_notes
 from .sets import BadLabel, EvalSet, Item, class_label, numbers, open_set, read_set
 
 
@@ -84,7 +84,7 @@ class Classification(ZeroShotTask):
         correct = (ranks(scores, target) == 0).astype(np.float64)
         parts = {"acc1": correct, "mean_per_class_recall": per_class_recall(correct, target)}
         outcomes = parts.get(self.main_metric or "")
-        notes += label_notes(target, found.classnames)
+        notes += row_notes(rows, "images") + label_notes(target, found.classnames)
         return self.result(classification(scores, target), outcomes, len(target), failures, notes)
 
 
@@ -112,5 +112,5 @@ class Multilabel(ZeroShotTask):
         if held.all() or not held.any():
             raise DataError(f"{'every' if held.any() else 'no'} image holds {'every' if held.any() else 'a'} class")
         metrics = {"mean_average_precision": mean_average_precision(scores, held)}
-        notes += label_notes(np.nonzero(held)[1], found.classnames)
+        notes += row_notes(rows, "images") + label_notes(np.nonzero(held)[1], found.classnames)
         return self.result(metrics, None, len(labels), failures, notes)

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 
 from .. import storage
-from ..errors import DataError, UsageError, nearest
+from ..errors import DataError, MMFilterError, UsageError, nearest, short_reason
 from ..plugs import Task, build_plug
 from . import TASKS, build_task
 from .classify import ZeroShotTask
 from .datacomp import Entry, by_folder, datacomp
 from .retrieve import MATCH
 from .scenes import SCENES, scene_tasks
-from .sets import is_set, open_set
-
-BLIND = ("http", "https", "hf")  # nothing lists what lies beside each other there: only known names are looked for
+from .sets import BLIND, is_set, open_set
 
 
 def find_tasks(
@@ -59,10 +57,11 @@ def _tasks_below(root: str, split: str, aside: dict[str, str] | None) -> list[Ta
         entry = by_folder().get(_name(place))
         try:
             tasks += tasks_of(place, split)
-        except DataError as error:
-            if aside is None:
+        except Exception as error:  # a set is strangers' files: what one raises ends no other
+            known = isinstance(error, DataError)
+            if aside is None or (isinstance(error, MMFilterError) and not known):
                 raise
-            aside[entry.key if entry else _name(place)] = str(error)
+            aside[entry.key if entry else _name(place)] = str(error) if known else short_reason(error)
     return tasks
 
 

@@ -15,7 +15,7 @@ from ..records import Failure
 from ..results import TaskResult
 from .classify import ZeroShotTask
 from .embedding import blocks, embed_items, zero_shot
-from .notes import class_notes, label_notes
+from .notes import class_notes, label_notes, row_notes
 from .sets import Item, class_label, numbers, read_set
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -51,7 +51,7 @@ class Groups(ZeroShotTask):
         told = dict(zip(fields, np.stack([groups for _, groups in labels]).T, strict=True))
         metrics = classification(scores, target) | MEASURES[self.layout](scores, target, told)
         outcomes = (ranks(scores, target) == 0).astype(np.float64) if self.main_metric == "acc1" else None
-        notes += label_notes(target, found.classnames)
+        notes += row_notes(rows, "images") + label_notes(target, found.classnames)
         return self.result(metrics, outcomes, len(target), failures, notes)
 
 
@@ -112,6 +112,7 @@ class Faces(ZeroShotTask):
         rows, labels = embed_items(embedder, items, lambda i: numbers(i.parts["npy"], len(FACES)), failures)
         told = dict(zip(FACES, np.stack(labels).T, strict=True))
         read = {o: (rows @ classifier.T).argmax(axis=1) for o, classifier in classifiers.items()}
+        notes += row_notes(rows, "images")
         return self.result(faces(read, told), None, len(rows), failures, notes)
 
 

@@ -32,8 +32,7 @@ def class_notes(classifier: np.ndarray, names: Sequence[str]) -> list[str]:
 
 def _twins(rows: np.ndarray) -> np.ndarray:
     """The rows of (c, d) that point, to float32's precision, where an earlier row does."""
-    rows = rows.astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = _unit(rows)
     found = []
     for start in range(0, len(rows), ROWS):
         same = rows[start : start + ROWS] @ rows.T > 1 - SAME
@@ -49,6 +48,37 @@ def label_notes(target: np.ndarray, names: Sequence[str]) -> list[str]:
         return []
     have = f"{len(empty):,} of {len(names):,} classes {_have(len(empty))} no image"
     return [f"{have}: {_listed(names[int(i)] for i in empty)}"]
+
+
+def check_differ(rows: np.ndarray, what: str) -> None:
+    """Raises DataError where all rows (n, d), which are embeddings of `what`, are the same: so is every answer then."""
+    unit = _unit(rows)
+    if len(unit) > 1 and (1 - unit @ unit[0] < SAME).all():
+        raise DataError(
+            f"all {len(rows):,} {what} have the same embedding, so no answer means anything: they are one to the "
+            "model, or the set's files are copies of one"
+        )
+
+
+def row_notes(rows: np.ndarray, what: str, known: int = 0) -> list[str]:
+    """How many of `what` have the embedding in `rows` (n, d) of another, where it is more than `known`.
+
+    Rows are compared with their neighbour in the order of one projection, so that a few twins may be missed. Raises
+    DataError where all are the same.
+    """
+    check_differ(rows, what)
+    unit = _unit(rows)
+    unit = unit[np.argsort(unit @ np.random.default_rng(0).standard_normal(unit.shape[1]), kind="stable")]
+    twins = int((1 - np.einsum("nd,nd->n", unit[:-1], unit[1:]) < SAME).sum())
+    if twins <= known:
+        return []
+    return [f"at least {twins:,} of {len(rows):,} {what} {_have(twins)} the embedding of an earlier one"]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """(n, d) float64 of unit length."""
+    rows = rows.astype(np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def caption_notes(texts: Sequence[str], images: int) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from .. import storage
 from ..errors import DataError
 from ..records import Failure
-from .sets import Item, MissingSet
+from .sets import Item, MissingSet, lines_of
 
 
 def parquet_files(root: str) -> list[str]:
@@ -52,5 +52,5 @@ def caption_items(root: str) -> Iterator[Item | Failure]:
             yield Failure(row["key"], "", "image_empty", "the image has no bytes; write the files with images inside")
             continue
         texts = [told] if isinstance(told, str) else told or []
-        lines = "\n".join(" ".join(str(text).splitlines()) for text in texts)
+        lines = "\n".join(" ".join(lines_of(str(text))) for text in texts)
         yield Item(row["key"], image, {"txt": lines.encode()})

@@ -14,18 +14,20 @@ from ..records import Failure
 from ..results import TaskResult
 from .classify import SetTask
 from .embedding import embed_items, embed_texts
-from .notes import caption_notes
+from .notes import caption_notes, check_differ, row_notes
 from .parquet import caption_items, parquet_files
 from .sets import Item, captions, is_set, open_set, read_set
 
 MATCH = "match_pairs.parquet"
 
 
-def _placed(items: Iterable[Item | Failure], place: dict[str, int]) -> Iterator[Item | Failure]:
-    """The items; where each sample with a key stands is written into `place` as it passes."""
+def _placed(items: Iterable[Item | Failure]) -> Iterator[Item | Failure]:
+    """The items with their positions; a sample that cannot be used has one too."""
+    position = 0
     for item in items:
-        if item.key:
-            place.setdefault(item.key, len(place))
+        if isinstance(item, Item):
+            item.position = position
+        position += isinstance(item, Item) or (bool(item.key) and item.status != "key_repeated")
         yield item
 
 
@@ -52,6 +54,7 @@ class Retrieval(SetTask):
         words = [text for texts in told for text in texts]
         notes = caption_notes(words, len(told))
         texts = embed_texts(embedder, words)
+        notes += row_notes(images, "images") + row_notes(texts, "captions", len(words) - len(set(words)))
         by_text, by_image = retrieval_ranks(images, texts, owner)
         found = np.bincount(owner, by_text == 0, len(images)) * len(images) / len(texts)
         outcomes = (found + (by_image == 0)) / 2
@@ -76,22 +79,23 @@ class Pairs(SetTask):
         """auc. Raises DataError."""
         table = self._table()
         failures: list[Failure] = []
-        place: dict[str, int] = {}
-        items = _placed(read_set(open_set(self.root, self.split), ()), place)
-        images, kept = embed_items(embedder, items, lambda item: place[item.key], failures)
-        row = np.full(len(place) + 1, -1)
+        items = _placed(read_set(open_set(self.root, self.split), ()))
+        images, kept = embed_items(embedder, items, lambda item: item.position, failures)
+        row = np.full(max(kept) + 2, -1)
         row[kept] = np.arange(len(kept))
         asked = table["image"].to_numpy()
-        at = row[np.where((asked >= 0) & (asked < len(place)), asked, -1)]
+        at = row[np.where((asked >= 0) & (asked < len(row)), asked, -1)]
         there = at >= 0
         gone = [Failure("", "", "lost", "its image could not be had")] * int((~there).sum())
         texts = embed_texts(embedder, table["text"].to_list())
+        notes = row_notes(images, "images")
+        check_differ(texts, "texts")
         scores = np.einsum("nd,nd->n", images[at[there]], texts[there])
         match = table["match"].to_numpy()[there].astype(bool)
         if match.all() or not match.any():
             raise DataError(f"{self.pairs}: pairs that match and pairs that do not are wanted")
         parts = auc_parts(scores, match)
-        return self.result({"auc": float(parts.mean())}, parts, int(there.sum()), gone)
+        return self.result({"auc": float(parts.mean())}, parts, int(there.sum()), gone, notes)
 
     def _table(self) -> pl.DataFrame:
         try:

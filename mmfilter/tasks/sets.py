@@ -23,8 +23,10 @@ from ..tar import HARMLESS, WHOLE, Gap, Member, members
 from ..tar_entries import UNREAD, unread
 
 IMAGES = ("webp", "png", "jpg", "jpeg")  # in CLIP_benchmark's order of preference
+BLIND = ("http", "https", "hf")  # nothing lists what lies beside each other there: only known names are looked for
 KINDS = ("classification", "multilabel", "retrieval")
 MAX_SHARDS = 1 << 20
+LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class MissingSet(DataError):
@@ -81,11 +83,15 @@ class EvalSet:
 
 @dataclass(slots=True)
 class Item:
-    """A sample whose members are there: the image file, and the others by extension."""
+    """A sample whose members are there: the image file, and the others by extension.
+
+    `position` is its place among the set's samples, where a task counts them: keys may stand again in another tar.
+    """
 
     key: str
     image: bytes
     parts: dict[str, bytes]
+    position: int = -1
 
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -103,7 +109,8 @@ def open_set(root: str, split: str = "test") -> EvalSet:
     told = _text(path)
     if told is None:
         raise MissingSet(f"{path}: is not there, so {root} is no evaluation set in CLIP_benchmark's layout")
-    if not told.strip().isdecimal() or not 0 < int(told) <= MAX_SHARDS:
+    count = re.fullmatch("0*([0-9]{1,9})", told.strip())  # int() refuses thousands of digits with a ValueError
+    if count is None or not 0 < int(count[1]) <= MAX_SHARDS:
         raise DataError(f"{path}: the number of tars is wanted, not {told.strip()[:40]!r}")
     kind = (_text(storage.join(root, "dataset_type.txt")) or "classification").strip().lower()
     if kind not in KINDS:
@@ -111,7 +118,7 @@ def open_set(root: str, split: str = "test") -> EvalSet:
     names, templates = (_lines(storage.join(root, name)) for name in ("classnames.txt", TEMPLATES))
     while names and not names[-1]:
         names.pop()
-    return EvalSet(root, split, kind, int(told), tuple(names), tuple(filter(None, templates)))
+    return EvalSet(root, split, kind, int(count[1]), tuple(names), tuple(filter(None, templates)))
 
 
 def is_set(root: str, split: str = "test") -> bool:
@@ -132,7 +139,12 @@ def _text(path: str) -> str | None:
 
 
 def _lines(path: str) -> list[str]:
-    return [line.strip() for line in (_text(path) or "").splitlines()]
+    return [line.strip() for line in lines_of(_text(path) or "")]
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text file. `str.splitlines` would also split at characters of a name, such as U+2028."""
+    return LINE_END.split(text)
 
 
 def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure]:
@@ -142,9 +154,12 @@ def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure
     when a whole tar cannot be opened: what is left of the set would be another set. So would be what nshards.txt
     counts where there are more tars, and a DataError is raised.
     """
-    more = storage.join(found.root, found.split, f"{found.shards}.tar")
-    if storage.exists(more):
-        raise DataError(f"{more}: nshards.txt counts {found.shards} tars, and this is one more; fetch the set again")
+    more = _uncounted(found)
+    if more:
+        raise DataError(
+            f"{more}: nshards.txt counts {found.shards} tars, 0.tar to {found.shards - 1}.tar, and this is none of "
+            "them; fetch the set again, or remove the file"
+        )
     wanted = frozenset({*IMAGES, *needed})
 
     def want(name: str) -> int:
@@ -158,6 +173,17 @@ def read_set(found: EvalSet, needed: tuple[str, ...]) -> Iterator[Item | Failure
             raise MissingSet(f"{why}, so fetch it again") from error
         with stream:
             yield from _grouped(members(stream, want), needed)
+
+
+def _uncounted(found: EvalSet) -> str:
+    """A tar beside those that nshards.txt counts, or nothing. Where folders cannot be listed the next is looked for."""
+    following = storage.join(found.root, found.split, f"{found.shards}.tar")
+    if storage.exists(following):
+        return following
+    if found.root.split("://", 1)[0] in BLIND:
+        return ""
+    tars = storage.list_files(storage.join(found.root, found.split), ".tar")
+    return next((path for path in tars if path not in set(found.paths)), "")
 
 
 def _grouped(entries: Iterator[Member | Gap], needed: tuple[str, ...]) -> Iterator[Item | Failure]:
@@ -242,7 +268,7 @@ def class_label(data: bytes, classes: int) -> int:
 def captions(data: bytes) -> tuple[str, ...]:
     """The captions of a ``txt`` member, one a line, blank ones left out. Raises BadLabel."""
     try:
-        found = tuple(line for line in data.decode("utf-8").splitlines() if line.strip())
+        found = tuple(line for line in lines_of(data.decode("utf-8")) if line.strip())
     except UnicodeDecodeError as error:
         raise BadLabel("text_not_utf8", f"byte {error.start} of the captions is not UTF-8") from error
     if not found:

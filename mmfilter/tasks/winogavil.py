@@ -1,5 +1,6 @@
 """WinoGAViL (Bitton et al. 2022, arXiv 2207.12576): which of the candidate images belong to a cue."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Winogavil(SetTask):
         failures: list[Failure] = []
         scores: list[float] = []
         sizes: list[int] = []
-        images: dict[str, np.ndarray] = {}
+        images: dict[bytes, np.ndarray] = {}
         for row in rows(self.root, COLUMNS):
             found = checked(row) or self._one(embedder, row, images)
             if isinstance(found, Failure):
@@ -48,23 +49,29 @@ class Winogavil(SetTask):
             raise DataError(f"{self.root}: no instance of it can be measured")
         return self.result(by_size(np.array(scores), np.array(sizes)), None, len(scores), failures)
 
-    def _one(self, embedder: Any, row: dict[str, Any], images: dict[str, np.ndarray]) -> tuple[int, float] | Failure:
-        """(candidates, Jaccard) of an instance; an image that stands in several is embedded once."""
+    def _one(self, embedder: Any, row: dict[str, Any], images: dict[bytes, np.ndarray]) -> tuple[int, float] | Failure:
+        """(candidates, Jaccard) of an instance; an image (known by its bytes) is embedded once."""
         names, cue = row["candidates"], row["cue"]
         true = np.isin(names, row["associations"])
-        new = {name: cell for name, cell in zip(names, row["candidate_images"], strict=True) if name not in images}
+        items = [
+            Item(name, image_bytes(cell) or b"", {}) for name, cell in zip(names, row["candidate_images"], strict=True)
+        ]
+        new = {digest: item for item in items if (digest := _digest(item)) not in images}
         broken: list[Failure] = []
         if new:
-            items = [Item(name, image_bytes(cell) or b"", {}) for name, cell in new.items()]
             try:
-                found, done = embed_items(embedder, items, lambda item: item.key, broken)
+                found, done = embed_items(embedder, new.values(), _digest, broken)
                 images.update(zip(done, found, strict=True))
             except DataError:
                 pass  # all of them are in `broken`
         if broken:
             return Failure(row["key"], "", broken[0].status, f"candidate {broken[0].key}: {broken[0].error}")
         text = embed_texts(embedder, [prompt(cue)])[0]
-        return len(names), jaccard(np.stack([images[name] for name in names]) @ text, true)
+        return len(names), jaccard(np.stack([images[_digest(item)] for item in items]) @ text, true)
+
+
+def _digest(item: Item) -> bytes:
+    return hashlib.sha256(item.image).digest()
 
 
 def prompt(cue: str) -> str:
