@@ -196,7 +196,7 @@ MICRO = {
 
 def plain_text(data, folder):
     """The text of a file without its folder, in all the forms that it takes, and without numbers."""
-    text, root = data.decode(), str(folder)
+    text, root = re.sub(r"\n +", " ", data.decode()), str(folder)  # YAML folds long lines
     forms = {root, joined([root]), shlex.quote(root).strip("'")}
     forms |= {json.dumps(form)[1:-1] for form in forms}
     forms |= {str(escape(form)) for form in forms} | set(map(html.escape, forms))
