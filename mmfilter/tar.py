@@ -24,9 +24,8 @@ from .tar_entries import (
     stated_name,
     text,
 )
-from .tar_source import BLOCK, Source, checked
+from .tar_source import BLOCK, ZERO, Source, checked
 
-ZERO = bytes(BLOCK)
 END = bytes(2 * BLOCK)
 WHOLE = MAX_MEMBER  # bytes of a member that are wanted: all
 MAX_RECORDS = 1 << 26  # bytes of pax records or of a long name: an incremental dump lists a whole folder in them
@@ -95,7 +94,7 @@ class _Parser:
                 continue
             size = checked(block)
             if size is None:
-                if at == 0 and is_container(block):
+                if at == 0 and is_container(block, source.last(4)):
                     yield self._foreign(block)
                     return
                 yield self._resync(at, block)
@@ -125,7 +124,7 @@ class _Parser:
             kind = "dir"  # of a tar older than the type flags
         if flag == SPARSE:
             self._skip_map(block)
-        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self._at_header():
+        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self.source.at_header():
             size = 0
         padded = -(-size // BLOCK) * BLOCK
         offset = self.tail = self.source.at
@@ -169,12 +168,6 @@ class _Parser:
         while more:
             block = self.source.read(BLOCK)
             more = block[504] if len(block) == BLOCK else 0
-
-    def _at_header(self) -> bool:
-        """Whether no data stands here but a header, an end mark, or nothing more."""
-        block = self.source.read(BLOCK)
-        self.source.push(block)
-        return block in (b"", ZERO) or checked(block) is not None
 
     def _linked(self, at: int, link: Member, target: str) -> Member:
         """The earlier member that a hard link names, under the link's name; the link itself where there is none.

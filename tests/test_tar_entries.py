@@ -169,6 +169,23 @@ def test_headers_of_old_and_odd_writers(tmp_path):
     assert (len(valid), failed, notes) == (4, [], Counter())
 
 
+@pytest.mark.parametrize("behind", [b"\0x", b" x", b"\0\xff"])
+@pytest.mark.parametrize("field", ["checksum", "size"])
+def test_what_stands_behind_the_digits_of_a_field_counts_for_nothing(tmp_path, field, behind):
+    """As GNU tar has it; a number ends at the first NUL or blank."""
+    blocks = [bytearray(entry(name, data)) for name, data in samples(5)]
+    for block in blocks:
+        if field == "size":
+            block[124:136] = block[125:135] + behind
+        summed(block)
+        if field == "checksum":
+            block[154:156] = behind
+    path = tmp_path / "00000000.tar"
+    path.write_bytes(b"".join(map(bytes, blocks)) + END)
+    valid, failed, notes = rows_of(path)
+    assert (len(valid), failed, notes) == (5, [], Counter())
+
+
 @pytest.mark.parametrize(
     "records", [b"9" * 5000 + b" size=1\n", b"14 size=-99999\n", b"5012 size=" + b"9" * 5001 + b"\n", b"9 size=\xb2\n"]
 )
