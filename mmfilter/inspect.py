@@ -10,11 +10,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from . import storage
-from .expected import beside, expected_keys, stated_count
+from .expected import MOST, beside, parquet_keys, stated_count
 from .fields import RESHARDED, ReadOptions
 from .findings import Finding, PoolReport, total, worst_first
 from .records import Failure
@@ -141,15 +142,18 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
         found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
-    elif (stated := stated_count(path)) != told:
+    elif (stated := stated_count(path)) is None:
+        text = f"{stem}_stats.json cannot be read, or states no `successes` from 0 to {MOST:,}"
+        found.append(Finding("warning", "stats_unreadable", stem, 1, text, "it counts as absent; " + RESTORE))
+    elif stated != told:
         text = f"{stem}_stats.json tells of {stated} samples; there are {told}"
         todo = "tools that count by the stats go wrong; " + RESTORE
         found.append(Finding("error", "stats_unlike_tar", stem, 1, text, todo))
     if not storage.exists(f"{base}.parquet"):
         todo = "only needed to say which samples are lost when the tar is damaged"
         found.append(Finding("note", "no_parquet", stem, 1, f"no {stem}.parquet", todo))
-    elif not isinstance(keys := expected_keys(path), dict):
-        text = f"{stem}.parquet cannot be read, or has no keys"
+    elif (keys := parquet_keys(path)) is None:
+        text = f"{stem}.parquet cannot be read, has no column of keys, or more than {MOST:,} rows"
         found.append(Finding("warning", "parquet_unreadable", stem, 1, text, RESTORE))
     elif len(keys) != told:
         text = f"{stem}.parquet tells of {len(keys)} samples; there are {told}"
@@ -177,11 +181,12 @@ def _gaps(paths: list[str]) -> list[Finding]:
     if not stems:
         return []
     width = len(stems[max(stems)])
-    absent, found = sorted(set(range(min(stems), max(stems))) - stems.keys()), []
-    if absent:
-        names = ", ".join(f"{n:0{width}d}" for n in absent[:5]) + (", ..." if len(absent) > 5 else "")
-        text = f"{len(absent)} shard numbers are missing between {stems[min(stems)]} and {stems[max(stems)]}: {names}"
-        found.append(Finding("error", "gap", "", len(absent), text, "fetch them, or say which shards are meant"))
+    found = []
+    if absent := max(stems) - min(stems) + 1 - len(stems):
+        first = islice((n for n in range(min(stems), max(stems)) if n not in stems), 5)
+        names = ", ".join(f"{n:0{width}d}" for n in first) + (", ..." if absent > 5 else "")
+        text = f"{absent} shard numbers are missing between {stems[min(stems)]} and {stems[max(stems)]}: {names}"
+        found.append(Finding("error", "gap", "", absent, text, "fetch them, or say which shards are meant"))
     if min(stems) > 0:
         text = f"the first shard is {stems[min(stems)]}"
         found.append(Finding("note", "starts_late", "", 1, text, "right if only a part of the pool is meant"))
