@@ -1,4 +1,4 @@
-"""Lint a pool before a GPU is paid for: headers, json and captions are read, no image.
+"""Lint a pool before a GPU is paid for: headers, json and captions are read, of images the first bytes.
 
     report = combine([inspect_shard(path) for path in expand("pool/")])
     print("\\n".join(report.lines()))
@@ -17,14 +17,14 @@ import numpy as np
 from . import storage
 from .expected import MOST, beside, parquet_keys, stated_count
 from .fields import RESHARDED, ReadOptions
-from .findings import Finding, PoolReport, total, worst_first
-from .records import Failure
+from .findings import ASIDE, Finding, PoolReport, total, worst_first
+from .images import DecodeError, image_ending, probe
+from .records import Failure, Sample
 from .samples import read_samples
 from .text import cut
 from .uids import DTYPE, format_uids, parse_uids
 
 DROPPED = "open_clip drops such samples without a word; here they are set aside with this status"
-ASIDE = "such samples are set aside with this status; mend or drop them"
 RESTORE = "fetch or download the shard again"
 # status of a failed sample, a damage of the file, or a thing counted in passing -> severity, what to do
 KNOWN = {
@@ -82,9 +82,10 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     failures: list[Failure] = []
     uids: list[str] = []
     for sample in read_samples(path, read, notes, want_images=False):
-        if isinstance(sample, Failure):
-            failures.append(sample)
-        else:
+        failure = sample if isinstance(sample, Failure) else _of_format(sample, read)
+        if failure is not None:
+            failures.append(failure)
+        elif isinstance(sample, Sample):
             uids.append(sample.uid)
             notes.update(sample.notes)
     size = storage.size(path) if storage.exists(path) else 0
@@ -94,6 +95,20 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     held = len(uids) + sum(bool(f.key) and f.status not in NOT_HELD for f in failures)
     found += _of_sidecars(path, told)
     return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found, held)
+
+
+def _of_format(sample: Sample, read: ReadOptions) -> Failure | None:
+    """A failure where an image's first bytes tell that a run decodes none of its format."""
+    head, avif = sample.image, read.limits.avif
+    ending = image_ending(head)
+    if (ending and (avif or ending != "avif")) or head.startswith((b"II", b"MM")) or (avif and head[4:8] == b"ftyp"):
+        return None  # decoded, or a form of TIFF or AVIF that more than these bytes tell
+    try:
+        probe(head, read.limits)
+    except DecodeError as error:
+        if error.status in ("format_not_allowed", "not_an_image"):
+            return Failure(sample.key, sample.uid, error.status, error.error)
+    return None
 
 
 def _told(failure: Failure) -> bool:
