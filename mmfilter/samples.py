@@ -72,7 +72,7 @@ def read_samples(
         return
     with stream:
         try:
-            for entry in members(stream, wanted_bytes(options, want_images)):
+            for entry in members(stream, wanted_bytes(options, want_images), reader.notes):
                 yield from reader.take(entry)
         except OSError as error:
             reader.gaps.append(Gap(0, 0, "unreadable", f"reading {path} stopped: {error.strerror or error}"))
