@@ -11,7 +11,7 @@ from mmfilter.work import lost_to_form
 PASSED_OVER = {
     "member_without_key": "files whose name begins with a dot or has no extension: they belong to no sample",
     "member_link": "symbolic links, and hard links to files outside their tar",
-    "member_other": "devices, fifos and entries of unknown types",
+    "member_other": "devices, fifos and entries of single vendors' types",
     "no_samples": "shards without a sample",
 }
 """What stands in tars and is no sample's, by note, in words."""

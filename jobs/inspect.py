@@ -1,4 +1,4 @@
-"""`inspect`: lint a pool before a GPU is paid for: headers and json only, no pixel, no model."""
+"""`inspect`: lint a pool before a GPU is paid for: headers, json and captions, no pixel, no model."""
 
 import json
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def inspect_pool(pool: list[str], width: Any, allow_missing: bool = False, read:
     report = combine([found[path] for path in dict.fromkeys(paths)])
     report.findings += [missing_finding(shards.missing)] if shards.missing else []
     report.form = look_at_form(paths, read)
-    report.findings += unusable(report)
+    report.findings += unusable(report) + report.of_form()
     report.findings = worst_first(report.findings)
     return report
 

@@ -16,9 +16,9 @@ from .images import DecodeError, ImageLimits
 from .outgoing import COPY, NEW_JSON, PNG, STATE_UID, TEXT, caption_of, with_uid
 from .reshard_plan import OutputShard, Source
 from .shard_index import encoded
-from .tar import END, ZERO
+from .tar import END
 from .tar_headers import headers
-from .tar_source import BLOCK
+from .tar_source import BLOCK, ZERO
 from .uids import format_uids
 
 WINDOW = 1 << 20  # bytes read at once

@@ -9,6 +9,8 @@ from .member_names import split_name
 from .records import Failure
 from .tar import Member, members
 
+MOST = 1_000_000  # samples that a tar is taken to hold: a file beside it that tells of more is not believed
+
 
 def beside(path: str) -> str:
     """The path of a tar without its ending: what the paths of the files beside it begin with."""
@@ -18,36 +20,55 @@ def beside(path: str) -> str:
 def expected_keys(path: str) -> dict[str, str] | int | None:
     """Key -> uid ("" where unknown) of the samples that should be in the tar at `path`.
 
-    Only their number where the parquet is absent or useless, None where nothing is known. A sidecar
-    that cannot be read counts as absent: it must not cost the samples.
+    Only their number where the parquet is absent or useless, or tells of none and the stats do; None where nothing is
+    known. A sidecar that cannot be read counts as absent: it must not cost the samples.
     """
-    return _keys(f"{beside(path)}.parquet") or stated_count(path)
+    keys = parquet_keys(path)
+    if keys:
+        return keys
+    stated = stated_count(path)
+    return stated if stated or keys is None else keys
 
 
-def _keys(path: str) -> dict[str, str] | None:
-    import pyarrow as pa
+def parquet_keys(path: str) -> dict[str, str] | None:
+    """Key -> uid of the samples that the parquet beside the tar at `path` tells of; None where it cannot be read."""
     import pyarrow.parquet as pq
 
+    data = _read(f"{beside(path)}.parquet")
+    if data is None:
+        return None
     try:
-        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(path)))
+        file = pq.ParquetFile(io.BytesIO(data))
         columns = [name for name in ("key", "status", "uid") if name in file.schema_arrow.names]
-        if "key" not in columns:
+        if "key" not in columns or file.metadata.num_rows > MOST:
             return None
         table = file.read(columns=columns, use_threads=False)
         keys = table["key"].to_pylist()
         status = table["status"].to_pylist() if "status" in columns else ["success"] * len(keys)
         uids = table["uid"].to_pylist() if "uid" in columns else [""] * len(keys)
-    except (OSError, pa.ArrowException, UnicodeDecodeError):  # Arrow does not check that a string is UTF-8
+    except Exception:  # Arrow and Python's own types raise whatever they please on odd columns and values
         return None
     rows = zip(keys, status, uids, strict=True)
     return {key: uid if isinstance(uid, str) else "" for key, s, uid in rows if s == "success" and isinstance(key, str)}
 
 
 def stated_count(path: str) -> int | None:
-    """`successes` of the _stats.json beside the tar at `path`; None where there is none that can be read."""
+    """`successes` of the _stats.json beside the tar at `path`; None where no count that is believed can be read."""
+    data = _read(f"{beside(path)}_stats.json")
+    if data is None:
+        return None
     try:
-        return int(json.loads(storage.read_bytes(beside(path) + "_stats.json"))["successes"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        count = int(json.loads(data)["successes"])
+    except Exception:  # of json nested without end, too: a RecursionError
+        return None
+    return count if 0 <= count <= MOST else None
+
+
+def _read(path: str) -> bytes | None:
+    """A file's bytes, None where there is none. A store that does not answer is no absence: raises StoreError."""
+    try:
+        return storage.read_bytes(path)
+    except OSError:
         return None
 
 

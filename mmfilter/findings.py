@@ -8,6 +8,7 @@ from typing import Any
 from .form import Form
 
 SEVERITIES = ("error", "warning", "note")  # data is lost or will be; some samples are set aside; good to know
+ASIDE = "such samples are set aside with this status; mend or drop them"
 SHOWN = 3  # shards named in a line
 
 
@@ -42,7 +43,18 @@ class PoolReport:
     @property
     def set_aside(self) -> bool:
         """Whether there are samples that a run sets aside; the copies in a resharded pool are none."""
-        return any(finding.what in self.failed for finding in self.findings)
+        return any(finding.what in self.failed for finding in self.findings) or bool(self.of_form())
+
+    def of_form(self) -> list[Finding]:
+        """What only the first samples show, of which whole images were read."""
+        if self.form is None:
+            return []
+        read, first = self.form.read, self.form.first
+        return [
+            Finding("warning", status, "", n, f"{n} of the first {read} samples: {first[status]}", ASIDE)
+            for status, n in self.form.failed.items()
+            if status not in self.failed
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for json."""

@@ -1,4 +1,4 @@
-"""Lint a pool before a GPU is paid for: headers, json and captions are read, no image.
+"""Lint a pool before a GPU is paid for: headers, json and captions are read, of images the first bytes.
 
     report = combine([inspect_shard(path) for path in expand("pool/")])
     print("\\n".join(report.lines()))
@@ -10,20 +10,21 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from . import storage
-from .expected import beside, expected_keys, stated_count
+from .expected import MOST, beside, parquet_keys, stated_count
 from .fields import RESHARDED, ReadOptions
-from .findings import Finding, PoolReport, total, worst_first
-from .records import Failure
+from .findings import ASIDE, Finding, PoolReport, total, worst_first
+from .images import DecodeError, image_ending, probe
+from .records import Failure, Sample
 from .samples import read_samples
 from .text import cut
 from .uids import DTYPE, format_uids, parse_uids
 
 DROPPED = "open_clip drops such samples without a word; here they are set aside with this status"
-ASIDE = "such samples are set aside with this status; mend or drop them"
 RESTORE = "fetch or download the shard again"
 # status of a failed sample, a damage of the file, or a thing counted in passing -> severity, what to do
 KNOWN = {
@@ -49,7 +50,8 @@ KNOWN = {
     "member_sparse": ("warning", "pack the shard again without --sparse"),
     "member_continued": ("warning", "join the volumes into one tar first"),
     "member_link": ("warning", "symbolic links, and hard links to files outside the tar, are never followed"),
-    "member_other": ("warning", "devices, fifos and entries of unknown types are passed over"),
+    "member_other": ("warning", "devices, fifos and entries of single vendors' types (A to Z) are passed over"),
+    "member_unknown_type": ("warning", "they are read as regular files, as POSIX has it; see what wrote the tar"),
     "member_without_key": ("note", "a file name that begins with a dot, or has no extension, belongs to no sample"),
     "no_samples": ("warning", "fetch the shard again, or leave it out where its download came to nothing"),
     "parquet_of_other_keys": ("warning", "its keys are not the tar's: is it another shard's?"),
@@ -81,9 +83,10 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     failures: list[Failure] = []
     uids: list[str] = []
     for sample in read_samples(path, read, notes, want_images=False):
-        if isinstance(sample, Failure):
-            failures.append(sample)
-        else:
+        failure = sample if isinstance(sample, Failure) else _of_format(sample, read)
+        if failure is not None:
+            failures.append(failure)
+        elif isinstance(sample, Sample):
             uids.append(sample.uid)
             notes.update(sample.notes)
     size = storage.size(path) if storage.exists(path) else 0
@@ -93,6 +96,20 @@ def inspect_shard(path: str, read: ReadOptions = ReadOptions()) -> ShardFindings
     held = len(uids) + sum(bool(f.key) and f.status not in NOT_HELD for f in failures)
     found += _of_sidecars(path, told)
     return ShardFindings(path, size, len(uids), dict(failed), parse_uids(uids), found, held)
+
+
+def _of_format(sample: Sample, read: ReadOptions) -> Failure | None:
+    """A failure where an image's first bytes tell that a run decodes none of its format."""
+    head, avif = sample.image, read.limits.avif
+    ending = image_ending(head)
+    if (ending and (avif or ending != "avif")) or head.startswith((b"II", b"MM")) or (avif and head[4:8] == b"ftyp"):
+        return None  # decoded, or a form of TIFF or AVIF that more than these bytes tell
+    try:
+        probe(head, read.limits)
+    except DecodeError as error:
+        if error.status in ("format_not_allowed", "not_an_image"):
+            return Failure(sample.key, sample.uid, error.status, error.error)
+    return None
 
 
 def _told(failure: Failure) -> bool:
@@ -141,15 +158,18 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
         found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
-    elif (stated := stated_count(path)) != told:
+    elif (stated := stated_count(path)) is None:
+        text = f"{stem}_stats.json cannot be read, or states no `successes` from 0 to {MOST:,}"
+        found.append(Finding("warning", "stats_unreadable", stem, 1, text, "it counts as absent; " + RESTORE))
+    elif stated != told:
         text = f"{stem}_stats.json tells of {stated} samples; there are {told}"
         todo = "tools that count by the stats go wrong; " + RESTORE
         found.append(Finding("error", "stats_unlike_tar", stem, 1, text, todo))
     if not storage.exists(f"{base}.parquet"):
         todo = "only needed to say which samples are lost when the tar is damaged"
         found.append(Finding("note", "no_parquet", stem, 1, f"no {stem}.parquet", todo))
-    elif not isinstance(keys := expected_keys(path), dict):
-        text = f"{stem}.parquet cannot be read, or has no keys"
+    elif (keys := parquet_keys(path)) is None:
+        text = f"{stem}.parquet cannot be read, has no column of keys, or more than {MOST:,} rows"
         found.append(Finding("warning", "parquet_unreadable", stem, 1, text, RESTORE))
     elif len(keys) != told:
         text = f"{stem}.parquet tells of {len(keys)} samples; there are {told}"
@@ -177,11 +197,12 @@ def _gaps(paths: list[str]) -> list[Finding]:
     if not stems:
         return []
     width = len(stems[max(stems)])
-    absent, found = sorted(set(range(min(stems), max(stems))) - stems.keys()), []
-    if absent:
-        names = ", ".join(f"{n:0{width}d}" for n in absent[:5]) + (", ..." if len(absent) > 5 else "")
-        text = f"{len(absent)} shard numbers are missing between {stems[min(stems)]} and {stems[max(stems)]}: {names}"
-        found.append(Finding("error", "gap", "", len(absent), text, "fetch them, or say which shards are meant"))
+    found = []
+    if absent := max(stems) - min(stems) + 1 - len(stems):
+        first = islice((n for n in range(min(stems), max(stems)) if n not in stems), 5)
+        names = ", ".join(f"{n:0{width}d}" for n in first) + (", ..." if absent > 5 else "")
+        text = f"{absent} shard numbers are missing between {stems[min(stems)]} and {stems[max(stems)]}: {names}"
+        found.append(Finding("error", "gap", "", absent, text, "fetch them, or say which shards are meant"))
     if min(stems) > 0:
         text = f"the first shard is {stems[min(stems)]}"
         found.append(Finding("note", "starts_late", "", 1, text, "right if only a part of the pool is meant"))

@@ -72,7 +72,7 @@ def read_samples(
         return
     with stream:
         try:
-            for entry in members(stream, wanted_bytes(options, want_images)):
+            for entry in members(stream, wanted_bytes(options, want_images), reader.notes):
                 yield from reader.take(entry)
         except OSError as error:
             reader.gaps.append(Gap(0, 0, "unreadable", f"reading {path} stopped: {error.strerror or error}"))
@@ -183,12 +183,12 @@ class _Reader:
     def _lost(self) -> list[Failure]:
         why = "; ".join(gap.error for gap in self.gaps[:3]) or "the tar holds no member of it"
         keys = expected_keys(self.path)
-        self.known = keys is not None
+        self.known = keys is not None and (bool(keys) or not self.finished)  # none told of, and some here: it lies
         seen = {key.rsplit("/", 1)[-1] for key in self.finished}
         if isinstance(keys, dict) and (not seen or seen & keys.keys()):
             return [Failure(key, uid, "lost", why) for key, uid in keys.items() if key not in seen]
         count = len(keys) if isinstance(keys, dict) else keys
-        if isinstance(keys, dict):
+        if isinstance(keys, dict) and keys:
             self.notes["parquet_of_other_keys"] += 1
         return [Failure("", "", "lost", why) for _ in range((count or 0) - len(self.finished))]
 

@@ -4,8 +4,8 @@ Nothing is ever extracted, links are never followed, and no header is believed b
 are there. What the types of entries mean says `mmfilter.tar_entries`.
 """
 
-import posixpath
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -19,14 +19,14 @@ from .tar_entries import (
     SPARSE,
     UNREAD,
     WITHOUT_DATA,
+    link_target,
     overridden,
     parse_records,
+    place,
     stated_name,
-    text,
 )
-from .tar_source import BLOCK, Source, checked
+from .tar_source import BLOCK, ZERO, Source, checked
 
-ZERO = bytes(BLOCK)
 END = bytes(2 * BLOCK)
 WHOLE = MAX_MEMBER  # bytes of a member that are wanted: all
 MAX_RECORDS = 1 << 26  # bytes of pax records or of a long name: an incremental dump lists a whole folder in them
@@ -59,18 +59,22 @@ class Gap(NamedTuple):
 HARMLESS = frozenset({"zero_blocks", "no_end", "trailing_garbage"})  # gaps in which no member can have been
 
 
-def members(stream: BinaryIO, want: Callable[[str], int] = lambda name: WHOLE) -> Iterator[Member | Gap]:
+def members(
+    stream: BinaryIO, want: Callable[[str], int] = lambda name: WHOLE, notes: Counter[str] | None = None
+) -> Iterator[Member | Gap]:
     """Entries and gaps of a tar, by position; of a file's data as many of its first bytes as `want(name)` says.
+
+    `notes` counts the files of unknown types (`member_unknown_type`).
 
     Never raises on content. After a corrupt header it goes on at the next bytes that are a header
     (at any alignment), so one bad sector costs one member, not the rest of the shard.
     """
-    return _Parser(stream, want).run()
+    return _Parser(stream, want, Counter() if notes is None else notes).run()
 
 
 class _Parser:
-    def __init__(self, stream: BinaryIO, want: Callable[[str], int], resolve: bool = True) -> None:
-        self.source = Source(stream)
+    def __init__(self, stream: BinaryIO, want: Callable[[str], int], notes: Counter[str], resolve: bool = True) -> None:
+        self.source, self.notes = Source(stream), notes
         self.want = want
         self.resolve = resolve and self.source.end is not None
         self.zeros = 0  # zero blocks since the last entry
@@ -95,7 +99,7 @@ class _Parser:
                 continue
             size = checked(block)
             if size is None:
-                if at == 0 and is_container(block):
+                if at == 0 and is_container(block, source.last(4)):
                     yield self._foreign(block)
                     return
                 yield self._resync(at, block)
@@ -114,7 +118,7 @@ class _Parser:
         flag = block[156]
         if flag in RECORDS:
             return self._records(at, block, size)
-        name, kind, header = stated_name(block), KINDS.get(flag, "other"), at
+        name, kind, header = stated_name(block), KINDS.get(flag) or self._unknown(), at
         records = self.records
         if self.first is not None or self.inherited:
             records = {**self.inherited, **records}
@@ -125,7 +129,7 @@ class _Parser:
             kind = "dir"  # of a tar older than the type flags
         if flag == SPARSE:
             self._skip_map(block)
-        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self._at_header():
+        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self.source.at_header():
             size = 0
         padded = -(-size // BLOCK) * BLOCK
         offset = self.tail = self.source.at
@@ -144,10 +148,14 @@ class _Parser:
         self.entries += 1
         member = Member(name, kind, header, offset, size, data, zlib.crc32(block))
         if flag == HARD_LINK and self.resolve:
-            member = self._linked(at, member, records.get("linkpath") or text(block[157:257]))
+            member = self._linked(at, member, link_target(records, block))
         if self.places is not None and member.kind != "link":
-            self.places[posixpath.normpath(name)] = member._replace(data=b"")
+            self.places[place(name)] = member._replace(data=b"")
         return member
+
+    def _unknown(self) -> str:
+        self.notes["member_unknown_type"] += 1
+        return "file"
 
     def _records(self, at: int, block: bytes, size: int) -> Gap | None:
         """A pax header or a GNU long name: it describes the entry after it, or all entries."""
@@ -170,12 +178,6 @@ class _Parser:
             block = self.source.read(BLOCK)
             more = block[504] if len(block) == BLOCK else 0
 
-    def _at_header(self) -> bool:
-        """Whether no data stands here but a header, an end mark, or nothing more."""
-        block = self.source.read(BLOCK)
-        self.source.push(block)
-        return block in (b"", ZERO) or checked(block) is not None
-
     def _linked(self, at: int, link: Member, target: str) -> Member:
         """The earlier member that a hard link names, under the link's name; the link itself where there is none.
 
@@ -185,8 +187,8 @@ class _Parser:
         if self.places is None:
             self.places = self._members_before(at)
             self.source.back(here)
-        found = self.places.get(posixpath.normpath(target))
-        itself = posixpath.normpath(target) == posixpath.normpath(link.name)
+        found = self.places.get(place(target))
+        itself = place(target) == place(link.name)
         if found is None or itself or (found.kind != "file" and found.kind not in UNREAD):
             return link
         data = b""
@@ -201,11 +203,11 @@ class _Parser:
         source = self.source
         source.stream.seek(source.start)
         places: dict[str, Member] = {}
-        for entry in _Parser(source.stream, lambda name: 0, resolve=False).run():
+        for entry in _Parser(source.stream, lambda name: 0, Counter(), resolve=False).run():
             if entry.offset > at:
                 break
             if isinstance(entry, Member):
-                places[posixpath.normpath(entry.name)] = entry
+                places[place(entry.name)] = entry
         return places
 
     def _foreign(self, block: bytes) -> Gap:
@@ -230,9 +232,8 @@ class _Parser:
             why = f"no header at byte {at}: bytes are missing before it, and byte {self.source.at} is one"
             return Gap(self.source.at, 0, "corrupt_header", why)
         where = f"until byte {self.source.at}" if found else "to the end"
-        return Gap(
-            at, skipped, "corrupt_header", f"the header at byte {at} is damaged; {skipped} bytes were skipped {where}"
-        )
+        why = f"the header at byte {at} is damaged; {skipped} bytes were skipped {where}"
+        return Gap(at, skipped, "corrupt_header", why)
 
     def _look_back(self, at: int, block: bytes) -> None:
         """To where a header can be: where bytes are missing, the entry before has taken the next one's for its data.
@@ -252,9 +253,8 @@ class _Parser:
         if kind == "continued" and not found:
             why = "it goes on in another volume (tar -M); join the volumes into one tar first"
         status = "corrupt_header" if found else "truncated"
-        return Gap(
-            at, self.source.at - at, status, f"{name!r} at byte {at} claims {size} bytes, more than there are: {why}"
-        )
+        error = f"{name!r} at byte {at} claims {size} bytes, more than there are: {why}"
+        return Gap(at, self.source.at - at, status, error)
 
     def _end(self, at: int, block: bytes) -> Iterator[Gap]:
         rest = len(block)

@@ -3,10 +3,13 @@
 POSIX.1-1988 (ustar), POSIX.1-2001 (pax), GNU (long names, sparse files, volumes, incremental dumps), Solaris (type X).
 """
 
+import posixpath
 from collections.abc import Mapping
+from string import ascii_uppercase
 
 MAX_MEMBER = 1 << 30  # bytes; a larger member is passed over with its size stated and its data unread
 KINDS = {
+    **dict.fromkeys(map(ord, "346" + ascii_uppercase), "other"),
     **dict.fromkeys([0, *b"07"], "file"),
     **dict.fromkeys(b"12", "link"),
     **dict.fromkeys(b"5D", "dir"),
@@ -14,7 +17,10 @@ KINDS = {
     ord("M"): "continued",
     ord("V"): "label",
 }
-"""Type flag -> kind of entry. Any other type is `other`: devices, fifos, and what single vendors write."""
+"""Type flag -> kind of entry; `other` are devices, fifos, and what single vendors write (A to Z).
+
+A type that is not listed is a file, as POSIX and GNU tar have it.
+"""
 
 HARD_LINK = ord("1")
 SPARSE = ord("S")
@@ -23,6 +29,9 @@ RECORDS = b"xgXLK"
 
 WITHOUT_DATA = b"123456"
 """Type flags after which POSIX has no data, though some writers state a size."""
+
+LONG_NAME, LONG_LINK = "=path", "=linkpath"
+"""What GNU's long names are called among pax records, whose keywords hold no "=": a pax record counts first."""
 
 INHERITED = ("path", "linkpath", "size")
 """Of a global pax header (g), what holds for all later entries."""
@@ -61,12 +70,22 @@ def text(data: bytes) -> str:
     return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
+def link_target(records: Mapping[str, str], block: bytes) -> str:
+    """The name that a link's records, or else its header, state."""
+    return records.get("linkpath") or records.get(LONG_LINK) or text(block[157:257])
+
+
+def place(name: str) -> str:
+    """Where a member would be extracted to: names with and without a leading / or ./ mean the same."""
+    return posixpath.normpath(name).lstrip("/")
+
+
 def parse_records(flag: int, data: bytes) -> dict[str, str]:
     """What an entry of a type in RECORDS tells of the one after it, by pax keyword."""
     if flag == ord("L"):
-        return {"path": text(data)}
+        return {LONG_NAME: text(data)}
     if flag == ord("K"):
-        return {"linkpath": text(data)}
+        return {LONG_LINK: text(data)}
     return _pax(data)
 
 
@@ -87,7 +106,7 @@ def _pax(data: bytes) -> dict[str, str]:
 
 def overridden(records: Mapping[str, str], name: str, size: int, kind: str) -> tuple[str, int, str]:
     """(name, size, kind) of an entry after what pax `records` tell of it."""
-    name = records.get("path") or name
+    name = records.get("path") or records.get(LONG_NAME) or name
     stated = records.get("size", "")
     if stated.isascii() and stated.isdigit() and len(stated) < 20:
         size = int(stated)

@@ -1,11 +1,14 @@
 """The bytes of a tar: a stream with a position, that can look for a header and take bytes back."""
 
 import io
+import re
 import zlib
 from typing import BinaryIO
 
 BLOCK = 512
+ZERO = bytes(BLOCK)
 CHUNK = 1 << 20
+NUMBER = re.compile(rb"[ \0]*([0-7]+)[ \0]")  # what stands behind the digits of a field counts for nothing
 
 
 class Source:
@@ -56,6 +59,22 @@ class Source:
         self.stream.seek(self.start + to)
         self.pushed, self.at = b"", to
 
+    def last(self, n: int) -> bytes:
+        """The last n bytes of a stream that can go there; none of another."""
+        if self.end is None:
+            return b""
+        here = self.stream.tell()
+        self.stream.seek(self.start + max(self.end - n, 0))
+        data = self.stream.read(n)
+        self.stream.seek(here)
+        return data
+
+    def at_header(self) -> bool:
+        """Whether no data stands here but a header, an end mark, or nothing more."""
+        block = self.read(BLOCK)
+        self.push(block)
+        return block in (b"", ZERO) or checked(block) is not None
+
     def skip(self, n: int) -> None:
         if self.end is not None and not self.pushed:
             n = min(n, self.end - self.at)
@@ -100,17 +119,28 @@ def _header_in(window: bytes, aligned: int) -> int:
 def checked(block: bytes) -> int | None:
     """The size a header states, or None when the block is no sound header."""
     try:
-        stated = int(block[148:156].strip(b" \0") or b"x", 8)
+        try:
+            stated = int(block[148:156].strip(b" \0") or b"x", 8)
+        except ValueError:
+            stated = _number(block[148:156])
         # Adler-32's low half is the bytes' sum modulo 65521, plus 1: a tenth of sum()'s time
         over = ((zlib.adler32(block) & 0xFFFF) - 1 - sum(block[148:156]) + 256 - stated) % 65521
         if over and over != _signed(block):
             return None
         if block[124] & 0x80:  # GNU's base-256, for 8 GiB and more
             return int.from_bytes(block[125:136], "big") if block[124] == 0x80 else None
-        size = block[124:136].strip(b" \0").partition(b"\0")[0].rstrip(b" ") or b"0"
-        return int(size, 8) if size.isdigit() else None  # int() would take a sign, an underscore and "0o"
+        size = block[124:136].strip(b" \0") or b"0"
+        return int(size, 8) if size.isdigit() else _number(block[124:136])  # int() would take a sign, "_" and "0o"
     except ValueError:
         return None
+
+
+def _number(field: bytes) -> int:
+    """The octal digits at the start of a header's field. Raises ValueError where it begins otherwise."""
+    match = NUMBER.match(field)
+    if match is None:
+        raise ValueError("no octal number")
+    return int(match[1], 8)
 
 
 def _signed(block: bytes) -> int:

@@ -168,6 +168,28 @@ def test_remote_pools_are_linted_alike():
     assert kinds == {("error", "gap"), ("warning", "stray_json"), ("note", "no_parquet")}
 
 
+def test_images_that_a_run_sets_aside_are_told_by_their_first_bytes(pool, mmfilter):
+    """Wherever they stand; those of formats that are decoded are well, however they go on."""
+    avif = b"\0\0\0 ftypavif" + bytes(600)
+    images = {21: avif, 22: b"<html>Sign in</html>", 23: b"%!PS-Adobe-3.0", 24: b"words", 25: b"II+\0" + bytes(600)}
+    rewrite(pool[3], [row for n in range(20, 26) for row in sample(n, image=images.get(n))])
+    code, said, _ = mmfilter("inspect", pool[3].parent, "--json", "--local")
+    report = json.loads(said)
+    assert (report["samples"], report["failed"]) == (17, {"format_not_allowed": 2, "not_an_image": 2})
+    assert ("format_not_allowed", "00000003", 2) in {(f["what"], f["shard"], f["count"]) for f in report["findings"]}
+    rewrite(pool[3], [row for n in range(15, 20) for row in sample(n, image=avif if n == 17 else None)])
+    code, said, _ = mmfilter("inspect", pool[3].parent, "--local")
+    assert code == 3 and "19 samples are well, 1 are not" in said and "nothing to complain of" not in said
+    assert "warning format_not_allowed: 00000003: 1 sample: AVIF" in said
+
+
+def test_images_that_only_a_whole_header_tells_of_are_told_of_the_first_samples(pool, mmfilter):
+    rewrite(pool[0], [row for n in range(5) for row in sample(n, image=b"\xff\xd8\xff\xe0" if n == 2 else None)])
+    code, said, _ = mmfilter("inspect", pool[0].parent, "--local")
+    assert code == 3 and "nothing to complain of" not in said
+    assert "warning truncated_image: 1 of the first 15 samples: 000000002: its JPEG header is cut short" in said
+
+
 @pytest.mark.real
 def test_the_real_pool_is_well(data):
     report = lint(sorted((data / "pool").glob("*.tar")))

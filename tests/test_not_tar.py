@@ -77,6 +77,22 @@ def test_a_tar_behind_text_is_read_on(tmp_path, before):
     assert len(rows_of(path)[0]) == 3
 
 
+OLD = bytes(8)  # in place of the magic, as in headers older than it
+NAMES = [("BZhang_000", b"ustar\x0000"), ("PAR1S", b"ustar\x0000"), ("PK\x03\x04", b"ustar\x0000")]
+
+
+@pytest.mark.parametrize(("name", "magic"), [*NAMES, ("BZhang_000", OLD), ("BZh9", OLD), ("PAR1", OLD)])
+def test_a_damaged_first_header_costs_its_sample_alone_whatever_its_file_is_called(tmp_path, mmfilter, name, magic):
+    """Names may begin as files of other formats do."""
+    first = bytearray(tar([(f"{name}.jpg", b"x" * 600)])[:-1024])
+    first[257:265] = magic
+    first[150] ^= 1
+    (tmp_path / "00000000.tar").write_bytes(bytes(first) + tar(sample(0) + samples(19, 1)))
+    code, said, _ = mmfilter("inspect", tmp_path, "--json", "--local")
+    found = json.loads(said)
+    assert (code, found["samples"], found["failed"]) == (1, 20, {"corrupt_header": 1})
+
+
 def test_a_run_and_inspect_say_it_and_go_on(tmp_path, mmfilter):
     pool = tmp_path / "pool"
     write_pool(pool, 4, 4)

@@ -70,7 +70,7 @@ VERBS = {
     "dedup": (0, "dedup run --hamming 4 --local"),
     "cluster": (0, "cluster run --model demo --k 6 --local"),
     "probe": (0, "probe run --model demo --column language"),
-    "inspect": (0, "inspect pool --local"),
+    "inspect": (3, "inspect pool --local"),
     "rank": (0, "rank run/subsets/old.npy --pool pool --out rank --scale micro --seeds 1 --samples 64 --local"),
     "leaderboard": (0, "leaderboard rank"),
 }

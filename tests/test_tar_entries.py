@@ -137,6 +137,34 @@ def test_a_hard_link_is_the_earlier_member_that_it_names(tmp_path):
     assert notes["member_link"] == 3
 
 
+@pytest.mark.parametrize("kinds", [b"xL", b"Lx", b"xLK"])
+def test_a_pax_name_counts_before_a_long_name(tmp_path, kinds):
+    """In any order, as in GNU tar."""
+    rows = samples(2)
+    told = {"x": b"22 path=000000000.jpg\n", "L": b"wrong.jpg\0", "K": b"wrong.txt\0"}
+    data = b"".join(entry("t", told[chr(kind)], bytes([kind])) for kind in kinds) + entry("wrong.png", rows[0][1])
+    valid, failed, notes = of_bytes(tmp_path, data + b"".join(entry(*row) for row in rows[1:]) + END)
+    assert (len(valid), failed, notes) == (2, [], Counter())
+
+
+@pytest.mark.parametrize(("name", "target"), [("a.jpg", "/a.jpg"), ("/a.jpg", "./a.jpg"), ("./a.jpg", "//a.jpg")])
+def test_a_hard_link_finds_a_member_with_or_without_a_leading_slash(tmp_path, name, target):
+    image, *others = sample(0)
+    data = entry(name, image[1]) + entry(image[0], b"", tarfile.LNKTYPE, linkname=target)
+    valid, _, notes = of_bytes(tmp_path, data + b"".join(entry(*other) for other in others) + END)
+    assert valid[uid(0)][0] == image[1] and not notes
+
+
+@pytest.mark.parametrize("kind", [b" ", b"8", b"a", b"\xff"])
+def test_an_entry_of_an_unknown_type_is_a_file(tmp_path, mmfilter, kind):
+    rows = samples(2)
+    data = entry(rows[0][0], rows[0][1], kind) + b"".join(entry(*row) for row in rows[1:])
+    valid, failed, notes = of_bytes(tmp_path, data + END)
+    assert (len(valid), failed, notes) == (2, [], Counter(member_unknown_type=1))
+    code, said, _ = mmfilter("inspect", tmp_path, "--local")
+    assert code == 0 and "warning member_unknown_type: 00000000: 1 x member unknown type" in said
+
+
 def test_a_later_file_of_the_same_name_is_what_a_hard_link_means(tmp_path):
     first, second, image = jpeg((1, 2, 3)), jpeg((200, 2, 3)), sample(0)
     data = entry("a.jpg", first) + entry("a.jpg", second) + entry(image[0][0], b"", tarfile.LNKTYPE, linkname="a.jpg")
@@ -167,6 +195,23 @@ def test_headers_of_old_and_odd_writers(tmp_path):
     blocks[9] = entry("x", b"%d GNU.dumpdir=" % (len(big) + 23) + big + b"\n", b"x") + bytes(blocks[9])
     valid, failed, notes = of_bytes(tmp_path, b"".join(map(bytes, blocks)) + END)
     assert (len(valid), failed, notes) == (4, [], Counter())
+
+
+@pytest.mark.parametrize("behind", [b"\0x", b" x", b"\0\xff"])
+@pytest.mark.parametrize("field", ["checksum", "size"])
+def test_what_stands_behind_the_digits_of_a_field_counts_for_nothing(tmp_path, field, behind):
+    """As GNU tar has it; a number ends at the first NUL or blank."""
+    blocks = [bytearray(entry(name, data)) for name, data in samples(5)]
+    for block in blocks:
+        if field == "size":
+            block[124:136] = block[125:135] + behind
+        summed(block)
+        if field == "checksum":
+            block[154:156] = behind
+    path = tmp_path / "00000000.tar"
+    path.write_bytes(b"".join(map(bytes, blocks)) + END)
+    valid, failed, notes = rows_of(path)
+    assert (len(valid), failed, notes) == (5, [], Counter())
 
 
 @pytest.mark.parametrize(
