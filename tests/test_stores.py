@@ -155,7 +155,7 @@ def test_fault_45_partial_reads_are_found_by_their_length(store, kind):
     data = np.random.default_rng(0).bytes(3_000_000)
     path = f"{store.root}/x.bin"
     storage.write_atomic(path, data)
-    store.weather.storm(0.4, kind)
+    store.weather.storm(0.2, kind)
     assert storage.read_bytes(path) == data
     with storage.open_read(path) as stream:
         rng = np.random.default_rng(1)
