@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImagePalette, UnidentifiedImageError
 
 from .errors import is_of_machine
 
@@ -67,6 +67,9 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     with _opened(data, limits) as image:
         try:
             image.load()
+            if image.mode in ("P", "PA") and image.palette is None:  # a PNG without PLTE: Pillow converts it by the
+                # palette of its core, but fails on all that asks for one
+                image.palette = ImagePalette.ImagePalette("RGB", image.im.getpalette("RGB", "RGB"))
         except Exception as error:  # Pillow's decoders raise whatever they please on hostile bytes
             _raise_of_machine(error, limits)
             status = "truncated_image" if "truncated" in str(error) or "incomplete" in str(error) else "corrupt_image"
@@ -218,6 +221,9 @@ def to_png(data: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
     stream = io.BytesIO()
     try:
         image.save(stream, "PNG")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DecodeError("not_encodable", f"cannot be written as a PNG ({str(error)[:120]})") from error
+    except Exception as error:  # as of decoding
+        _raise_of_machine(error, limits)
+        raise DecodeError(
+            "not_encodable", f"cannot be written as a PNG ({str(error)[:120] or type(error).__name__})"
+        ) from error
     return stream.getvalue()

@@ -130,6 +130,9 @@ def pictures():
     frames = [Image.new("P", (16, 12), n) for n in range(3)]
     found["moving"] = picture("P", "GIF", save_all=True, append_images=frames, transparency=0)
     empty = bytearray(picture("RGB", "BMP"))
+    palette = picture("P", "PNG")
+    cut, after = palette.index(b"PLTE") - 4, palette.index(b"IDAT") - 4
+    found["no palette"] = palette[:cut] + palette[after:]
     found["of no width"] = bytes(empty[:18] + bytes(4) + empty[22:])
     return {name: data for name, data in found.items() if data}
 
