@@ -45,7 +45,7 @@ class Models:
         """float32 (d,) of length 1. Raises Refused on what is no image."""
         model = self.get(name)
         try:
-            pixels = model.prepare(decode(data))
+            pixels = model.prepare(decode(data, self.pool.limits))
         except Exception as error:  # whatever a picture raises is the request's fault
             raise Refused(400, f"image: {failure_of('', '', error).error}") from error
         return np.asarray(unit(model.images(np.array(pixels)[None]))[0])
