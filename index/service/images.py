@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from mmfilter import storage
-from mmfilter.images import ImageLimits, decode, displayed
+from mmfilter.images import ImageLimits, displayed
 from mmfilter.records import failure_of
 
 from .columns import PLACE
+from .decoding import decoded
 from .pool import Pool, Snapshot
 from .settings import Refused
 
@@ -53,7 +54,8 @@ def _read(pool: Pool, snapshot: Snapshot, row: int) -> bytes:
 
 def _small(data: bytes, limits: ImageLimits, side: int) -> bytes:
     try:
-        return jpeg(decode(data, limits), side)
+        with decoded(data, limits) as picture:
+            return jpeg(picture, side)
     except Exception as error:  # Pillow raises whatever it pleases: no picture is a fault of the service
         raise Refused(404, f"the image cannot be shown: {failure_of('', '', error).error}") from error
 
