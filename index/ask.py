@@ -79,7 +79,9 @@ class _Model:
 
     def _image(self, name: str, data: bytes) -> np.ndarray:
         try:
-            return np.asarray(self.model.images(np.array(self.model.prepare(decode(data)))[None]))
+            return np.asarray(
+                self.model.images(np.array(self.model.prepare(decode(data, self.asked.pool.limits)))[None])
+            )
         except Exception as error:  # whatever a picture raises
             raise DataError(f"{name}: {failure_of('', '', error).error}; give another picture") from error
 

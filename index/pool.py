@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
-from mmfilter.parts import read_identity
+from mmfilter.images import ImageLimits
+from mmfilter.parts import read_identity, read_limits
 from mmfilter.recipe import fingerprint
 from mmfilter.sidecar import BASE, read_part
 from mmfilter.table import Table, open_table
@@ -49,6 +50,13 @@ class Pool:
         uids = np.empty(halves.height, DTYPE)
         uids["f0"], uids["f1"] = halves["uid_hi"].to_numpy(), halves["uid_lo"].to_numpy()
         return uids
+
+    @cached_property
+    def limits(self) -> ImageLimits:
+        """What the run's images were read within, and a picture that is compared with them is."""
+        stems = self.table.stems
+        path = storage.join(self.table.metadata, f"{stems[0]}.json") if stems else ""
+        return read_limits(json.loads(storage.read_bytes(path)) if path and storage.exists(path) else {})
 
     def identity(self, needs: Collection[str]) -> str:
         """A fingerprint of what the pool's rows, and the columns and embeddings in `needs`, were made from."""

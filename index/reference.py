@@ -219,7 +219,7 @@ def _of_images(path: str, asked: Asked) -> Reference:
         sha.append(hashlib.sha256(data).hexdigest())
         hashes.append(None)
         try:
-            image = decode(data) if asked.hash or model else None
+            image = decode(data, asked.pool.limits) if asked.hash or model else None
             if image is not None and asked.hash:
                 hashes[-1] = phash(image)
             if image is not None and model:

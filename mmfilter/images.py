@@ -3,9 +3,10 @@
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImagePalette, UnidentifiedImageError
 
 from .errors import is_of_machine
 
@@ -39,6 +40,15 @@ class ImageLimits:
         return (*FORMATS, "AVIF") if self.avif else FORMATS
 
 
+MAX_SCANS = 100
+"""Scans of a JPEG: each goes over the whole picture. cjpeg writes no more, and libtiff reads no more."""
+
+MAX_PASSES = 8
+"""How many times a TIFF's strips or tiles may cover its picture: once a band, and what the tiles at its edges add."""
+
+MAX_EXIF = 100
+"""Pieces of a JPEG's EXIF data, which has one: Pillow joins them in a time that grows with their number's square."""
+
 EMBEDDED = ImageLimits(avif=True)
 """For a picture that was embedded, which its run's limits allowed."""
 
@@ -57,6 +67,9 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     with _opened(data, limits) as image:
         try:
             image.load()
+            if image.mode in ("P", "PA") and image.palette is None:  # a PNG without PLTE: Pillow converts it by the
+                # palette of its core, but fails on all that asks for one
+                image.palette = ImagePalette.ImagePalette("RGB", image.im.getpalette("RGB", "RGB"))
         except Exception as error:  # Pillow's decoders raise whatever they please on hostile bytes
             _raise_of_machine(error, limits)
             status = "truncated_image" if "truncated" in str(error) or "incomplete" in str(error) else "corrupt_image"
@@ -67,6 +80,8 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
 
 
 def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
+    if data[:2] == b"\xff\xd8" and data.count(b"Exif\0\0") > MAX_EXIF:
+        raise DecodeError("corrupt_image", f"its EXIF data is in more than {MAX_EXIF} pieces")
     try:
         image = Image.open(io.BytesIO(data), formats=limits.formats)
     except Image.DecompressionBombError as error:
@@ -81,7 +96,43 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise DecodeError("too_many_pixels", f"{width} x {height} pixels; the limit is {limits.max_pixels}")
+    _check_work(image, data, limits)
     return image
+
+
+def _check_work(image: Any, data: bytes, limits: ImageLimits) -> None:
+    """Raise DecodeError where a small file of a picture of moderate size states work without measure."""
+    if image.format != "TIFF":  # a count of the bytes is quick and never too low; only what exceeds it is walked
+        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS and _scans(data) > MAX_SCANS:
+            raise DecodeError("corrupt_image", f"a JPEG of {_scans(data):,} scans; the limit is {MAX_SCANS}")
+        return
+    width, height = image.size
+    covered = sum((right - left) * (low - top) for left, top, right, low in (tile[1] for tile in image.tile))
+    if covered > MAX_PASSES * width * height:
+        raise DecodeError(
+            "corrupt_image", f"its strips cover the picture more than {MAX_PASSES} times ({len(image.tile):,} strips)"
+        )
+    stated = [image.tag_v2.get(tag) for tag in (322, 323)]  # width and height of a tile
+    across, down = (value if isinstance(value, int) and value > 0 else 1 for value in stated)
+    if -(-width // across) * -(-height // down) * across * down > MAX_PASSES * limits.max_pixels:
+        raise DecodeError("too_many_pixels", f"{width} x {height} pixels in tiles of {across} x {down}")
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a decoder of this JPEG goes through: markers between its segments, to the end of the image."""
+    at, scans = 2, 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xD9:
+            break
+        if marker == 0xFF:  # fill
+            at += 1
+        elif marker <= 0x01 or 0xD0 <= marker <= 0xD8:  # a byte of the scan, a restart: no segment
+            at += 2
+        else:
+            scans += marker == 0xDA
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return scans
 
 
 def _raise_of_machine(error: Exception, limits: ImageLimits) -> None:
@@ -170,6 +221,9 @@ def to_png(data: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
     stream = io.BytesIO()
     try:
         image.save(stream, "PNG")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DecodeError("not_encodable", f"cannot be written as a PNG ({str(error)[:120]})") from error
+    except Exception as error:  # as of decoding
+        _raise_of_machine(error, limits)
+        raise DecodeError(
+            "not_encodable", f"cannot be written as a PNG ({str(error)[:120] or type(error).__name__})"
+        ) from error
     return stream.getvalue()

@@ -42,6 +42,13 @@ def read_part(read: ReadOptions) -> dict[str, Any]:
     return {"uids": read.uids, "pool_id": read.pool_id, "captions": list(read.captions), "limits": limits}
 
 
+def read_limits(commit: Mapping[str, Any]) -> ImageLimits:
+    """The limits that a shard's images were read within, the default ones where its commit says none."""
+    read = (commit.get("parts") or {}).get("read")
+    limits = read.get("limits") if isinstance(read, Mapping) else None
+    return ImageLimits(**filled(limits or {}, asdict(ImageLimits()), asdict(ImageLimits())))
+
+
 def earlier_read(was: Mapping[str, Any]) -> bool:
     """Whether a commit's `read` is of a version that took captions from txt alone and made no uids unless asked."""
     return "uids" not in was

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -129,5 +130,45 @@ def pictures():
     frames = [Image.new("P", (16, 12), n) for n in range(3)]
     found["moving"] = picture("P", "GIF", save_all=True, append_images=frames, transparency=0)
     empty = bytearray(picture("RGB", "BMP"))
+    palette = picture("P", "PNG")
+    cut, after = palette.index(b"PLTE") - 4, palette.index(b"IDAT") - 4
+    found["no palette"] = palette[:cut] + palette[after:]
     found["of no width"] = bytes(empty[:18] + bytes(4) + empty[22:])
     return {name: data for name, data in found.items() if data}
+
+
+def scans(times, size=(32, 32)):
+    """A progressive JPEG whose last scan stands `times` times more."""
+    data = picture("L", "JPEG", size, progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * times + data[-2:]
+
+
+def exif_pieces(times):
+    """A JPEG whose EXIF data is in `times` pieces."""
+    data = picture("L", "JPEG")
+    return data[:2] + b"\xff\xe1\0\x0aExif\0\0MM" * times + data[2:]
+
+
+def tiff(tags, data):
+    """A grey TIFF of 8 bits: `tags` of one number each, or of a list; `data` begins at byte 8."""
+    fields, after = [], 8 + len(data)
+    for tag, value in sorted({258: 8, 262: 1, 277: 1, **tags}.items()):
+        values = value if isinstance(value, list) else [value]
+        if len(values) > 1:
+            data += struct.pack(f"<{len(values)}I", *values)
+            values, after = [after], 8 + len(data)
+        fields.append(struct.pack("<HHII", tag, 4, len(value) if isinstance(value, list) else 1, values[0]))
+    head = b"II*\0" + struct.pack("<I", after)
+    return head + data + struct.pack("<H", len(fields)) + b"".join(fields) + bytes(4)
+
+
+def strips(times):
+    """A TIFF of 16 x 16 whose strips, of half the picture, stand one upon the other."""
+    offsets = [8 + n for n in range(times)]
+    return tiff({256: 16, 257: 16, 259: 1, 273: offsets, 278: 8, 279: [128] * times}, bytes(128 + times))
+
+
+def tiles(side):
+    """A TIFF of 16 x 16 in one tile of `side` x `side`."""
+    data = zlib.compress(bytes(side * side))
+    return tiff({256: 16, 257: 16, 259: 8, 322: side, 323: side, 324: 8, 325: len(data)}, data)

@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from mmfilter import storage
-from mmfilter.images import EMBEDDED, decode, displayed
+from mmfilter.images import ImageLimits, displayed
 from mmfilter.records import failure_of
 
 from .columns import PLACE
+from .decoding import decoded
 from .pool import Pool, Snapshot
 from .settings import Refused
 
@@ -26,7 +27,9 @@ def image(pool: Pool, snapshot: Snapshot, row: int, side: int) -> tuple[bytes, s
         data = _read(pool, snapshot, row)
         return data, _type(data)
     side = min(max(side, SIDES[0]), SIDES[1])
-    made = snapshot.columns.cache.get(("thumb", row, side), lambda: _small(_read(pool, snapshot, row), side), len)
+    made = snapshot.columns.cache.get(
+        ("thumb", row, side), lambda: _small(_read(pool, snapshot, row), snapshot.limits, side), len
+    )
     return made, "image/jpeg"
 
 
@@ -49,9 +52,10 @@ def _read(pool: Pool, snapshot: Snapshot, row: int) -> bytes:
     return data
 
 
-def _small(data: bytes, side: int) -> bytes:
+def _small(data: bytes, limits: ImageLimits, side: int) -> bytes:
     try:
-        return jpeg(decode(data, EMBEDDED), side)
+        with decoded(data, limits) as picture:
+            return jpeg(picture, side)
     except Exception as error:  # Pillow raises whatever it pleases: no picture is a fault of the service
         raise Refused(404, f"the image cannot be shown: {failure_of('', '', error).error}") from error
 

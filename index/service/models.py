@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from mmfilter.errors import MMFilterError
-from mmfilter.images import decode
 from mmfilter.records import failure_of
 
 from ..pool import Pool
 from ..reference import Asked, embedder
 from ..vectors import unit
+from .decoding import decoded
 from .settings import Refused, Settings
 
 
@@ -41,14 +41,18 @@ class Models:
         """float32 (n, d) of unit rows."""
         return unit(self.get(name).texts(texts))
 
-    def image(self, name: str, data: bytes) -> np.ndarray:
-        """float32 (d,) of length 1. Raises Refused on what is no image."""
+    def prepared(self, name: str, data: bytes) -> np.ndarray:
+        """A picture as the model takes it. Raises Refused on what is no image."""
         model = self.get(name)
         try:
-            pixels = model.prepare(decode(data))
+            with decoded(data, self.pool.limits) as picture:
+                return np.array(model.prepare(picture))
         except Exception as error:  # whatever a picture raises is the request's fault
             raise Refused(400, f"image: {failure_of('', '', error).error}") from error
-        return np.asarray(unit(model.images(np.array(pixels)[None]))[0])
+
+    def image(self, name: str, pixels: np.ndarray) -> np.ndarray:
+        """float32 (d,) of length 1, of a picture that is prepared."""
+        return np.asarray(unit(self.get(name).images(pixels[None]))[0])
 
 
 def from_base64(text: str) -> bytes:

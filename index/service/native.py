@@ -1,5 +1,6 @@
 """The native API: everything under /api, for the page and for scripts."""
 
+import asyncio
 import io
 import json
 import time
@@ -117,7 +118,8 @@ class Native:
         self, uid: UidPath, side: Annotated[int, Query(ge=0, le=4096)] = 256, pool: PoolName = None
     ) -> Response:
         served, now = await self.service.fresh(pool)
-        data, kind = await run_in_threadpool(image, served, now, _row(now, uid), side)
+        loop, row = asyncio.get_running_loop(), _row(now, uid)
+        data, kind = await loop.run_in_executor(self.service.pictures, image, served, now, row, side)
         return Response(data, media_type=kind, headers=DAY)
 
     async def histogram(

@@ -15,6 +15,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.decisions import read_record
 from mmfilter.errors import DataError, MMFilterError, nearest
+from mmfilter.images import ImageLimits
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
 from mmfilter.subset import Subset
@@ -81,6 +82,12 @@ class Snapshot:
         """Short names of the models that embedded the pool, as its first shard's commit has them."""
         table = self.columns.table
         return sorted(read_or_empty(storage.join(table.metadata, f"{table.stems[0]}.json")).get("models") or {})
+
+    @cached_property
+    def limits(self) -> ImageLimits:
+        """What the run's images were read within."""
+        table = self.columns.table
+        return TablePool(table.out, table.metadata).limits
 
     @cached_property
     def kept(self) -> np.ndarray | None:

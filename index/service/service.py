@@ -35,6 +35,7 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.searching = ThreadPoolExecutor(1, "search", initializer=_half_the_cores)
         self.embedding = ThreadPoolExecutor(1, "embed")
+        self.pictures = ThreadPoolExecutor(4, "picture")  # their own: what waits for a large one holds up no other work
         share = Settings(**{**settings.__dict__, "cache": settings.cache // max(len(outs), 1)})
         self.pools: dict[str, Pool] = {}
         self.models: dict[str, Models] = {}
@@ -94,8 +95,10 @@ class Service:
         return np.asarray(await self._texts[key](text))
 
     async def image(self, pool: Pool, model: str, data: bytes) -> np.ndarray:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.embedding, self.models[pool.name].image, model, data)
+        """float32 (d,): decoded beside the queue of the models, which texts wait in too."""
+        loop, models = asyncio.get_running_loop(), self.models[pool.name]
+        pixels = await loop.run_in_executor(self.pictures, models.prepared, model, data)
+        return await loop.run_in_executor(self.embedding, models.image, model, pixels)
 
     async def search(self, opened: Opened, vector: np.ndarray, k: int, among: np.ndarray | None = None) -> Any:
         """(positions (m,), similarity (m,)), m up to k, descending; `among` (len(index),) bool restricts."""
