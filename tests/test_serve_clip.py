@@ -200,17 +200,37 @@ def test_what_is_not_had_is_said(client, index):
     note = "x-mmfilter-note"
     answer = client.post("/knn-service", json={**THEIRS, "embedding_input": vector})
     assert all(
-        name in answer.headers[note] for name in ("use_safety_model", "use_violence_detector", "aesthetic_score")
+        name in answer.headers[note]
+        for name in ("use_safety_model", "use_violence_detector", "aesthetic_score", "aesthetic_weight")
     )
     nothing = {
         "use_safety_model": False,
         "use_violence_detector": None,
         "aesthetic_score": "",
-        "aesthetic_weight": "0.5",
+        "aesthetic_weight": "",
     }
     assert note not in client.post("/knn-service", json={**THEIRS, **nothing, "embedding_input": vector}).headers
     answer = client.post("/knn-service", json={**THEIRS, "text": "a", "use_mclip": True})
     assert answer.status_code == 400 and "use_mclip" in answer.json()["error"]
+
+
+def test_a_field_that_is_not_known_is_named(client, index):
+    asked = {**THEIRS, "aesthetic_score": "", "use_safety_model": False, "use_violence_detector": False}
+    asked |= {"aesthetic_weight": None, "embedding_input": index.rows[0].tolist(), "num_imgaes": 3, "a\r\nb: \u00e9": 1}
+    answer = client.post("/knn-service", json=asked)
+    assert answer.status_code == 200
+    assert answer.headers["x-mmfilter-note"] == "not known and not used: num_imgaes, a??b???"
+    many = {f"x{n}": 1 for n in range(99)}
+    assert client.post("/knn-service", json=asked | many).headers["x-mmfilter-note"].endswith(" and 96 more")
+
+
+def test_a_query_of_two_things_is_refused(client, index):
+    vector, picture = index.rows[0].tolist(), base64.b64encode(b"x").decode()
+    for two in ({"text": "a", "image": picture}, {"text": "a", "embedding_input": vector},
+                {"image": picture, "image_url": "http://a/b.jpg"}):  # fmt: skip
+        answer = client.post("/knn-service", json={**THEIRS, **two})
+        assert answer.status_code == 400 and " and ".join(two) in answer.json()["error"], answer.text
+    assert client.post("/knn-service", json={**THEIRS, "text": "", "embedding_input": vector}).status_code == 200
 
 
 def test_its_own_client(out, tmp_path):

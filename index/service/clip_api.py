@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shlex
 import time
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ SAME = 0.94  # similarity from which its `deduplicate` takes two results for one
 ROWS = 256  # of a product of results with results that is held at once
 SIDE = 256  # pixels of the longer side of a picture in an answer
 PICTURE_SECONDS = 10.0  # after which an answer gets no further pictures: a store may be slow
+QUERIES = ("text", "image", "image_url", "embedding_input")
 NOTE = "X-Mmfilter-Note"  # the header that says what was asked for and not done: bodies are lists of results
 
 
@@ -92,6 +94,9 @@ class ClipRetrieval:
 
     async def _vector(self, pool: Pool, opened: Opened, body: KnnService) -> np.ndarray:
         model = opened.index.model
+        named = [name for name in QUERIES if getattr(body, name) not in (None, "")]
+        if len(named) > 1:
+            raise Refused(400, f"{' and '.join(named)}: a query is one of them; /api/search takes the mean of several")
         if body.embedding_input is not None:
             return checked_vector(body.embedding_input, opened.index.dim, "embedding_input")
         if body.text:
@@ -102,7 +107,7 @@ class ClipRetrieval:
             settings = self.service.settings
             data = await run_in_threadpool(fetch, body.image_url, settings.hosts, settings.body)
             return await self.service.image(pool, model, data)
-        raise Refused(400, "an empty query: give text, image, image_url or embedding_input")
+        raise Refused(400, f"an empty query: give one of {', '.join(QUERIES)}")
 
     async def metadata(self, request: Request) -> Json:
         body = await _parsed(request, MetadataOf)
@@ -156,9 +161,15 @@ def missing(body: KnnService) -> str:
         "use_safety_model": body.use_safety_model,
         "use_violence_detector": body.use_violence_detector,
         "aesthetic_score": body.aesthetic_score not in (None, ""),
+        "aesthetic_weight": body.aesthetic_weight not in (None, ""),
     }
     names = [name for name, wanted in asked.items() if wanted]
-    return f"no model for {', '.join(names)} here: results are neither removed nor ranked by it" if names else ""
+    notes = [f"no model for {', '.join(names)} here: results are neither removed nor ranked by it"] if names else []
+    unknown = [re.sub("[^A-Za-z0-9_.-]", "?", name[:40]) for name in body.model_extra or ()]  # it becomes a header
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        notes.append(f"not known and not used: {', '.join(unknown[:5])}{more}")
+    return "; ".join(notes)
 
 
 def _picture(pool: Pool, now: Snapshot, row: int) -> str:

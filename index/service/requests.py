@@ -72,7 +72,11 @@ class Export(Body):
 
 
 class KnnService(BaseModel):
-    """clip-retrieval's query. The last five ask for what this service does not have: see `clip_api.missing`."""
+    """clip-retrieval's query. The last five, and any other field, ask for what this service does not have: see
+    `clip_api.missing`. They are no error: its clients of every version work.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     modality: str = "image"
     num_images: Annotated[int, Field(ge=1)] = 40
