@@ -1,6 +1,7 @@
 """Names of a tar's members: key and extension, which are read, and whether a key's members stand together."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from . import storage
 from .fields import CONTENT, KNOWN, ReadOptions, is_image
@@ -9,11 +10,12 @@ from .tar import WHOLE, Member, members
 HEAD = 64  # bytes of an image that tell its format
 
 
+@lru_cache(maxsize=4)  # a member's name is asked for twice: what of it is read, and what it is
 def split_name(name: str) -> tuple[str, str]:
     """(key, lower-case extension) of a member by WebDataset's rule; ("", "") when it has none."""
-    dot = name.find(".", name.rfind("/") + 2)  # the file name needs one character before the dot
     base = name.rfind("/") + 1
-    if dot < 0 or base >= len(name) or name[base] == ".":
+    dot = name.find(".", base + 1)  # the file name needs one character before the dot
+    if dot < 0 or name[base] == ".":
         return "", ""
     return name[:dot], name[dot + 1 :].lower()
 

@@ -129,8 +129,8 @@ class _Parser:
             kind = "dir"  # of a tar older than the type flags
         if flag == SPARSE:
             self._skip_map(block)
-        if size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))) and self.source.at_header():
-            size = 0
+        if kind != "file" and size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))):
+            size = 0 if self.source.at_header() else size
         padded = -(-size // BLOCK) * BLOCK
         offset = self.tail = self.source.at
         if self.source.left is not None and size > self.source.left:
