@@ -19,6 +19,10 @@ PORTS = {"http": 80, "https": 443}  # left out of an origin
 Cors = Annotated[
     list[str] | None, typer.Option("--cors", help="An origin whose web pages may read answers, or '*'. Repeatable.")
 ]
+Name = Annotated[
+    list[str] | None,
+    typer.Option("--name", help="A host name that requests without a token may come by. Repeatable."),
+]
 Thumbnails = Annotated[
     int, typer.Option(min=0, max=1000, help="Most results of clip-retrieval's API with their picture.")
 ]
@@ -46,6 +50,7 @@ def add(app: typer.Typer) -> None:
             str,
             typer.Option(envvar="MMFILTER_TOKEN", show_envvar=False, help="Who asks must send it (or MMFILTER_TOKEN)."),
         ] = "",
+        name: Name = None,
         cors: Cors = None,
         thumbnails: Thumbnails = 100,
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
@@ -71,7 +76,7 @@ def add(app: typer.Typer) -> None:
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
             metadata=absolute(metadata) if metadata else "", cors=origins(cors or []), thumbnails=thumbnails,
-            weights=given,
+            weights=given, names=(host.lower(), *map(host_name, name or ())),
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         if "*" in settings.cors and not settings.token:
@@ -107,6 +112,16 @@ def _origin(text: str) -> str:
         )
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
+
+
+def host_name(text: str) -> str:
+    """A host's name as the Host header has it, in lower case. Raises UsageError."""
+    name = text.strip().lower().removesuffix(".")
+    if not name or not name.isascii() or any(c in name for c in "/@*, ") or name.count(":") == 1:
+        raise UsageError(
+            f"--name {text}: a host's name alone, in ASCII, without scheme and port, as in pool.example.org"
+        )
+    return name
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """Pages of other origins: nothing by default, what `--cors` names, and the token as before."""
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from page_util import served
@@ -77,6 +78,33 @@ def test_any_origin_without_a_token_is_said_at_the_start(out, tmp_path, token, s
     (tmp_path / "out").symlink_to(out)
     with served(tmp_path / "out", "--no-models", "--cors", "*", MMFILTER_TOKEN=token):
         assert ("any web page" in (tmp_path / "serve.log").read_text()) == said
+
+
+@pytest.mark.slow
+def test_fault_55_another_name_for_this_machine_reads_nothing(out, tmp_path):
+    (tmp_path / "out").symlink_to(out)
+
+    def status(address, host, path="/api/info"):
+        return httpx.get(f"{address}{path}", headers={"Host": host, "Origin": f"http://{host}"}).status_code
+
+    with served(tmp_path / "out", "--no-models", "--name", "Pool.example.org", MMFILTER_TOKEN="") as address:
+        port = address.rpartition(":")[2]
+        for host in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", "[::1]:1", "10.0.0.7", "a.localhost",
+                     "pool.example.org", f"POOL.example.org.:{port}"):  # fmt: skip
+            assert status(address, host) == 200, host
+        for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example",
+                     "x.pool.example.org", "evil.example:80@localhost", "[evil.example]", "1", ""):  # fmt: skip
+            for path in ("/api/info", "/", "/metrics", "/indices-list"):
+                assert status(address, host, path) == 403, host
+    with served(tmp_path / "out", "--no-models", MMFILTER_TOKEN="secret") as address:
+        headers = {"Host": "proxy.example", "Authorization": "Bearer secret"}
+        assert httpx.get(f"{address}/api/info", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["", "http://a", "a:80", "*.a", "a/b", "münchen.example"])
+def test_what_is_no_host_is_a_usage_error(mmfilter, tmp_path, text):
+    done = mmfilter("serve", tmp_path, f"--name={text}")
+    assert done[0] == 2 and "a host's name alone" in done[2] and "Traceback" not in done[2]
 
 
 def test_origins_are_written_as_browsers_send_them():

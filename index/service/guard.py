@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -54,6 +55,7 @@ class Guard:
         started, status = time.perf_counter(), [500]
         answering = self._headers(send, status)
         try:
+            self._check_host(scope)
             self._authorize(scope)
             await self._limited(scope, receive, answering)
         except _Answer as refusal:
@@ -71,6 +73,18 @@ class Guard:
             await send(message)
 
         return answering
+
+    def _check_host(self, scope: Scope) -> None:
+        """Without a token, refuse a name that is not the service's: a page of another site may have its own name
+        lead to this machine (DNS rebinding), and a browser then lets it read the answers.
+        """
+        if self.settings.token or self.settings.names is None:
+            return
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if not all(_is_own(host, self.settings.names) for host in given):
+            raise _Answer(
+                403, "the Host header names another host; start the service with --name HOST, or with a token"
+            )
 
     def _authorize(self, scope: Scope) -> None:
         if not self.settings.token or scope["path"] == "/" or scope["path"].startswith(OPEN):
@@ -137,6 +151,16 @@ class Guard:
 def session_of(token: str) -> str:
     """What a browser's cookie holds in the token's place: images cannot send a header of their own."""
     return hashlib.sha256(b"mmfilter session " + token.encode()).hexdigest()
+
+
+def _is_own(host: str, names: tuple[str, ...]) -> bool:
+    """Whether a Host header is an address, which no name can be led to, a loopback name, or one of `names`."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = name.lower().removesuffix(".")
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost") or name in names
 
 
 def _cookie(header: str) -> str:

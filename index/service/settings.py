@@ -23,6 +23,7 @@ class Settings:
     metadata: str = ""  # a folder of DataComp's metadata, in place of OUT/metadata
     cors: tuple[str, ...] = ()  # origins whose pages may read answers; "*" for any
     thumbnails: int = 100  # most results of clip-retrieval's API that carry their picture
+    names: tuple[str, ...] | None = None  # hosts that a request without a token may name; None: any
     weights: Mapping[str, str] = field(default_factory=dict)  # model -> file or folder, in place of fetching
 
 
