@@ -56,7 +56,7 @@ def test_serve_answers_by_the_model_that_is_given(place, monkeypatch):
     for words in ((), ("--weights", f"b32={place / 'moved'}")):
         assert command("serve", place / "out", "--port", 0, *words).code == 0
     for application, status in zip(applications, (503, 200), strict=True):
-        with TestClient(application) as client:
+        with TestClient(application, base_url="http://localhost") as client:
             asked = {"text": "a red square", "indice_name": "b32-image", "num_images": 3, "modality": "image"}
             assert client.post("/knn-service", json=asked).status_code == status
 
