@@ -23,7 +23,7 @@ empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells whic
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import storage
@@ -98,40 +98,43 @@ class _Reader:
         self.jsons = self.bare = self.texts = 0  # samples with a json, without one, with a caption member
         self.known = False  # whether the files beside the tar tell what was in it
 
-    def take(self, entry: Member | Gap) -> Iterator[Sample | Failure]:
+    def take(self, entry: Member | Gap) -> Sequence[Sample | Failure]:
+        """The samples that are whole, or given up, now that this entry has come."""
         if isinstance(entry, Gap):
             self.notes[entry.status] += 1
             if entry.status not in HARMLESS:
                 self.gaps.append(entry)
             if self.last is not None and (entry.status == "no_end" or entry.status not in HARMLESS):
                 self.last.damaged = True
-            return
+            return ()
         if entry.kind != "file" and entry.kind not in UNREAD:
             self.notes[f"member_{entry.kind}"] += 1
-            return
+            return ()
         key, extension = split_name(entry.name)
         if not key:
             self.notes["member_without_key"] += 1
-            return
+            return ()
+        done = []
         if self.last is not None and self.last.key != key:
             self.interleaved = self.interleaved or key in self.open
             if self.last.complete:
-                yield self._close(self.last)
+                done.append(self._close(self.last))
             elif len(self.open) > WINDOW and self._contiguous():
                 first = next(iter(self.open.values()))
                 if first.sufficient(self.captions):
-                    yield self._close(first)
+                    done.append(self._close(first))
         group = self.open.get(key)
         if key in self.finished or (group is not None and self._starts_again(group, extension)):
             places = self.again.setdefault(key, [])
             if not places or is_image(extension):
                 places.append(entry.header)
-            return
+            return done
         if group is None:
             group = self.open[key] = Group(key)
         self._add(group, extension, entry)
         while self.held > HELD and len(self.open) > 1:
-            yield self._close(next(iter(self.open.values())))
+            done.append(self._close(next(iter(self.open.values()))))
+        return done
 
     def _contiguous(self) -> bool:
         """Whether a sample's members stand together, so that one without a json need not be held to the tar's end.

@@ -131,20 +131,18 @@ class _Parser:
             self._skip_map(block)
         if kind != "file" and size and (flag in WITHOUT_DATA or (kind == "dir" and flag != ord("D"))):
             size = 0 if self.source.at_header() else size
-        padded = -(-size // BLOCK) * BLOCK
-        offset = self.tail = self.source.at
-        if self.source.left is not None and size > self.source.left:
+        source = self.source
+        offset = self.tail = source.at
+        if source.end is not None and size > source.end - offset:
             return self._overlong(at, name, size, kind)
         data = b""
         wanted = min(size, self.want(name)) if kind == "file" and size <= MAX_MEMBER else 0
         if wanted:
-            data = self.source.read(wanted)
+            data = source.read(wanted)
             if len(data) < wanted:
-                self.source.push(data)
+                source.push(data)
                 return self._overlong(at, name, size, kind)
-            self.source.skip(padded - wanted)
-        else:
-            self.source.skip(padded)
+        source.skip(-(-size // BLOCK) * BLOCK - wanted)
         self.entries += 1
         member = Member(name, kind, header, offset, size, data, zlib.crc32(block))
         if flag == HARD_LINK and self.resolve:
