@@ -1,11 +1,11 @@
 """The run's folder: one driver at a time, leftovers of a killed run, and the count of attempts."""
 
-import glob
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TypeVar
 
 from mmfilter import storage
@@ -21,6 +21,7 @@ from .beat import beating
 T = TypeVar("T")
 R = TypeVar("R")
 READERS, CHUNK = 32, 1024
+HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\.tmp$")  # what `storage.open_atomic` writes before it is whole
 
 
 def absolute(path: str) -> str:
@@ -70,12 +71,11 @@ def _lock_file(out: str) -> IO[str]:
 
 
 def _sweep(out: str) -> None:
-    """Remove what a killed run left half written."""
-    for path in glob.glob(os.path.join(glob.escape(out), "**", "*.tmp"), recursive=True):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    """Remove what a killed run left half written; files of that ending that have other names are a user's."""
+    for folder, _, names in os.walk(out):
+        for name in filter(HALF_WRITTEN.search, names):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
 
 
 def each(call: Callable[[T], R], items: list[T], remote: bool) -> Iterator[R]:

@@ -18,6 +18,7 @@ from tars import sample, tar, write_pool
 
 from jobs.cluster import Width
 from jobs.embed import embed_pool
+from jobs.outdir import only_driver
 from jobs.run import RunOptions, run_recipe
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.recipe import parse_recipe
@@ -144,8 +145,6 @@ def test_fault_41_a_shard_that_kills_its_worker_is_set_aside(tmp_path, tiny_mode
 
 
 def test_fault_46_two_drivers_on_one_output(pool, tmp_path, tiny_model):
-    from jobs.outdir import only_driver
-
     out = str(tmp_path / "out")
     with only_driver(out), pytest.raises(ConflictError, match="another mmfilter is working"), only_driver(out):
         pass
@@ -231,3 +230,13 @@ def test_fault_38_control_c_keeps_finished_shards(tmp_path, tiny_model):
     assert driver.returncode == 130, said
     assert "finished shards are kept" in said and "Traceback" not in said
     assert json.loads(next(out.glob("metadata/*.json")).read_text())["counts"]["ok"] == 9
+
+
+def test_what_a_killed_driver_left_half_written_is_swept_and_nothing_else(tmp_path):
+    half = [tmp_path / ".progress.0123abcd.tmp", tmp_path / "metadata" / "00000000.json.89abcdef.tmp"]
+    theirs = [tmp_path / "notes.tmp", tmp_path / "metadata" / ".kept.tmp"]
+    (tmp_path / "metadata").mkdir()
+    for path in (*half, *theirs):
+        path.write_text("x")
+    with only_driver(str(tmp_path)):
+        assert not any(path.exists() for path in half) and all(path.exists() for path in theirs)
