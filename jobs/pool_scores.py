@@ -9,7 +9,7 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
-from mmfilter.former import begun_pool_scores
+from mmfilter.former import former_pool_scores
 from mmfilter.parts import defaults, filled
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.recipe import Recipe
@@ -65,7 +65,7 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
 
 def pool_scores_of(recipe: Recipe, out: str, redo: bool = False) -> tuple[PoolScore, ...]:
     """The recipe's pool scores; in a folder that an earlier version's recipe began, as it had them, unless `redo`."""
-    scores = recipe.pool_scores if redo else begun_pool_scores(recipe, out)
+    scores = recipe.pool_scores if redo else former_pool_scores(recipe, out)
     if scores != recipe.pool_scores:
         print(
             f"mmfilter: {out} was begun by an earlier version of the recipe {recipe.name}, and goes on as it was; "

@@ -48,7 +48,7 @@ def mode() -> Mode:
     return _chosen or (Mode.bar if sys.stderr.isatty() else Mode.plain)
 
 
-def unheard() -> None:
+def silence_stderr() -> None:
     """Whatever read this process's stderr has ended (a closed pager): the work goes on, and says no more there."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -143,7 +143,7 @@ class Progress:
             try:
                 print(line, file=sys.stderr, flush=True)
             except BrokenPipeError:
-                unheard()
+                silence_stderr()
 
     def _plain(self, event: str, elapsed: float, left: float | None) -> str:
         """`embed 3/8 shards, 1,532 samples, 210/s, 0 failed, 20 s left`."""

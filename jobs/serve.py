@@ -58,7 +58,7 @@ def add(app: typer.Typer) -> None:
         metadata: o.Metadata = None,
     ) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
-        _ready()
+        _prepare()
         from index.pool import Pool
         from index.reference import given_weights
         from index.service.app import create_app
@@ -84,7 +84,7 @@ def add(app: typer.Typer) -> None:
         listen(application, bind(host, port), bool(settings.token))
 
 
-def _ready() -> None:
+def _prepare() -> None:
     """Raise MissingDependency where a library is absent; ask OpenMP for threads that do not spin."""
     for module in ("fastapi", "uvicorn", "prometheus_client"):
         need(module, EXTRA)

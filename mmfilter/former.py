@@ -16,7 +16,7 @@ FORMER: dict[str, dict[str, dict[str, Any]]] = {"demo": {"duplicate_of": {"mode"
 """Recipe -> first column of a pool score -> fields that had another value in an earlier version."""
 
 
-def begun_pool_scores(recipe: Recipe, out: str) -> tuple[PoolScore, ...]:
+def former_pool_scores(recipe: Recipe, out: str) -> tuple[PoolScore, ...]:
     """The recipe's pool scores, with the former fields where a packaged recipe's columns in `out` were made with them.
 
     A recipe whose scores are not those of the packaged one is taken as it is.
@@ -25,10 +25,10 @@ def begun_pool_scores(recipe: Recipe, out: str) -> tuple[PoolScore, ...]:
     former = FORMER.get(name, {}) if name in packaged() else {}
     if not former or yaml.safe_load(recipe_yaml(name)[0])["scores"] != recipe.source.get("scores"):
         return recipe.pool_scores
-    return tuple(_begun(score, out, former.get(score.columns[0], {})) for score in recipe.pool_scores)
+    return tuple(_former(score, out, former.get(score.columns[0], {})) for score in recipe.pool_scores)
 
 
-def _begun(score: PoolScore, out: str, former: dict[str, Any]) -> PoolScore:
+def _former(score: PoolScore, out: str, former: dict[str, Any]) -> PoolScore:
     made = storage.list_files(storage.join(out, "columns", score.columns[0]), ".parquet") if former else []
     fields = ((read_part(made[0]) or {}).get("fields") or {}) if made else {}
     so = bool(fields) and all(fields.get(name) == value for name, value in former.items())

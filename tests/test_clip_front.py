@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from command import command
-from page_util import headless, served, until
+from page_util import served, until
 from PIL import Image
 
 from mmfilter.uids import parse_uids
 
+pytest_plugins = ("page_fixtures",)
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FRONT = Path(__file__).resolve().parent.parent / "build" / "clip-front" / "front" / "build"
 SHOWN = "document.querySelector('clip-front')?.shadowRoot?.querySelectorAll('img.pic')"
@@ -67,12 +68,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(out: Path, front: str) -> Iterator[str]:
     with served(out, "--cors", front) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with headless() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ SHOWN = 50  # duplicates of a group in one answer
 
 
 @dataclass(frozen=True)
-class Asked:
+class GroupRequest:
     """`limit` groups from `offset`, or that of the kept `row`; of each `SHOWN` duplicates from `start`."""
 
     offset: int
@@ -27,7 +27,7 @@ class Asked:
     start: int
 
 
-def groups(now: Snapshot, asked: Asked) -> dict[str, Any]:
+def groups(now: Snapshot, asked: GroupRequest) -> dict[str, Any]:
     """The answer of /api/duplicates. `kinds` counts groups and duplicates of each kind in the whole pool."""
     evidence = now.evidence
     if evidence is None:

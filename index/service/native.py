@@ -16,7 +16,7 @@ from mmfilter.errors import nearest
 from mmfilter.subset import Subset
 from mmfilter.uids import parse_uids
 
-from .duplicates import Asked, groups, of_sample
+from .duplicates import GroupRequest, groups, of_sample
 from .guard import COOKIE, session_of
 from .hits import Json, column_info, hits, sample
 from .images import image
@@ -171,7 +171,7 @@ class Native:
         """`of` names a kept sample: its group alone. `start` is the first duplicate of each group that is listed."""
         _, now = await self.service.fresh(pool)
         row = _row(now, of) if of else None
-        return Json(await run_in_threadpool(groups, now, Asked(offset, limit, order, kind, row, start)))
+        return Json(await run_in_threadpool(groups, now, GroupRequest(offset, limit, order, kind, row, start)))
 
     async def session(self) -> Json:
         """Asked with the token; the cookie then stands for it, so that <img> works too."""
