@@ -12,7 +12,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.errors import UsageError
 from mmfilter.plugs import Run
-from mmfilter.recipe import fingerprint
+from mmfilter.provenance import fingerprint
 from mmfilter.uids import DTYPE
 from mmfilter.versions import versions
 

@@ -231,7 +231,7 @@ class Order:
 def _score(pool: Pool) -> Duplicates | None:
     """What the pool's first shard says its columns were made by."""
     part = column_origins(pool.table, ["duplicate_of"]).get("duplicate_of")
-    if not isinstance(part, dict) or part.get("plug") != f"{Duplicates.__module__}:{Duplicates.__qualname__}":
+    if not isinstance(part, dict) or part.get("score") != "duplicates":
         return None
     try:
         return build_plug(Duplicates, part.get("fields"), "duplicate_of")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 
 from mmfilter import storage
-from mmfilter.recipe import fingerprint
+from mmfilter.provenance import fingerprint
 
 from .pool import Pool
 

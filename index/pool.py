@@ -1,19 +1,17 @@
 """A pool as a pool score sees it: its table, its embeddings, and what they were made from."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from mmfilter import storage
 from mmfilter.images import ImageLimits
-from mmfilter.parts import read_identity, read_limits
-from mmfilter.recipe import fingerprint
-from mmfilter.sidecar import BASE, read_part
+from mmfilter.parts import read_limits
+from mmfilter.sidecar import read_commit_file
+from mmfilter.sources import pool_content
 from mmfilter.table import Table, open_table
 from mmfilter.uids import DTYPE
 
@@ -56,27 +54,8 @@ class Pool:
         """What the run's images were read within, and a picture that is compared with them is."""
         stems = self.table.stems
         path = storage.join(self.table.metadata, f"{stems[0]}.json") if stems else ""
-        return read_limits(json.loads(storage.read_bytes(path)) if path and storage.exists(path) else {})
+        return read_limits((read_commit_file(path) if path else None) or {})
 
     def identity(self, needs: Collection[str]) -> str:
-        """A fingerprint of what the pool's rows, and the columns and embeddings in `needs`, were made from."""
-        models = sorted({need.split(":")[1] for need in needs if "_emb:" in need})
-        columns = sorted(need for need in needs if "_emb:" not in need and need not in BASE)
-        return fingerprint([self._made(stem, models, columns) for stem in self.table.stems])
-
-    def _made(self, stem: str, models: list[str], columns: list[str]) -> list[Any]:
-        metadata = storage.join(self.table.metadata, stem)
-        made: list[Any] = [stem]
-        if storage.exists(f"{metadata}.json"):
-            commit = json.loads(storage.read_bytes(f"{metadata}.json"))
-            parts = commit.get("parts", {})
-            made += [commit.get("input"), commit.get("counts"), read_identity(commit)]
-            made += [parts.get(f"embed:{model}") for model in models]
-            if any(self.table.columns.get(column) == "metadata" for column in columns):
-                made.append({part: value for part, value in parts.items() if part.startswith("score:")})
-        else:
-            made += [storage.identity_or_none(f"{metadata}.{ending}") for ending in ("parquet", "npz")]
-        added = {self.table.columns.get(column, "metadata") for column in columns} - {"metadata"}
-        return made + [
-            read_part(storage.join(self.out, "columns", place, f"{stem}.parquet")) for place in sorted(added)
-        ]
+        """A digest of the content of the pool's samples, and of the columns and embeddings in `needs`."""
+        return pool_content(self.table, self.table.stems, needs)

@@ -6,12 +6,10 @@ or remote one is read whole, a shard at a time. No file stays mapped or open: of
 to 2 MB into the process's memory (the page cache's folio), soon the whole pool, and a file descriptor a shard.
 """
 
-import io
-import json
 import os
 import zipfile
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -19,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.content import SAMPLES
 from mmfilter.errors import DataError, UsageError, nearest
-from mmfilter.recipe import fingerprint
+from mmfilter.provenance import fingerprint
+from mmfilter.shard_record import check_blocks, check_size
+from mmfilter.sidecar import read_arrays, read_commit_file
 from mmfilter.table import Table, open_table
 from mmfilter.uids import parse_uids
 
@@ -68,12 +69,31 @@ class Vectors:
         """(n, d) of float16 or float32 as stored: row j is the shard's parquet's row j. Raises DataError."""
         return _array(self.paths[i], self.array, self.counts[i])
 
+    def record(self, i: int) -> Mapping[str, Any] | None:
+        """What the shard's commit says of its npz, whose size is compared; None where it says nothing."""
+        files = (read_commit_file(storage.join(self.table.metadata, f"{self.stems[i]}.json")) or {}).get("files") or {}
+        record = files.get("npz")
+        if record is not None:
+            check_size(self.paths[i], storage.size(self.paths[i]), record)
+        return record
+
     def uids(self, i: int) -> np.ndarray:
         """(n,) of `uids.DTYPE`, the shard's, row for row with `shard(i)`."""
         try:
-            return np.asarray(_array(self.paths[i], "uid", self.counts[i]))
+            uids = np.asarray(_array(self.paths[i], "uid", self.counts[i]))
         except UsageError:  # DataComp's npz has none
             return parse_uids(self.table.read(["uid"], self.stems[i])["uid"])
+        check_blocks(self.paths[i], "uid", uids, 0, self.record(i))
+        return uids
+
+    def verify(self) -> None:
+        """Compare all blocks of rows with their checksums, where they have any. Raises DataError.
+
+        For a computation that reads rows one by one, which are not checked then.
+        """
+        for i, path in enumerate(self.paths):
+            if record := self.record(i):
+                check_blocks(path, self.array, self.shard(i), 0, record)
 
     def all_uids(self) -> np.ndarray:
         """(n,) of `uids.DTYPE` by position: 16 bytes a row."""
@@ -82,15 +102,18 @@ class Vectors:
     def blocks(self, rows: int = 65_536, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """(position, float32 (m, d) of unit rows) over positions `start` to `stop`, m up to `rows`.
 
-        A row without a direction (NaN, Inf, all zeros) comes as zeros.
+        A row without a direction (NaN, Inf, all zeros) comes as zeros. What is read whole is compared with its
+        checksum. Raises DataError.
         """
         stop = len(self) if stop is None else stop
         for i, first in enumerate(self.starts[:-1]):
             low, high = max(start - first, 0), min(stop - first, self.counts[i])
             if low < high:
-                stored = self.shard(i)
+                stored, record = self.shard(i), self.record(i)
                 for at in range(low, high, rows):
-                    yield int(first) + at, unit(stored[at : min(at + rows, high)])
+                    block = stored[at : min(at + rows, high)]
+                    check_blocks(self.paths[i], self.array, block, at, record)
+                    yield int(first) + at, unit(block)
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """float32 (k, d), unit rows at `positions` (k,) in their order; only these rows are read."""
@@ -183,11 +206,12 @@ def _npz(table: Table, stem: str) -> str:
 def _made(table: Table, stem: str, model: str) -> str:
     """The fingerprint of the commit's record of the model; of a foreign shard, its npz's size and time."""
     path = storage.join(table.metadata, f"{stem}.json")
-    if storage.exists(path):
-        commit = json.loads(storage.read_bytes(path))
-        if isinstance(commit, dict) and "parts" in commit:
-            parts = commit["parts"]
-            return fingerprint([commit.get("input"), parts.get("read"), parts.get(f"embed:{model}")])
+    commit = read_commit_file(path)
+    if commit is not None:
+        if content := commit.get("content"):
+            return fingerprint([content.get(SAMPLES), *(content.get(f"{model}_{side}") for side in SIDES.values())])
+        parts = commit["parts"]
+        return fingerprint([commit.get("input"), parts.get("read"), parts.get(f"embed:{model}")])
     return fingerprint(storage.identity_or_none(_npz(table, stem)))
 
 
@@ -197,8 +221,7 @@ def _array(path: str, name: str, rows: int) -> np.ndarray:
     if offset is not None and rows and not storage.is_remote(path):
         # A plain array: numpy's memmap class makes each slice five times dearer.
         return np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
-    with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
-        return npz[name]
+    return read_arrays(path, None, [name])[name]
 
 
 def _rows(path: str, name: str, rows: int, wanted: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ class Job:
     @property
     def name(self) -> str:
         """The same for the same recipe and OUT; a second, third, ... submission adds -2, -3, ..."""
-        from mmfilter.recipe import fingerprint
+        from mmfilter.provenance import fingerprint
 
         return f"mmfilter-{self.recipe.name}-{fingerprint([self.out, self.recipe.source])[:12]}"
 

@@ -11,9 +11,13 @@ from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.former import former_pool_scores
 from mmfilter.parts import defaults, filled
+from mmfilter.plug_names import named, renamed
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.recipe import Recipe
-from mmfilter.sidecar import columns_path, read_part, write_column
+from mmfilter.scores import SCORES
+from mmfilter.sidecar import columns_path, write_column
+from mmfilter.sources import shard_sources
+from mmfilter.work import added_column
 
 from . import choice
 from .cluster import Width
@@ -101,6 +105,7 @@ def add_pool_scores(
         if not all(storage.exists(storage.join(out, file)) for file in score.files):
             todo = list(stems)
         if todo:
+            _verify_vectors(pool, score)
             devices = width if score.on_gpu else replace(width, gpus=0)
             chosen = choice.choose(devices, choice.rows(pool.table))
             columns = score(pool, mapper(chosen, score.columns[0], score.on_gpu))
@@ -109,11 +114,22 @@ def add_pool_scores(
     return written
 
 
+def _verify_vectors(pool: Any, score: PoolScore) -> None:
+    """Compare the embeddings that the score reads with their checksums, which single rows have none of.
+
+    Raises DataError.
+    """
+    sides = {"img_emb": "image", "txt_emb": "text"}
+    for need in sorted(score.needs):
+        kind, _, model = need.partition(":")
+        if kind in sides:
+            pool.vectors(model, sides[kind]).verify()
+
+
 def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
     """What a pool score's columns are made from: the plug, its fields, and the pool and files it reads."""
     fields = json.loads(score.model_dump_json())
-    plug = f"{type(score).__module__}:{type(score).__qualname__}"
-    part = {"plug": plug, "fields": fields, "pool": pool.identity(score.needs)}
+    part = {**named(score, SCORES), "fields": fields, "pool": pool.identity(score.needs)}
     if score.inputs:
         from index.inputs import identity
 
@@ -123,7 +139,8 @@ def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
 
 def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bool) -> bool:
     """Whether the shard's columns are not there or are an older pool's. Raises ConflictError."""
-    was = filled(read_part(columns_path(out, score.columns[0], stem)), part, {"fields": defaults(type(score))})
+    origin = added_column(out, score.columns[0], stem)
+    was = filled(renamed(origin and origin.part, SCORES), part, {"fields": defaults(type(score))})
     if was == part:
         return False
     if was is not None and not redo and (changed := _changed(was, part)):
@@ -136,9 +153,10 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
 
 
 def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of the plug and its fields is not as it was, each as `name VALUE, now VALUE`."""
-    if was.get("plug") != now["plug"]:
-        return [f"{was.get('plug')}, now {now['plug']}"]
+    """What of the score and its fields is not as it was, each as `name VALUE, now VALUE`."""
+    if (was.get("score"), was.get("version")) != (now["score"], now["version"]):
+        made = [f"the score {part.get('score')} (version {part.get('version')})" for part in (was, now)]
+        return [f"{made[0]}, now {made[1]}"]
     before, after = was.get("fields") or {}, now["fields"]
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     return [f"{name} {json.dumps(before.get(name))}, now {json.dumps(after.get(name))}" for name in names]
@@ -146,11 +164,12 @@ def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo: set[str]) -> None:
     """columns/NAME/STEM.parquet of the shards in `todo`; `columns` are by the pool's position."""
-    start = 0
+    start, needs = 0, sorted(score.needs)
     for stem in pool.table.stems:
         uids = pool.table.read(["uid"], stem)["uid"].to_arrow()
         rows = slice(start, start + len(uids))
         start += len(uids)
         if stem in todo:
             here = {"uid": uids.cast("string"), **{name: columns[name][rows] for name in score.columns}}
-            write_column(columns_path(pool.out, score.columns[0], stem), here, part)
+            sources = {"shard": shard_sources(pool.table, stem, score.needs), "pool": part["pool"], "needs": needs}
+            write_column(columns_path(pool.out, score.columns[0], stem), here, part, sources)

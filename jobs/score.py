@@ -13,9 +13,9 @@ from mmfilter.columns import add_columns
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
 from mmfilter.recipe import Recipe
-from mmfilter.sidecar import columns_path, read_commit, read_part
+from mmfilter.sidecar import read_commit_file
 from mmfilter.table import Table, open_table
-from mmfilter.work import part_differs, plan_work, reads_pixels, score_part, select_parts
+from mmfilter.work import added_column, fresh, part_differs, plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width
@@ -78,7 +78,7 @@ def score_pool(
     work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
-        for _ in pool.map(lambda stem: _score_shard(stem, table, work, todo, redo), table.stems):
+        for _ in pool.map(lambda stem: _score_shard(stem, table, work, redo), table.stems):
             progress.advance()
     written = add_pool_scores(pool_scores_of(recipe, out, redo), out, width, metadata, redo)
     return {
@@ -89,22 +89,25 @@ def score_pool(
     }
 
 
-def _score_shard(stem: str, table: Table, work: Any, todo: list[Any], redo: bool) -> None:
-    commit = read_commit(table.out, stem) if table.metadata == storage.join(table.out, "metadata") else None
-    missing = []
+def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> None:
+    """Add the columns that a shard lacks, or that were computed from what it held before. Raises ConflictError."""
+    parts = (read_commit_file(storage.join(table.metadata, f"{stem}.json")) or {"parts": {}})["parts"]
+    todo = []
     for score in work.scores:
         if reads_pixels(score):
             continue
-        part = score_part(score)
-        was = (commit or {"parts": {}})["parts"].get(part)
-        added = None if was else read_part(columns_path(work.out, score.columns[0], stem))
-        was = was or added
-        if (was is None and score in todo) or (redo and added is not None and part_differs(work, part, added)):
-            missing.append(part)
+        part, column = score_part(score), score.columns[0]
+        stored = table.columns.get(column) == "metadata"
+        added = None if stored else added_column(work.out, column, stem)
+        was = parts.get(part) if stored else added and added.part
+        if not stored and (was is None or (added and not fresh(work.out, stem, score, added, table.metadata))):
+            todo.append(part)
         elif was is not None and part_differs(work, part, was):
-            raise ConflictError(
-                f"{work.out}: column '{score.columns[0]}' of shard {stem} was made otherwise: {was}; give another "
-                f"--out{', or pass --redo-changed' if added is not None else ''}"
-            )
-    if missing:
-        add_columns(stem, select_parts(work, missing), Clock(), table.metadata)
+            if stored or not redo:
+                raise ConflictError(
+                    f"{work.out}: column '{column}' of shard {stem} was made otherwise: {was}; give another "
+                    f"--out{'' if stored else ', or pass --redo-changed'}"
+                )
+            todo.append(part)
+    if todo:
+        add_columns(stem, select_parts(work, todo), Clock(), table.metadata)

@@ -12,7 +12,7 @@ from . import storage
 from .composition import compose, source_of
 from .decisions import read_record
 from .errors import DataError
-from .sidecar import read_part
+from .sources import read_part
 from .subset import Subset, check, later_repeats, load
 from .table import Table, open_table
 from .uids import DTYPE, HALVES

@@ -10,7 +10,7 @@ from . import storage
 from .card_facts import Facts
 from .composition import QUANTILES
 from .markdown import block, code, plain, table
-from .recipe import fingerprint
+from .provenance import fingerprint
 from .report.origin import derived
 
 HASH = 16  # digits of a fingerprint that are shown

@@ -1,16 +1,16 @@
 """Scores that need no pixels, computed from a shard's stored columns and embeddings."""
 
-import io
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from . import storage
+from . import parquet, storage
 from .errors import DataError, nearest
 from .feed import Clock
-from .sidecar import Stored, columns_path, write_column
+from .sidecar import Stored, columns_path, read_arrays, read_commit_file, write_column
+from .sources import stored_sources
 from .work import Work, score_part
 
 
@@ -20,8 +20,11 @@ class StoredBatch(Mapping[str, Any]):
     Where a column or array is not in memory it is looked for in the shard's files, one at a time.
     """
 
-    def __init__(self, stored: Stored, out: str, stem: str, metadata: str = "") -> None:
-        self.stored, self.out, self.stem = stored, out, stem
+    def __init__(
+        self, stored: Stored, out: str, stem: str, metadata: str = "", files: Mapping[str, Any] | None = None
+    ) -> None:
+        """`files` is what the shard's commit says of them, where it does."""
+        self.stored, self.out, self.stem, self.files = stored, out, stem, files or {}
         self.metadata = metadata or storage.join(out, "metadata")
 
     def __getitem__(self, need: str) -> Any:
@@ -44,32 +47,28 @@ class StoredBatch(Mapping[str, Any]):
     def _array(self, name: str) -> np.ndarray:
         if name not in self.stored.arrays:
             path = storage.join(self.metadata, f"{self.stem}.npz")
-            data: Any = path if not storage.is_remote(path) else io.BytesIO(storage.read_bytes(path))
-            with np.load(data, allow_pickle=False) as npz:
-                if name not in npz.files:
-                    raise DataError(f"{path}: no array '{name}'{nearest(name, npz.files)} It has: {npz.files}")
-                array = npz[name]
+            arrays = read_arrays(path, self.files.get("npz"), [name])
+            if name not in arrays:
+                names = sorted(read_arrays(path, None, None))
+                raise DataError(f"{path}: no array '{name}'{nearest(name, names)} It has: {names}")
             rows = self.stored.table.num_rows
-            if len(array) != rows:
+            if len(arrays[name]) != rows:
                 raise DataError(
-                    f"{path}: {name} has {len(array)} rows where the parquet beside it has {rows}; "
+                    f"{path}: {name} has {len(arrays[name])} rows where the parquet beside it has {rows}; "
                     "row i of one is row i of the other, so fetch or make both again"
                 )
-            self.stored.arrays[name] = array
+            self.stored.arrays[name] = arrays[name]
         return self.stored.arrays[name]
 
     def _added(self, column: str) -> Any:
-        import pyarrow.parquet as pq
-
         path = columns_path(self.out, column, self.stem)
-        if not storage.exists(path):
+        try:
+            added = parquet.read(path, ["uid", column])
+        except FileNotFoundError as error:
             names = self.stored.table.column_names
             raise DataError(
                 f"shard {self.stem}: no column '{column}'{nearest(column, names)} It has: {', '.join(names)}"
-            )
-        with storage.open_read(path) as stream:
-            data = io.BytesIO(stream.read())
-        added = pq.read_table(data, columns=["uid", column], use_threads=False)
+            ) from error
         uids = self.stored.table["uid"].to_pylist()
         if added["uid"].to_pylist() != uids:  # made before a later pass set rows aside
             where = {uid: row for row, uid in enumerate(added["uid"].to_pylist())}
@@ -90,13 +89,13 @@ def _plain(column: Any) -> Any:
 
 def add_columns(stem: str, work: Work, clock: Clock, metadata: str = "") -> None:
     """Compute `work.scores` (none of which reads pixels) for a shard of `metadata`: columns/<column>/."""
-    import pyarrow.parquet as pq
-
     started = time.perf_counter()
     folder = metadata or storage.join(work.out, "metadata")
-    with storage.open_read(storage.join(folder, f"{stem}.parquet")) as stream:
-        batch = StoredBatch(Stored(pq.read_table(io.BytesIO(stream.read()), use_threads=False)), work.out, stem, folder)
+    files = (read_commit_file(storage.join(folder, f"{stem}.json")) or {}).get("files") or {}
+    table = parquet.read(storage.join(folder, f"{stem}.parquet"), record=files.get("parquet"))
+    batch = StoredBatch(Stored(table), work.out, stem, folder, files)
     for score in work.scores:
+        sources = {"shard": stored_sources(work.out, folder, stem, score.needs)}
         columns = {"uid": batch["uid"], **score(batch)}
-        write_column(columns_path(work.out, score.columns[0], stem), columns, work.parts[score_part(score)])
+        write_column(columns_path(work.out, score.columns[0], stem), columns, work.parts[score_part(score)], sources)
     clock.add("score", started)

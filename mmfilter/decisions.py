@@ -1,12 +1,11 @@
 """What `select` left on disk: the record of each subset and its decisions, shard by shard."""
 
-import io
 import json
 from typing import Any
 
 import polars as pl
 
-from . import storage
+from . import parquet, storage
 from .errors import DataError, UsageError, nearest
 from .run_pool import left_out
 
@@ -60,9 +59,12 @@ def _of_pool(out: str, paths: list[str]) -> dict[str, str]:
 
 
 def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """A parquet file, local or remote. Raises DataError that names the file."""
+    """A parquet file, local or remote, checked as it is read. Raises DataError that names the file."""
     try:
-        source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        return pl.read_parquet(source, columns=columns, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
+        frame = pl.from_arrow(parquet.read(path, columns))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist") from error
+    except pl.exceptions.PolarsError as error:
+        raise parquet.damaged(path, error) from error
+    assert isinstance(frame, pl.DataFrame)
+    return frame

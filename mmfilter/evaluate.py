@@ -11,9 +11,11 @@ from . import storage
 from .checkpoint import read_config
 from .embed import load
 from .errors import ConflictError, DataError, MMFilterError
+from .plug_names import named, renamed
 from .plugs import Task
-from .recipe import fingerprint
+from .provenance import fingerprint
 from .results import RESULTS, TaskResult, read_results, write_results
+from .tasks import TASKS
 from .versions import versions
 from .weights import ModelSpec, resolve
 
@@ -93,8 +95,7 @@ def made_from(task: Task) -> dict[str, Any]:
     """
     fields = {k: v for k, v in task.model_dump(mode="json").items() if k not in ("root", "pairs")}
     inputs = [[os.path.basename(path), storage.identity_or_none(path)] for path in task.inputs]
-    plug = f"{type(task).__module__}:{type(task).__qualname__}"
-    return {"plug": plug, "fields": fields, "files": len(inputs), "inputs": fingerprint(inputs)}
+    return {**named(task, TASKS), "fields": fields, "files": len(inputs), "inputs": fingerprint(inputs)}
 
 
 def forget(out: str) -> None:
@@ -146,6 +147,7 @@ def _identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _same(out: str, task: Task, now: dict[str, Any], was: dict[str, Any] | None, there: bool) -> None:
+    was = renamed(was, TASKS)
     if there and was is not None and was != now:
         told = ", ".join(f"{key}: {was[key]} was, {now[key]} is" for key in now if was.get(key) != now[key])
         raise ConflictError(

@@ -10,7 +10,7 @@ import yaml
 from . import storage
 from .plugs import PoolScore
 from .recipe import Recipe, packaged, recipe_yaml
-from .sidecar import read_part
+from .sources import read_part
 
 FORMER: dict[str, dict[str, dict[str, Any]]] = {"demo": {"duplicate_of": {"mode": "greedy"}}}
 """Recipe -> first column of a pool score -> fields that had another value in an earlier version."""

@@ -1,6 +1,8 @@
 """JSON files that mmfilter wrote and reads back: parsed as if a stranger had written them."""
 
 import json
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from . import storage
@@ -9,6 +11,20 @@ from .errors import ConflictError, DataError
 FORMAT = 2
 """The version of run folders that this mmfilter writes: the integer `format` of run.json, commits, indices, records and
 plans. A file without one is of version 1."""
+
+CHECK = "check"
+"""The key of a record's own checksum: the CRC-32, in hex, of all else that it holds."""
+
+
+def encode(record: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a record with its checksum. Reading back one that was changed by a bit is an error."""
+    plain = json.loads(json.dumps({key: value for key, value in record.items() if key != CHECK}))
+    return json.dumps({**plain, CHECK: checksum(plain)}, indent=1, sort_keys=True).encode()
+
+
+def checksum(plain: Mapping[str, Any]) -> str:
+    """The CRC-32, in hex, of a record as JSON reads it back."""
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def read_object(path: str, cure: str) -> dict[str, Any]:
@@ -28,6 +44,9 @@ def parse_object(data: bytes, path: str, cure: str) -> dict[str, Any]:
         raise DataError(f"{path}: is damaged ({reason(data, error)}); {cure}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path}: is damaged (it holds no JSON object); {cure}")
+    stated = value.pop(CHECK, None)
+    if stated is not None and stated != checksum(value):
+        raise DataError(f"{path}: is damaged, or was changed by hand (its checksum is another); {cure}")
     version = value.get("format", 1)
     if isinstance(version, int) and version > FORMAT:
         raise ConflictError(

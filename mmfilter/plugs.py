@@ -1,7 +1,7 @@
 """The shapes of the plugs. To add one: one file, and one line in its folder's table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,10 @@ class Plug(BaseModel):
     """Fields are the plug's parameters in a recipe; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ignored_types=(tuple, frozenset))
+
+    version: ClassVar[int] = 1
+    """The version of its definition: one more wherever the same fields give other values than before. It is recorded
+    with what the plug made, and a record of another version is a conflict."""
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from . import storage
+from . import parquet, storage
+from .errors import DataError
 from .feed import Clock, FeedPlan, feed
 from .images import DecodeError, ImageLimits, decode
 from .records import Failure
@@ -24,9 +22,8 @@ def same_samples(path: str, work: Work) -> bool:
     """
     stem = storage.stem(path)
     try:
-        with storage.open_read(metadata_path(work.out, stem, "parquet")) as stream:
-            before = pq.read_table(stream, columns=list(BASE), use_threads=False).to_pylist()
-    except (OSError, pa.ArrowInvalid):  # not there, or damaged: it is done again
+        before = parquet.read(metadata_path(work.out, stem, "parquet"), list(BASE)).to_pylist()
+    except (FileNotFoundError, DataError):  # it is done again
         return False
     if not storage.exists(metadata_path(work.out, stem, "npz")):
         return False

@@ -1,7 +1,5 @@
 """Recipes: which models embed the pool, which scores are computed, which rules choose."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -215,8 +213,3 @@ def _typed(node: Mapping[str, Any], key: str, kind: type) -> Any:
     if kind is int and node[key] < 1:
         raise UsageError(f"{key}: {node[key]} is below 1")
     return node[key]
-
-
-def fingerprint(part: Any) -> str:
-    """sha256 (64 hex) of the canonical JSON of a recipe's part."""
-    return hashlib.sha256(json.dumps(part, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -48,3 +48,11 @@ class Registry:
             raise UsageError(f"{place}no {self.kind[:-1]} is called '{name}'{hint} Known: {', '.join(sorted(table))}")
         module, _, attribute = table[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def name_of(self, kind: type[Any]) -> str:
+        """The name that a class is registered under; "module:Class" where it is under none."""
+        for name, value in self.table().items():
+            module, _, attribute = value.partition(":")
+            if getattr(sys.modules.get(module), attribute, None) is kind:
+                return name
+        return f"{kind.__module__}:{kind.__qualname__}"

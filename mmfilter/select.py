@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from . import storage
+from . import parquet, storage
 from .decisions import failure_paths, read_parquet
 from .errors import UsageError
 from .plugs import Rule
@@ -201,8 +200,7 @@ class _Masker:
         decisions, start = pa.table(columns), 0
         for stem, rows in zip(group.stems, group.rows, strict=True):
             path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
-            with storage.open_atomic(path) as stream:
-                pq.write_table(decisions.slice(start, rows), stream, compression="zstd")
+            parquet.write(path, decisions.slice(start, rows))
             start += rows
 
     def uids(self, masked: list[_Masked]) -> np.ndarray:

@@ -12,6 +12,7 @@ from .columns import add_columns
 from .embed import Embedder
 from .feed import Clock, Source, feed
 from .gather import Pass
+from .json_file import FORMAT
 from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings, write_piece
 from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
@@ -102,7 +103,7 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     before: Mapping[str, Any] = commit or {"parts": {}}
     if commit is not None:
         started = time.perf_counter()
-        done.stored = merge(read_stored(work.out, stem), done.stored)
+        done.stored = merge(read_stored(work.out, stem, commit.get("files")), done.stored)
         done.got.failures = merge_failures(read_failures(work.out, stem), done.got.failures)
         clock.add("write", started)
     done.score_rest()
@@ -126,10 +127,12 @@ def _commit(path: str, parts: dict[str, Any], done: Pass, clock: Clock) -> dict[
     """Write the shard's files and return the commit, which the caller writes last."""
     stem = storage.stem(path)
     started = time.perf_counter()
-    write_stored(done.work.out, stem, done.stored, done.got.failures)
+    vouched = write_stored(done.work.out, stem, done.stored, done.got.failures)
     clock.add("write", started)
     failed = Counter(failure.status for failure in done.got.failures)
     return {
+        "format": FORMAT,
+        **vouched,
         "shard": stem,
         "path": path,
         "input": done.identity,

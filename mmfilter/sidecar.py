@@ -6,17 +6,22 @@ that are well, so that DataComp's own scripts read them. The json is the commit:
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from . import storage
+from . import parquet, storage
+from .content import shard_content
 from .errors import ConflictError, DataError
+from .file_record import record_of
+from .json_file import encode, read_object
 from .records import Failure
+from .shard_record import CURE, check_size, describe_npz, describe_parquet
 from .uids import parse_uids
 
 BASE = {
@@ -33,7 +38,8 @@ BASE = {
 }
 HEAD, TAIL = list(BASE)[:5], list(BASE)[5:]  # score columns stand between them, sorted by name
 FAILURES = pa.schema([(name, pa.string()) for name in ("key", "uid", "status", "error")])
-PART_KEY = b"mmfilter.part"
+PART_KEY, SOURCES_KEY = "mmfilter.part", "mmfilter.sources"
+DAMAGED_COMMIT = "`mmfilter verify OUT --repair` does this shard again; or delete the file and run again"
 
 
 @dataclass
@@ -68,22 +74,42 @@ def columns_path(out: str, column: str, stem: str) -> str:
 
 def read_commit(out: str, stem: str) -> dict[str, Any] | None:
     """The commit of a shard, or None when it has none. Raises DataError on one that is damaged."""
-    path = metadata_path(out, stem, "json")
+    return read_commit_file(metadata_path(out, stem, "json"))
+
+
+def read_commit_file(path: str) -> dict[str, Any] | None:
+    """`read_commit` by the file's path."""
     try:
-        commit: dict[str, Any] = json.loads(storage.read_bytes(path))
-        commit["parts"], commit["counts"]["failed"]
+        commit = read_object(path, DAMAGED_COMMIT)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged commit ({error}); delete it and run again to redo this shard") from error
+    if wrong := wrong_field(commit):
+        raise DataError(f"{path}: is damaged ({wrong}); {DAMAGED_COMMIT}")
     return commit
+
+
+def wrong_field(commit: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of a commit that others rely on; "" where they are as they should be."""
+    counts = commit.get("counts")
+    if not isinstance(commit.get("parts"), dict) or not isinstance(counts, dict):
+        return "it has no parts or no counts"
+    failed = counts.get("failed")
+    numbers = [counts.get("read"), counts.get("ok"), *(failed.values() if isinstance(failed, dict) else [None])]
+    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+        return "its counts are no counts"
+    for name in ("files", "content", "notes", "models", "seconds"):
+        if not isinstance(commit.get(name, {}), dict):
+            return f"its '{name}' is no mapping"
+    if commit.get("input") is not None and not isinstance(commit["input"], dict):
+        return "its 'input' is no mapping"
+    return ""
 
 
 def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = False) -> None:
     """`first`: there was none when the shard was begun. On an object store it is put if absent; should another
     worker have been faster, its commit stands, as it made the same bytes. Raises ConflictError when it did not.
     """
-    path, data = metadata_path(out, stem, "json"), json.dumps(commit, indent=1, sort_keys=True).encode()
+    path, data = metadata_path(out, stem, "json"), encode(commit)
     if not (first and storage.is_remote(path)):
         storage.write_atomic(path, data)
     elif not storage.create(path, data):
@@ -113,19 +139,38 @@ def named_shards(run: Mapping[str, Any]) -> list[str]:
     return [storage.ShardPath(path, str(name)) for path, name in zip(paths, names, strict=True)]
 
 
-def read_stored(out: str, stem: str) -> Stored:
-    """Parquet and npz of a committed shard."""
-    with storage.open_read(metadata_path(out, stem, "parquet")) as stream:
-        table = pq.read_table(io.BytesIO(stream.read()), use_threads=False)
-    with np.load(io.BytesIO(storage.read_bytes(metadata_path(out, stem, "npz"))), allow_pickle=False) as npz:
-        arrays = {name: npz[name] for name in npz.files if name != "uid"}
+def read_stored(out: str, stem: str, files: Mapping[str, Any] | None = None) -> Stored:
+    """Parquet and npz of a committed shard, compared with the commit's `files` where it has them. Raises DataError."""
+    files = files or {}
+    table = parquet.read(metadata_path(out, stem, "parquet"), record=files.get("parquet"))
+    path = metadata_path(out, stem, "npz")
+    arrays = read_arrays(path, files.get("npz"))
+    uids = arrays.pop("uid", None)
     for name, array in arrays.items():
         if len(array) != table.num_rows:
             raise DataError(
-                f"{metadata_path(out, stem, 'npz')}: {name} has {len(array)} rows where the parquet beside it has "
-                f"{table.num_rows}; delete metadata/{stem}.json and run again"
+                f"{path}: {name} has {len(array)} rows where the parquet beside it has {table.num_rows}; {CURE}"
             )
+    if uids is not None and not np.array_equal(uids, parse_uids(table["uid"].to_pylist())):
+        raise DataError(f"{path}: its uids are others than those of the parquet beside it; {CURE}")
     return Stored(table, arrays)
+
+
+def read_arrays(
+    path: str, record: Mapping[str, Any] | None = None, names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of an npz that are among `names` (default: all); zip's checksums are compared.
+
+    `record` is what the shard's commit says of the file. Raises DataError that names the file.
+    """
+    data = storage.read_bytes(path)
+    if record is not None:
+        check_size(path, len(data), record)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as npz:
+            return {name: npz[name] for name in npz.files if names is None or name in names}
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]}). {CURE}") from error
 
 
 def order_columns(table: pa.Table) -> pa.Table:
@@ -134,52 +179,55 @@ def order_columns(table: pa.Table) -> pa.Table:
     return table.select([*HEAD, *scores, *TAIL])
 
 
-def write_stored(out: str, stem: str, stored: Stored, failures: list[Failure]) -> None:
-    """Write failures, parquet and npz, each atomically. The commit is the caller's, after this."""
-    write_failures(out, stem, failures)
-    with storage.open_atomic(metadata_path(out, stem, "parquet")) as stream:
-        pq.write_table(order_columns(stored.table), stream, compression="zstd")
+def write_stored(out: str, stem: str, stored: Stored, failures: list[Failure]) -> dict[str, Any]:
+    """Write failures, parquet and npz, each atomically; returns what the commit says of them, `files` and `content`.
+
+    A commit that is there is withdrawn first: killed between the files, the shard has none, and is done again. The
+    new commit is the caller's, after this.
+    """
+    storage.remove(metadata_path(out, stem, "json"))
+    files = {}
+    if (data := write_failures(out, stem, failures)) is not None:
+        files["failures"] = record_of(data)
+    table = order_columns(stored.table)
+    files["parquet"] = describe_parquet(parquet.write(metadata_path(out, stem, "parquet"), table))
     arrays = {name: stored.arrays[name] for name in sorted(stored.arrays)}
-    uids = parse_uids(stored.table["uid"].to_pylist())
-    with storage.open_atomic(metadata_path(out, stem, "npz")) as stream:
-        np.savez(stream, allow_pickle=False, uid=uids, **arrays)
+    whole = {"uid": parse_uids(stored.table["uid"].to_pylist()), **arrays}
+    stream = io.BytesIO()
+    np.savez(stream, allow_pickle=False, **whole)
+    data = stream.getvalue()
+    storage.write_atomic(metadata_path(out, stem, "npz"), data)
+    files["npz"] = describe_npz(data, whole)
+    scores = [name for name in table.column_names if name not in BASE]
+    return {"files": files, "content": shard_content(table, arrays, scores)}
 
 
-def write_failures(out: str, stem: str, failures: list[Failure]) -> None:
+def write_failures(out: str, stem: str, failures: list[Failure]) -> bytes | None:
+    """Write the rows, in order; returns the file's bytes. No failures: a file of an earlier pass is removed, None."""
     path = failures_path(out, stem)
     if not failures:
-        storage.remove(path)  # left by an earlier, different pass
-        return
+        storage.remove(path)
+        return None
     rows = sorted(failures, key=lambda f: (f.key, f.uid, f.status, f.error))
     columns = {name: [getattr(row, name) for row in rows] for name in FAILURES.names}
-    with storage.open_atomic(path) as stream:
-        pq.write_table(pa.table(columns, schema=FAILURES), stream, compression="zstd")
+    return parquet.write(path, pa.table(columns, schema=FAILURES))
 
 
 def read_failures(out: str, stem: str) -> list[Failure]:
-    """Rows of failures/{stem}.parquet; an absent file is no failures."""
-    path = failures_path(out, stem)
-    if not storage.exists(path):
+    """Rows of failures/{stem}.parquet; an absent file is no failures. Raises DataError."""
+    try:
+        return [Failure(**row) for row in parquet.read(failures_path(out, stem), FAILURES.names).to_pylist()]
+    except FileNotFoundError:
         return []
-    with storage.open_read(path) as stream:
-        return [Failure(**row) for row in pq.read_table(io.BytesIO(stream.read()), use_threads=False).to_pylist()]
 
 
-def read_part(path: str) -> Any:
-    """The part (what made it) recorded in an added column's file, or None when there is no file."""
-    if not storage.exists(path):
-        return None
-    with storage.open_read(path) as stream:
-        metadata = pq.read_schema(stream).metadata or {}
-    return json.loads(metadata.get(PART_KEY, b"null"))
+def write_column(path: str, columns: Mapping[str, Any], part: Any, sources: Mapping[str, Any]) -> None:
+    """An added score's file: uid and its columns; the rename is its commit.
 
-
-def write_column(path: str, columns: Mapping[str, Any], part: Any) -> None:
-    """An added score's file: uid and its columns; the rename is its commit."""
-    table = pa.table(dict(columns))
-    table = table.replace_schema_metadata({PART_KEY: json.dumps(part, sort_keys=True).encode()})
-    with storage.open_atomic(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+    `part` says what made it, `sources` (`mmfilter.sources`) the content that it was computed from.
+    """
+    plain = {PART_KEY: json.dumps(part, sort_keys=True), SOURCES_KEY: json.dumps(sources, sort_keys=True)}
+    parquet.write(path, pa.table(dict(columns)), plain)
 
 
 def merge(old: Stored, new: Stored) -> Stored:

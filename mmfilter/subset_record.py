@@ -6,7 +6,9 @@ from typing import Any
 
 from . import storage
 from .dates import now
-from .sidecar import read_part
+from .plug_names import renamed
+from .scores import SCORES
+from .sources import read_part
 from .table import Table
 
 PASSING = ("seconds", "selected")  # what differs between two selections that are the same
@@ -56,7 +58,7 @@ def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
         else:
             part = read_part(table.path(column, stem))
         if part is not None:
-            matches[column] = part
+            matches[column] = renamed(part, SCORES)
     return matches
 
 
@@ -73,7 +75,7 @@ def replaced_columns(table: Table, record: Mapping[str, Any]) -> list[str]:
     for column, part in sorted(was.items()):
         if column not in now_made:
             matches.append(f"Column {column}, which its rules read, is no longer there.")
-        elif now_made[column] != part:
+        elif now_made[column] != (part := renamed(part, SCORES)):
             matches.append(f"Column {column}, which its rules read, was replaced{_difference(part, now_made[column])}.")
     return matches
 

@@ -1,22 +1,24 @@
 """A pool's score table: metadata parquet and added columns, joined on uid, read column by column."""
 
-import io
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from . import storage
-from .errors import DataError, UsageError, nearest
+from . import parquet, storage
+from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
-from .run_pool import left_out, run_of_metadata
+from .run_pool import SHOWN, left_out, run_of_metadata
+from .shard_record import check_columns
+from .shard_state import is_commit, run_shards, set_aside
+from .sidecar import read_commit_file
+from .sources import find_stale
 from .uids import HALVES, halves, taken_apart
 
 READERS = 2  # threads; what they call has threads of its own
@@ -27,7 +29,10 @@ GROUP = 200_000  # rows that are masked at once: enough that a call costs nothin
 class Table:
     """`stems` are the shards, in order; `columns` maps each column to "metadata" or to its folder in columns/.
 
-    `partial` are the columns that some shard lacks, as one that came since they were computed.
+    `partial` are the columns that some shard lacks, as one that came since they were computed. `committed` says
+    whether the shards have commits, which vouch for their files. `missing` are shards of the run that are left out as
+    they lack a commit or a file. With `allow_stale` columns that were computed from other content are read, too;
+    `stale` gathers what was found of them.
     """
 
     out: str
@@ -35,6 +40,11 @@ class Table:
     stems: tuple[str, ...]
     columns: dict[str, str]
     partial: frozenset[str] = frozenset()
+    committed: bool = False
+    missing: tuple[str, ...] = ()
+    allow_stale: bool = False
+    stale: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    fresh: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def whole(self) -> "Table":
         """The table without its partial columns, for what shows whatever there is."""
@@ -50,16 +60,41 @@ class Table:
         """The named columns, by name, of a shard or of several (default: all), one after the other.
 
         `uid_hi` and `uid_lo` (uint64) are the uid's halves. Raises UsageError on an unknown column,
-        DataError (file and column named) where a file lacks it or holds another type than the others.
+        DataError (file and column named) where a file lacks it, is damaged, or holds another type than the others,
+        ConflictError for a column that was computed from other content than the pool's.
         """
         names = sorted(set(columns))
         for name in names:
             if name not in self.columns and name not in HALVES:
                 known = f"{nearest(name, self.columns)} This pool has: {', '.join(sorted(self.columns))}"
                 raise UsageError(f"{self.metadata}: no column '{name}'{known}")
+        self.check_fresh(names)
         stems = self.stems if stems is None else [stems] if isinstance(stems, str) else stems
         frame = self._read_together(names, stems) if len(stems) > 1 else None
         return self._read_apart(names, stems) if frame is None else frame
+
+    def check_fresh(self, columns: Iterable[str]) -> None:
+        """Raise ConflictError where one of the columns is stale, naming all such and their shards.
+
+        With `allow_stale` they are noted in `stale` instead, column -> sentence. Each is looked at once.
+        """
+        added = {name for name in columns if self.columns.get(name, "metadata") != "metadata"} - self.fresh
+        found = find_stale(self, self.stems, added) if added else []
+        if found and not self.allow_stale:
+            raise ConflictError(
+                f"{self.out}: {'; '.join(stale.describe() for stale in found)}. Run `mmfilter run` or `mmfilter score` "
+                "with the recipe that made them, to compute them anew, or pass --allow-stale"
+            )
+        self.stale.update({stale.column: stale.describe() for stale in found})
+        self.fresh.update(added)
+
+    def record(self, stem: str) -> Mapping[str, Any] | None:
+        """What the shard's commit says of its parquet; None where nothing vouches for it. Raises DataError."""
+        if not self.committed:
+            return None
+        commit = read_commit_file(storage.join(self.metadata, f"{stem}.json")) or {}
+        record: Mapping[str, Any] | None = (commit.get("files") or {}).get("parquet")
+        return record
 
     def _read_together(self, names: list[str], stems: Sequence[str]) -> pl.DataFrame | None:
         """Many shards in one call of polars' reader, twice as fast as each alone.
@@ -69,6 +104,9 @@ class Table:
         if storage.is_remote(self.metadata) or any(self.columns.get(name, "metadata") != "metadata" for name in names):
             return None
         paths = [storage.join(self.metadata, f"{stem}.parquet") for stem in stems]
+        checked = {*names, *(("uid",) if not set(HALVES).isdisjoint(names) or not names else ())}
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda path, stem: self._check_file(path, stem, checked), paths, stems))
         scan = pl.scan_parquet(paths, glob=False, hive_partitioning=False, cache=False)
         try:
             if set(HALVES).isdisjoint(names):
@@ -78,6 +116,11 @@ class Table:
             return frame.select(names)
         except (pl.exceptions.PolarsError, OSError, DataError):
             return None
+
+    def _check_file(self, path: str, stem: str, columns: set[str]) -> None:
+        """Compare a local parquet with its commit: polars, which reads it then, checks nothing. Raises DataError."""
+        if (record := self.record(stem)) is not None:
+            check_columns(path, record, columns)
 
     def _read_apart(self, names: list[str], stems: Sequence[str]) -> pl.DataFrame:
         """Shard by shard, so that an error names its file."""
@@ -89,7 +132,8 @@ class Table:
     def _read_shard(self, names: list[str], stem: str) -> pl.DataFrame:
         base = [name for name in names if self.columns.get(name) == "metadata"]
         path = storage.join(self.metadata, f"{stem}.parquet")
-        frame = _read_parquet(path, base if len(base) == len(names) > 0 else sorted({"uid", *base}))
+        wanted = base if len(base) == len(names) > 0 else sorted({"uid", *base})
+        frame = _read_parquet(path, wanted, self.record(stem))
         for folder in sorted({self.columns[name] for name in names if name not in HALVES} - {"metadata"}):
             here = [name for name in names if self.columns.get(name) == folder]
             frame = _join(frame, _read_parquet(self.path(here[0], stem), ["uid", *here]))
@@ -158,39 +202,36 @@ def _join(frame: pl.DataFrame, added: pl.DataFrame) -> pl.DataFrame:
     return frame.join(added.unique("uid", keep="first"), on="uid", how="left", maintain_order="left")
 
 
-def _read_parquet(path: str, columns: list[str]) -> pl.DataFrame:
+def _read_parquet(path: str, columns: list[str], record: Mapping[str, Any] | None = None) -> pl.DataFrame:
     try:
-        source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        with pq.ParquetFile(source) as file:
-            have = file.schema_arrow.names
-            table = file.read(columns, use_threads=False) if set(columns) <= set(have) else None
-        frame = pl.from_arrow(table) if table is not None else None
+        frame = pl.from_arrow(parquet.read(path, columns, record))
     except FileNotFoundError as error:
         raise DataError(f"{path}: is not there, though other shards have one; run what writes it again") from error
-    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
-    if frame is None:
-        name = next(name for name in columns if name not in have)
-        hint = f"{nearest(name, have)} It has: {', '.join(have)}"
-        raise DataError(f"{path}: no column '{name}', which other shards have{hint}")
+    except pl.exceptions.PolarsError as error:
+        raise parquet.damaged(path, error) from error
     assert isinstance(frame, pl.DataFrame)
     return frame.with_columns(pl.col("uid").cast(pl.String)) if "uid" in columns else frame  # or categorical
 
 
-def open_table(out: str, metadata: str | None = None) -> Table:
+def open_table(out: str, metadata: str | None = None, allow_missing: bool = False, allow_stale: bool = False) -> Table:
     """The table of a run's folder, or of a bare folder of DataComp's metadata.
 
     `metadata` names the folder of parquet files (default: the one that an earlier command on OUT was given, else
     OUT/metadata, else OUT itself). In a folder that mmfilter embedded only committed shards of the run's pool count
-    (`mmfilter.run_pool`). Raises UsageError when there is no parquet file.
+    (`mmfilter.run_pool`), and all of them have to be there. Raises UsageError when there is no parquet file, DataError
+    where a shard of the run lacks its commit or its parquet, unless `allow_missing`.
     """
     metadata = metadata or remembered_metadata(out)
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
     stems = {_name(path): path for path in storage.list_files(folder, ".parquet")}
     commits = {_name(path) for path in storage.list_files(folder, ".json")}
-    names = sorted(stems.keys() & commits or stems)  # without a commit at all it is DataComp's, stray JSON or not
-    others = left_out(run_of_metadata(folder, out))
+    run = run_of_metadata(folder, out)
+    others = left_out(run)
+    missing = _missing(run, folder, stems.keys(), commits)
+    names = sorted(stems.keys() & commits or ([] if missing else stems))  # without any commit it is DataComp's
     names = [name for name in names if name not in others]
+    if missing and not (allow_missing and names):
+        _refuse(run, missing, len(names))
     if not names and not storage.is_remote(folder) and not os.path.isdir(folder):
         hint = nearest_beside(folder, folders=True)
         raise UsageError(f"{folder}: does not exist{hint} Give the folder of a run, or of metadata")
@@ -205,7 +246,29 @@ def open_table(out: str, metadata: str | None = None) -> Table:
         added = [name for name in _schema(paths[max(paths)]) if name not in columns] if paths else []
         columns.update(dict.fromkeys(added, posixpath.basename(place)))
         partial.update(added if set(names) - paths.keys() else ())
-    return Table(out, folder, tuple(names), columns, frozenset(partial))
+    known = frozenset(partial)
+    return Table(
+        out, folder, tuple(names), columns, known, bool(stems.keys() & commits), tuple(sorted(missing)), allow_stale
+    )
+
+
+def _missing(run: str, folder: str, parquets: Set[str], commits: Set[str]) -> dict[str, str]:
+    """Shards of the run's pool that lack something -> what; those that were set aside are not counted."""
+    others = left_out(run)
+    missing = {stem: "its parquet" for stem in sorted(commits - parquets - others) if is_commit(folder, stem)}
+    absent = (parquets - commits if parquets & commits else set()) - others
+    absent |= set(run_shards(run)) - commits if folder == storage.join(run, "metadata") else set()
+    return missing | {stem: "its commit" for stem in sorted(absent) if not set_aside(run, stem)}
+
+
+def _refuse(run: str, missing: Mapping[str, str], there: int) -> NoReturn:
+    first = [f"{stem} lacks {what}" for stem, what in sorted(missing.items())[:SHOWN]]
+    more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
+    raise DataError(
+        f"{run}: {len(missing):,} of the run's {there + len(missing):,} shards are not complete ({', '.join(first)}"
+        f"{more}). Run `mmfilter run` or `mmfilter embed` again, which does just these"
+        + ("; or go on without them with --allow-missing" if there else "")
+    )
 
 
 def remembered_metadata(out: str) -> str | None:
@@ -231,8 +294,4 @@ def _rows(path: str) -> int:
 
 
 def _footer(path: str) -> pq.FileMetaData:
-    try:
-        with storage.open_read(path) as stream:
-            return pq.read_metadata(stream)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
+    return parquet.read_footer(path)

@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from . import storage
-from .errors import ConflictError, UsageError
+from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
 from .parts import FORM, defaults, earlier_read, filled, read_conflict, read_part
+from .plug_names import named, renamed
 from .plugs import Score
 from .recipe import Recipe
-from .sidecar import BASE, columns_path
-from .sidecar import read_part as read_recorded
+from .scores import SCORES
+from .shard_record import unsound_files
+from .sidecar import BASE, columns_path, failures_path, metadata_path
+from .sources import Origin, read_origin, stored_sources
 from .weights import ModelSpec
 
 PIXELS = frozenset({"image", "bytes"})
@@ -46,7 +49,7 @@ def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Wo
     for score in recipe.scores:
         models = sorted({need.split(":")[1] for need in score.needs if "_emb:" in need})
         parts[score_part(score)] = {
-            "plug": f"{type(score).__module__}:{type(score).__qualname__}",
+            **named(score, SCORES),
             "fields": _fields(score),
             "models": {name: _plain(recipe.embed[name].model_dump()) for name in models},
         }
@@ -91,9 +94,12 @@ def embedders_of(work: Work, parts: Collection[str]) -> set[str]:
     return asked | {name for name in work.models if f"embed:{name}" in parts}
 
 
-def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str]:
-    """Parts that the shard lacks, in the recipe's order.
+def pending(
+    work: Work, commit: Mapping[str, Any] | None, path: str, sizes: Mapping[str, int] | None = None
+) -> list[str]:
+    """Parts that the shard lacks, in the recipe's order; all of them where a file is not as the commit says.
 
+    `sizes`, path -> bytes, are of a listing of OUT's metadata and failures; without it each file is looked up.
     Raises ConflictError when the input or a part's origin is not what the commit says, with the
     difference; with `work.redo` such a shard is simply done again (a tar that was only `touched`: see
     recheck.py).
@@ -110,7 +116,15 @@ def pending(work: Work, commit: Mapping[str, Any] | None, path: str) -> list[str
             "Give another --out, put back what changed, or pass --redo-changed: a tar whose samples are the same is "
             "read once and not embedded anew, other such shards are done again"
         )
-    return [part for part in work.parts if part not in have]
+    unsound = damaged(work, commit, path, sizes)
+    return [part for part in work.parts if unsound or part not in have]
+
+
+def damaged(work: Work, commit: Mapping[str, Any], path: str, sizes: Mapping[str, int] | None = None) -> list[str]:
+    """The shard's files that are gone or cut short, by their sizes: such a shard is done again."""
+    stem = storage.stem(path)
+    paths = {ending: metadata_path(work.out, stem, ending) for ending in ("parquet", "npz")}
+    return unsound_files({**paths, "failures": failures_path(work.out, stem)}, commit, sizes)
 
 
 def arrived(commit: Mapping[str, Any], path: str) -> bool:
@@ -132,13 +146,27 @@ def touched(work: Work, commit: Mapping[str, Any], path: str) -> bool:
 
 def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, Any]:
     """The commit's parts, and those of the work that were added as columns."""
-    have = dict(commit["parts"])
+    have, stem = dict(commit["parts"]), storage.stem(path)
     for score in work.scores:
         part = score_part(score)
-        added = None if part in have else read_recorded(columns_path(work.out, score.columns[0], storage.stem(path)))
-        if added is not None:
-            have[part] = added
+        added = None if part in have else added_column(work.out, score.columns[0], stem)
+        if added is not None and fresh(work.out, stem, score, added):
+            have[part] = added.part
     return have
+
+
+def added_column(out: str, column: str, stem: str) -> Origin | None:
+    """The origin of a shard's added column; None where there is none, or a damaged one: it is computed again."""
+    try:
+        return read_origin(columns_path(out, column, stem))
+    except DataError:
+        return None
+
+
+def fresh(out: str, stem: str, score: Score, origin: Origin, metadata: str = "") -> bool:
+    """Whether an added column of a shard was computed from what the shard holds now, as far as it says."""
+    was = origin.sources.get("shard")
+    return not was or was == stored_sources(out, metadata or storage.join(out, "metadata"), stem, score.needs)
 
 
 def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
@@ -167,7 +195,7 @@ def _differs(work: Work, part: str, was: Any, notes: Mapping[str, int]) -> bool:
 def part_differs(work: Work, part: str, was: Any) -> bool:
     """Whether a model's or a score's record `was` is of something else than the work's part."""
     now = work.parts[part]
-    was = filled(was, now, part_defaults(work, part))
+    was = filled(renamed(was, SCORES), now, part_defaults(work, part))
     return bool(_known(now, was) != was)
 
 

@@ -1,5 +1,6 @@
 """What select and the added scores meet on real disks: odd files beside the table, and requests that would do harm."""
 
+import json
 import os
 from typing import Any
 
@@ -43,10 +44,14 @@ def test_a_subset_cannot_be_written_elsewhere(tmp_path: Any, name: str) -> None:
 def test_failures_count_with_their_shard(tmp_path: Any) -> None:
     """A shard that was interrupted before its commit counts in nothing, its failures neither."""
     write_pool(tmp_path / "metadata", [columns(5), columns(7, 1)])
-    (tmp_path / "metadata" / "00000000.json").write_text("{}")
+    commit = {"parts": {}, "counts": {"read": 7, "ok": 5, "failed": {"lost": 2}}}
+    (tmp_path / "metadata" / "00000000.json").write_text(json.dumps(commit))
     write_failures(tmp_path, "00000000", ["lost", None])
     write_failures(tmp_path, "00000001", ["lost", "lost"])
-    selection = run(tmp_path, "everything")
+    with pytest.raises(DataError, match="00000001 lacks its commit"):
+        run(tmp_path, "everything")
+    table = open_table(str(tmp_path), allow_missing=True)
+    selection = select(table, build_rule("everything", "select"), SelectOptions(str(tmp_path), "s"))
     assert selection.counts == {"in": 7, "kept": 5, "dropped": 0, "failed": 2}
     assert selection.failed == {"lost": 1, "unknown": 1}
 
