@@ -15,6 +15,7 @@ from .terminal import print
 MODULES = (  # in the order a person meets their verbs
     *("download", "run", "submit", "status", "inspect", "embed", "score", "select", "reshard", "look"),
     *("subset", "schedule", "compare", "card"),
+    "verify",
     *("index", "query", "serve", "dedup", "concepts"),
     "recipe",
     *("synth", "train", "evaluate", "probe", "rank", "leaderboard", "advise", "demo"),

@@ -112,7 +112,8 @@ def add(app: typer.Typer) -> None:
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):
             of_run = run_pool(folder, shards.paths, in_portions=True)
-            recorded = {**of_run.fields(), "recipe": loaded.source, "missing_shards": shards.missing}
+            recorded = {**of_run.fields(), "recipe": loaded.source, "models": loaded.model_paths}
+            recorded["missing_shards"] = shards.missing
             begin = partial(save_run, folder, **recorded, metadata=None)
             counts = embed_pool(loaded, shards.paths, folder, width, redo_changed, begin)
             save_run(folder, embed=summary(counts))

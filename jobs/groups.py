@@ -24,6 +24,7 @@ GROUPS = {
     OPERATE: {
         "submit": "mmfilter submit clip_score --address http://HEAD:8265 --pool s3://bucket/shards --out s3://bucket/l14",
         "status": "mmfilter status runs/l14",
+        "verify": "mmfilter verify runs/l14 --deep",
     },
     EXPLORE: {
         "report": "mmfilter report runs/l14 --name clip_score",

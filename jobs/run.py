@@ -107,7 +107,12 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
     with only_driver(out):
         of_run = run_pool(out, paths, in_portions=False)
-        recorded = {"recipe": recipe.source, "missing_shards": list(asked.missing), "metadata": None}
+        recorded = {
+            "recipe": recipe.source,
+            "models": recipe.model_paths,
+            "missing_shards": list(asked.missing),
+            "metadata": None,
+        }
         begin = partial(save_run, out, **of_run.fields(), **recorded)
         with clock.step("embed"):
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)

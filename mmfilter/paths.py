@@ -8,6 +8,7 @@ import errno
 import os
 import posixpath
 import re
+from contextlib import suppress
 
 from . import folders, remote
 from .errors import unreadable
@@ -81,3 +82,17 @@ def files_below(folder: str) -> list[str]:
     if is_remote(folder):
         return remote.find(folder)
     return folders.files_below(folder)
+
+
+def sizes_below(folder: str) -> dict[str, int]:
+    """Path -> bytes of all files in `folder` and in the folders below it, sorted; of a link what it leads to.
+
+    A file that disappears meanwhile is left out.
+    """
+    if is_remote(folder):
+        return remote.sizes(folder)
+    sizes = {}
+    for path in folders.files_below(folder):
+        with suppress(FileNotFoundError):
+            sizes[path] = os.stat(path).st_size
+    return sizes

@@ -51,6 +51,11 @@ class Recipe:
         return replace(self, read=read_options(self.read, **given), source=source)
 
     @property
+    def model_paths(self) -> dict[str, str]:
+        """Name -> each model as it was found: a recipe may name a folder that stands beside its own file."""
+        return {name: spec.model for name, spec in self.embed.items()}
+
+    @property
     def where(self) -> str:
         """How messages name it."""
         return f"recipe {self.name}"

@@ -166,6 +166,15 @@ def find(root: str) -> list[str]:
     return sorted(f"{root}/{name}" for name in below)
 
 
+def sizes(root: str) -> dict[str, int]:
+    """Path -> bytes of all objects below `root`, sorted."""
+    root, fs = root.rstrip("/"), filesystem(root)
+    itself = fs._strip_protocol(root).strip("/")
+    below = retrying(lambda: fs.find(root, detail=True), root)
+    found = {name.strip("/").removeprefix(itself).strip("/"): int(info["size"]) for name, info in below.items()}
+    return {f"{root}/{name}": size for name, size in sorted(found.items())}
+
+
 def remove(path: str) -> None:
     """Delete an object; one that is not there is well."""
     fs = filesystem(path)
