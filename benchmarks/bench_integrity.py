@@ -9,6 +9,9 @@ Shards are of 10,000 rows as img2dataset's: uid, caption, url, two scores, and t
 write     metadata and commit of each shard, from values in memory (of an embedding it is the last step)
 select    the top 30 % by a score, without decisions, and `decisions` with them
 scan      all embeddings once, as an index, clusters and duplicates read them
+index     a kNN index of the embeddings, built anew
+embed     a generated pool of 1,000 samples with the packaged model, in one process; most of the work of a real model
+          is missing from it, so that the share of everything else is larger than it is for one
 """
 
 import argparse
@@ -84,6 +87,30 @@ def scan(out: str) -> float:
     return time.process_time() - started
 
 
+def index(out: str) -> float:
+    """Build an index; returns processor seconds."""
+    from index.build import IndexOptions, build_index
+
+    started = time.process_time()
+    build_index(out, IndexOptions("b32", fresh=True), lambda function, tasks: [function(task) for task in tasks])
+    return time.process_time() - started
+
+
+def embed(out: str) -> float:
+    """Embed a generated pool into a folder that is removed; returns processor seconds."""
+    from jobs.cluster import Width
+    from jobs.embed import embed_pool
+    from mmfilter.recipe import load_recipe
+    from mmfilter.synth import SynthOptions, generate
+
+    with tempfile.TemporaryDirectory() as folder:
+        generate(os.path.join(folder, "pool"), SynthOptions(1000, 250))
+        paths = [os.path.join(folder, "pool", f"{n:08d}.tar") for n in range(4)]
+        started = time.process_time()
+        embed_pool(load_recipe("demo"), paths, os.path.join(folder, "out"), Width(local=True))
+        return time.process_time() - started
+
+
 def measure(code: str, job: str, out: str, shards: int) -> float:
     """One run of a version in a process of its own."""
     command = [sys.executable, os.path.abspath(__file__), "--job", job, "--out", out, "--shards", str(shards)]
@@ -98,6 +125,7 @@ def main() -> None:
     parser.add_argument("--before", help="a checkout of the version to compare with")
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--jobs", help="these alone, by commas, after `write`")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -106,6 +134,8 @@ def main() -> None:
         "select": lambda: select(args.out, False),
         "decisions": lambda: select(args.out, True),
         "scan": lambda: scan(args.out),
+        "index": lambda: index(args.out),
+        "embed": lambda: embed(args.out),
     }
     if args.job:
         print(json.dumps(jobs[args.job]()))
@@ -114,7 +144,7 @@ def main() -> None:
     print(f"{args.shards} shards of {ROWS:,} rows, {os.cpu_count()} cores, {platform.machine()}; processor seconds")
     print(f"{'':<12}{'before':>10}{'now':>10}{'ratio':>8}{'median of ratios':>18}")
     with tempfile.TemporaryDirectory() as folder:
-        for job in jobs:
+        for job in args.jobs.split(",") if args.jobs else jobs:
             spent = [
                 [measure(code, job, os.path.join(folder, name), args.shards) for name, code in versions]
                 for versions in [[("before", os.path.abspath(args.before)), ("now", now)]] * args.times
