@@ -1,5 +1,6 @@
 """The checks of `mmfilter verify` for what this package writes: kNN indices and clusters."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -9,13 +10,10 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.errors import DataError, MMFilterError
 from mmfilter.file_record import difference
-from mmfilter.json_file import read_object
 from mmfilter.verify_files import CONCEPTS, INDEX, Finding, attempt
 
 from . import knn
 from .vectors import open_vectors
-
-CURE = "`mmfilter cluster` writes it again"
 
 
 def checks(out: str, deep: bool) -> list[Callable[[], list[Finding]]]:
@@ -56,12 +54,20 @@ def _check_index(out: str, name: str, deep: bool) -> list[Finding]:
     return attempt(INDEX, name, os.path.join(folder, "index.json"), current)
 
 
+def _parse(path: str) -> None:
+    """Raise DataError unless the file holds JSON."""
+    try:
+        json.loads(storage.read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is damaged (not JSON: {error}); `mmfilter cluster` writes it again") from error
+
+
 def _check_concepts(folder: str, deep: bool) -> list[Finding]:
     """Findings of a folder of clusters: its json files, and the array of centroids."""
     name = os.path.basename(folder)
     found = []
     for path in storage.list_files(folder, ".json"):
-        found += attempt(CONCEPTS, name, path, partial(read_object, path, CURE))
+        found += attempt(CONCEPTS, name, path, partial(_parse, path))
     path = storage.join(folder, "centroids.npy")
 
     def read() -> None:

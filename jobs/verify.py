@@ -85,5 +85,5 @@ def lines(result: dict[str, Any]) -> list[str]:
         said += [f"  made again: {what}" for what in result["made"]]
         said += [f"  cannot be made again: {what}" for what in result["left"]]
     how = "every byte was read" if result["deep"] else "sizes and footers; --deep reads every byte"
-    verdict = f"{len(findings):,} findings" if findings else "all as written"
+    verdict = f"{len(findings):,} finding{'s' * (len(findings) != 1)}" if findings else "all as written"
     return [*said, f"{result['files']:,} files, {sum(result['bytes'].values()) / 1e6:,.1f} MB: {verdict} ({how})"]
