@@ -66,6 +66,9 @@ def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
         raise UsageError(f"--name {name}: an index's name is letters, digits, '-' and '_'; it becomes a folder")
     vectors = open_vectors(out, options.model, options.modality, options.metadata)
     home = os.path.join(out, "index", name)
+    for i in range(len(vectors.stems)):
+        if vectors.record(i) is None:
+            vectors.compare_uids(i)
     was = None if options.fresh else _current(home, out, name, vectors, options)
     before = knn.read_info(knn.version_folder(out, name)) if was is not None else {}
     if was is not None and len(was.stems) == len(vectors.stems) and before["target"] == options.target:

@@ -23,7 +23,7 @@ from mmfilter.provenance import fingerprint
 from mmfilter.shard_record import check_blocks, check_size
 from mmfilter.sidecar import read_arrays, read_commit_file
 from mmfilter.table import Table, open_table
-from mmfilter.uids import parse_uids
+from mmfilter.uids import HALVES, parse_uids
 
 SIDES = {"image": "img", "text": "txt"}
 DENSE = 8  # where one row in so many of a shard is taken, or more, it is mapped rather than read row by row
@@ -87,13 +87,28 @@ class Vectors:
         return uids
 
     def verify(self) -> None:
-        """Compare all blocks of rows with their checksums, where they have any. Raises DataError.
+        """Compare all blocks of rows with their checksums. Raises DataError.
 
-        For a computation that reads rows one by one, which are not checked then.
+        For a computation that reads rows one by one, which are not checked then. A shard without checksums, of format
+        1 or of another program, has its uids compared with those of the parquet beside it.
         """
         for i, path in enumerate(self.paths):
             if record := self.record(i):
                 check_blocks(path, self.array, self.shard(i), 0, record)
+            else:
+                self.compare_uids(i)
+
+    def compare_uids(self, i: int) -> None:
+        """Raise DataError where the shard's npz and parquet are of two passes: they hold other uids."""
+        halves = self.table.read(HALVES, self.stems[i])
+        uids = self.uids(i)
+        if not all(
+            np.array_equal(uids[f], halves[half].to_numpy()) for f, half in zip(("f0", "f1"), HALVES, strict=True)
+        ):
+            raise DataError(
+                f"{self.paths[i]}: its uids are others than those of the parquet beside it: the two are of different "
+                f"passes. Delete metadata/{self.stems[i]}.json and run again, or fetch both anew"
+            )
 
     def all_uids(self) -> np.ndarray:
         """(n,) of `uids.DTYPE` by position: 16 bytes a row."""

@@ -51,7 +51,12 @@ def describe_npz(data: bytes, arrays: Mapping[str, np.ndarray]) -> dict[str, Any
 def block_checksums(array: np.ndarray, rows: int = BLOCK_ROWS) -> list[int]:
     """The CRC-32 of each `rows` rows of an array (n, ...), the last block being shorter."""
     whole = np.ascontiguousarray(array)
-    return [zlib.crc32(whole[at : at + rows].tobytes()) for at in range(0, len(whole), rows)]
+    return [zlib.crc32(_bytes_of(whole[at : at + rows])) for at in range(0, len(whole), rows)]
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, not copied."""
+    return array.view(np.uint8).data.cast("B") if array.size else memoryview(b"")
 
 
 def check_blocks(path: str, name: str, array: np.ndarray, first: int, record: Mapping[str, Any] | None) -> None:
@@ -70,7 +75,7 @@ def check_blocks(path: str, name: str, array: np.ndarray, first: int, record: Ma
         last = block + 1 == len(stated)
         if start >= len(array) or (not last and start + rows > len(array)):
             return
-        if zlib.crc32(np.ascontiguousarray(array[start : start + rows]).data.cast("B")) != stated[block]:
+        if zlib.crc32(_bytes_of(np.ascontiguousarray(array[start : start + rows]))) != stated[block]:
             raise DataError(
                 f"{path}: {name}, rows {block * rows:,} to {block * rows + rows:,}: its checksum is another than when "
                 f"it was written; the file was changed or damaged. {CURE}"

@@ -174,3 +174,29 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, monkeypatch, words):
 
 def test_options_of_repair_are_refused_without_it(run):
     assert command("verify", run, "--recipe", "demo").code == 2
+
+
+def test_files_of_two_passes_without_checksums_are_told_by_their_uids(run):
+    """As a version that renamed them one by one left them, when it was killed between."""
+    for name in ("00000000", "00000001"):
+        path = run / f"metadata/{name}.json"
+        commit = json.loads(path.read_bytes())
+        path.write_text(
+            json.dumps({k: v for k, v in commit.items() if k not in ("files", "content", "format", "check")})
+        )
+    shutil.copy(run / "metadata/00000000.npz", run / "metadata/00000001.npz")
+    for words in (("index", run, "--fresh", "--local"), ("dedup", run, "--model", "demo", "--local", "--redo-changed")):
+        done = command(*words)
+        assert done.code == 1 and "00000001.npz: its uids are others" in done.err, done
+    code, told = verify(run, "--deep")
+    assert code == 1 and told["not_vouched_for"] == {"commits of format 1, which have no checksums": 1}
+    assert any("00000001.npz" in row["path"] for row in told["findings"])
+
+
+def test_another_version_of_a_scores_definition_is_a_conflict(run, monkeypatch):
+    from mmfilter.scores.clip_similarity import ClipSimilarity
+
+    monkeypatch.setattr(ClipSimilarity, "version", 2)
+    pool = json.loads((run / "run.json").read_bytes())["pool"]
+    done = command("embed", "demo", "--pool", str(Path(pool[0]).parent), "--out", run, "--local")
+    assert done.code == 1 and '"version": 1' in done.err and '"version": 2' in done.err
