@@ -9,7 +9,7 @@ from jobs_util import results
 from tars import write_pool
 
 from mmfilter.recipe import recipe_yaml
-from mmfilter.sidecar import read_part
+from mmfilter.sources import read_part
 
 SAYS = "was begun by an earlier version of the recipe demo, and goes on as it was"
 

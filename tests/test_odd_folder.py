@@ -112,6 +112,8 @@ def training(f):
     yield "embed", {"recipe": f"{f}/mine.yaml", "pool": pool, "out": f"{f}/weighed", "weights": weights, **here}
     yield "score", {"recipe": f"{f}/mine.yaml", "out": f"{f}/weighed", "weights": weights, **here}
     yield "select", {"recipe": f"{f}/mine.yaml", "out": f"{f}/weighed", "weights": weights}
+    again = {"recipe": f"{f}/mine.yaml", "pool": pool, "weights": weights}
+    yield "verify", {"out": f"{f}/weighed", "repair": True, **again, **here}
     yield "index", {"out": f"{f}/weighed", "model": "demo", **here}
     yield "query", {"text": "a red square", "out": f"{f}/weighed", "weights": weights}
     yield "serve", {"outs": f"{f}/weighed", "weights": weights, "port": 0}

@@ -11,6 +11,7 @@ from jobs_util import recipe_text
 from PIL import Image
 from tars import jpeg, sample, tar, uid, write_pool
 
+from mmfilter.json_file import encode
 from mmfilter.records import Sample
 from mmfilter.samples import read_samples
 from mmfilter.subset import Subset
@@ -203,7 +204,7 @@ def test_an_older_folders_samples_that_failed_for_their_form_are_named(recipe, t
     commit = json.loads(path.read_text())
     commit["parts"]["read"] = {"derive_uids": False, "limits": {"max_pixels": 1 << 26}}
     commit["counts"] = {"read": 2, "ok": 1, "failed": {"missing_text": 1}}
-    path.write_text(json.dumps(commit))
+    path.write_bytes(encode(commit))
     code, said, _ = mmfilter("embed", recipe, "--pool", pool, "--out", out)
     assert code == 3 and "--redo-changed reads their shards again" in said
     code, said, _ = mmfilter("embed", recipe, "--pool", pool, "--out", out, "--redo-changed")

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from fastapi.testclient import TestClient
 from serve_util import ExactIndex, copied_out, serving
+from vouching import record_again
 
 from index.knn import KnnIndex
 from index.service import fetch as fetching
@@ -191,6 +192,7 @@ def test_fault_55_a_script_in_a_caption_is_text(out, tmp_path):
     for name in ("text", "url"):
         table = table.set_column(table.column_names.index(name), name, pa.array([evil] * rows))
     pq.write_table(table, path)
+    record_again(copy, "00000000")
     uid = table["uid"][0].as_py()
     with TestClient(create_app([str(copy)], Settings(models=False))) as client:
         row = ExactIndex(str(copy), "demo-image").rows[0].tolist()
