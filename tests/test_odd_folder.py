@@ -206,6 +206,7 @@ def plain_text(data, folder):
         text = text.replace(form, "ROOT")
     text = re.sub(r"<tr data-stage=.*?</tr>", "", text, flags=re.DOTALL)  # in the order of the seconds that they took
     text = re.sub(r"(?:'|&#39;)?ROOT([\w/.*-]*)(?:'|&#39;)?", r"ROOT\1", text)
+    text = re.sub(r'"check": "[0-9a-f]{8}"', '"check": ""', text)
     return re.sub(r"[0-9a-f]{12,}|[\d.,]+", "0", text)
 
 
