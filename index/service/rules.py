@@ -15,6 +15,7 @@ from mmfilter.select import steps_of
 from mmfilter.subset import later_repeats
 from mmfilter.uids import HALVES
 
+from .evaluator import Evaluator
 from .pool import Snapshot
 from .settings import Refused
 
@@ -39,11 +40,14 @@ ODD = re.compile(r"""['"`$\\;{}]|--|/\*|#|\|\||\bselect\b""", re.IGNORECASE)
 ESCAPED = re.compile(r"""\\['"]""")  # whether it ends a text depends on who reads it
 PLUS = 16  # it joins texts too
 SLICE = 1 << 16  # rows that an expression works on at once: what it makes of texts has no other bound
+SLICE_BYTES = 64 << 20
+evaluator = Evaluator()
 
 
 def where_mask(sql: str, snapshot: Snapshot) -> np.ndarray:
     """(n,) bool: the rows for which the expression holds. Raises UsageError, Refused."""
-    return _masked(build_rule({"where": {"sql": _checked_sql(sql)}}, "where"), snapshot, "where")
+    with evaluator.bounded():
+        return _masked(build_rule({"where": {"sql": _checked_sql(sql)}}, "where"), snapshot, "where")
 
 
 def fit(tree: Any, snapshot: Snapshot, out: str) -> tuple[list[tuple[str, Rule]], np.ndarray, pl.DataFrame]:
@@ -59,6 +63,11 @@ def fit(tree: Any, snapshot: Snapshot, out: str) -> tuple[list[tuple[str, Rule]]
 
 def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     """What `select` would count: in = kept + dropped + failed, and what each step is first to drop."""
+    with evaluator.bounded():
+        return _preview(tree, snapshot, out)
+
+
+def _preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     steps, well, frame = fit(tree, snapshot, out)
     told, left = [], well.copy()
     for path, rule in steps:
@@ -72,9 +81,10 @@ def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
 
 def kept_rows(tree: Any, snapshot: Snapshot, out: str) -> np.ndarray:
     """(n,) bool: what the select tree keeps."""
-    steps, left, frame = fit(tree, snapshot, out)
-    for _, rule in steps:
-        left &= _guarded(lambda rule=rule: _sliced(rule, frame), "select")
+    with evaluator.bounded():
+        steps, left, frame = fit(tree, snapshot, out)
+        for _, rule in steps:
+            left &= _guarded(lambda rule=rule: _sliced(rule, frame), "select")
     return left
 
 
@@ -133,7 +143,8 @@ def _masked(rule: Rule, snapshot: Snapshot, where: str) -> np.ndarray:
 
 def _sliced(rule: Rule, frame: pl.DataFrame) -> np.ndarray:
     """(n,) bool: the rule's mask, worked out `SLICE` rows at a time."""
-    parts = [rule.mask(frame.slice(at, SLICE)) for at in range(0, max(frame.height, 1), SLICE)]
+    rows = SLICE if not frame.height else min(SLICE, 1 + int(SLICE_BYTES * frame.height / (frame.estimated_size() + 1)))
+    parts = [rule.mask(frame.slice(at, rows)) for at in range(0, max(frame.height, 1), rows)]
     return np.concatenate(parts)
 
 
