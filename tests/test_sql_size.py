@@ -95,7 +95,7 @@ def nodes(expression, most=50_000):
 
 NAMES = ["abs", "coalesce", "nullif", "left", "right", "substr", "pow", "strpos", "greatest", "mod", "concat",
          "replace", "starts_with", "round", "sign", "if", "split_part", "upper", "cosd", "length"]  # fmt: skip
-OPERATORS = "+ - * / > = <> != || & // <=> ~ !~* ^@ AND OR XOR".split()
+OPERATORS = ["+", "-", "*", "/", ">", "=", "<>", "!=", "||", "&", "//", "<=>", "~", "!~*", "^@", "AND", "OR", "XOR"]
 FORMS = [
     "({} BETWEEN {} AND {})", "{} NOT BETWEEN {} AND {}", "({} IN ({}))", "({} IN ({}, {}, {}))", "{} NOT IN ({}, {})",
     "{} IN (1, -2, 2.5)", "{} NOT IN ('a', 'b', 'c')", "CASE {} WHEN {} THEN {} WHEN {} THEN {} END",

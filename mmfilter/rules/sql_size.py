@@ -1,7 +1,7 @@
 """How large an SQL expression becomes when it is parsed, found from its words alone.
 
-Polars writes some expressions out: `x BETWEEN a AND b` holds x twice, `CASE x WHEN ...` once for each WHEN, and nested in
-each other they fill the memory before anything can count them. So this looks at the text first. What it gives is
+Polars writes some expressions out: `x BETWEEN a AND b` holds x twice, `CASE x WHEN ...` once for each WHEN, and nested
+in each other they fill the memory before anything can count them. So this looks at the text first. What it gives is
 never less than the nodes of polars' tree; tests/test_sql_size.py compares the two.
 """
 
@@ -33,7 +33,10 @@ ONCE = frozenset({
     "sqrt", "starts_with", "strftime", "strpos", "tan", "timestamp", "trim", "try_cast", "upper",
 })  # fmt: skip
 UNKNOWN, LARGEST = 6, 16  # how often any other function is taken to repeat its arguments, and what it adds at most
-KEYWORDS = frozenset("and as between case else end for from ilike in is like not or regexp rlike then when xor".split())
+KEYWORDS = frozenset({
+    "and", "as", "between", "case", "else", "end", "for", "from", "ilike", "in", "is", "like", "not", "or", "regexp",
+    "rlike", "then", "when", "xor",
+})  # fmt: skip
 ADDS = {
     "between": 6, "is": 3, "not": 2, "like": 2, "ilike": 2, "when": 6, "in": 4, "||": 4, "<>": 2, "!=": 2, "-": 2,
     "+": 2, "::": 2,
