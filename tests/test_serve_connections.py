@@ -132,7 +132,8 @@ def out(tmp_path_factory):
 FRONT = "https://front.example"
 ROUTES = [
     ("POST", "/api/search"), ("POST", "/api/preview"), ("POST", "/api/export"), ("POST", "/api/session"),
-    ("POST", "/knn-service"), ("POST", "/metadata"), ("GET", "/api/info"), ("GET", "/indices-list"), ("GET", "/metrics"),
+    ("POST", "/knn-service"), ("POST", "/metadata"), ("GET", "/api/info"), ("GET", "/indices-list"),
+    ("GET", "/metrics"),
     ("GET", "/"), ("DELETE", "/api/info"),
 ]  # fmt: skip
 

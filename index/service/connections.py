@@ -28,8 +28,8 @@ class BoundedProtocol(H11Protocol):
         self._unsent = 0
         self.server_state.__dict__.setdefault("waiting", {})[self] = None
         self._wait(HEAD_SECONDS)
-        own = [other for other in self.connections if other.client and self._same_client(other)]
-        if len(own) > max(self.most - OTHERS, 1):
+        own = sum(map(self._same_client, self.connections))
+        if own > max(self.most - OTHERS, 1):
             self._make_room(self._same_client)
         elif len(self.connections) > self.most:
             self._make_room(lambda other: True)

@@ -107,7 +107,8 @@ class Guard:
         names = self.settings.names or ()
         own = where is not None and (where.netloc == host or (where.hostname in names and where.netloc in names))
         link = scope["method"] in ("GET", "HEAD") and _header(scope, b"sec-fetch-mode") == "navigate"
-        if origin and not own or not origin and site in ("cross-site", "same-site") and not link:
+        cross_site = not origin and site in ("cross-site", "same-site") and not link
+        if cross_site or (origin and not own):
             raise _Answer(
                 403,
                 f"a page of another origin ({origin[:100] or site}) may not ask; start the service with --cors ORIGIN "
