@@ -1,6 +1,8 @@
 """What strangers put into a pool beside pictures and captions never reaches a trainer, whichever way shards come."""
 
+import contextlib
 import gzip
+import io
 import json
 import os
 import pickle
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pytest
 from tars import sample, tar
 
@@ -113,3 +116,21 @@ def test_names_of_members():
     assert all(map(is_pickle, NAMES)) and not any(map(is_pickle, ("npy", "txt", "cls", "mask.png", "pointer")))
     assert is_trained_on("a.b/0.JPG") and is_trained_on("0.txt") and is_trained_on("./0.webp")
     assert not any(is_trained_on(f"0.{name}") for name in (*NAMES, "json", "cls", "jpg.gz", "x.jpg", "eps", ""))
+
+
+def test_what_may_be_named_runs_nothing_in_plain_webdataset(tmp_path):
+    """The other side of `--members`: of all that webdataset decodes, what is not refused runs no code."""
+    from webdataset.autodecode import Decoder, decoders
+
+    bomb, stream = pickle.dumps(Bomb(str(tmp_path / "owned"))), io.BytesIO()
+    np.save(stream, np.array([Bomb(str(tmp_path / "owned"))], object), allow_pickle=True)
+    several = io.BytesIO()
+    np.savez(several, np.array([Bomb(str(tmp_path / "owned"))], object))
+    (tmp_path / "owned").unlink(missing_ok=True)
+    named = [name for name in (*decoders, "gz", "npy.gz", "h5", "bin") if not is_pickle(name)]
+    assert {"npy", "npz", "ten", "mp"} <= set(named) and not {"pyd", "pickle", "pth"} & set(named)
+    for name in named:
+        for data in (bomb, stream.getvalue(), several.getvalue()):
+            with contextlib.suppress(Exception):
+                Decoder([]).decode({"__key__": "0", name: gzip.compress(data) if name.endswith("gz") else data})
+    assert not (tmp_path / "owned").exists()
