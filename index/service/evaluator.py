@@ -1,6 +1,7 @@
 """`where` expressions of requests are worked out in processes of their own, which are ended when one takes too long."""
 
 import atexit
+import fcntl
 import io
 import os
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .settings import Refused
 SECONDS = 15.0  # for all expressions of a request
 PROCESSES = 2  # expressions in work at once; further requests wait for their turn, and for no longer than that
 THREADS = "2"  # of polars in each
+PIPE = 1 << 20  # bytes
+ROWS, BYTES = 1 << 18, 64 << 20  # that an expression works on at once
 
 
 class _Process:
@@ -35,6 +38,9 @@ class _Process:
             stderr=subprocess.DEVNULL, start_new_session=True,
             env={**os.environ, "PYTHONPATH": paths, "POLARS_MAX_THREADS": THREADS},
         )  # fmt: skip
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with suppress(OSError):  # where the user's pipes are many; it is only slower
+                fcntl.fcntl(self.child.stdin, fcntl.F_SETPIPE_SZ, PIPE)  # type: ignore[arg-type]
         self.ready = False
 
     def mask(self, sql: str, table: pl.DataFrame, until: float) -> np.ndarray:
@@ -79,6 +85,15 @@ class _Process:
                 pass  # what was not yet written to it
 
 
+def _slices(sql: str, table: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The columns that an expression reads, some rows at a time: what it makes of them is bounded as they are."""
+    names = sorted(set(pl.sql_expr(sql).meta.root_names()) & set(table.columns))
+    table = table.select(names) if names else table
+    rows = min(ROWS, 1 + int(BYTES * table.height / (table.estimated_size() + 1)))
+    for at in range(0, max(table.height, 1), rows):
+        yield table.slice(at, rows)
+
+
 class Evaluator:
     """Up to `PROCESSES` processes, started when they are needed and kept; one that was stopped is replaced."""
 
@@ -89,14 +104,19 @@ class Evaluator:
         atexit.register(self.close)
 
     @contextmanager
-    def bounded(self) -> Iterator[None]:
-        """Within this block, a request's, expressions are worked out in another process, for `seconds` in all.
+    def bounded(self, rows: int = 0) -> Iterator[None]:
+        """Within this block, a request's, expressions are worked out in another process, for `seconds` in all and one
+        more for each million rows of the pool.
 
         What they raise there: UsageError, and Refused (503) past the time or the memory.
         """
-        until, held = time.monotonic() + self.seconds, list[_Process]()
+        seconds = self.seconds + rows / 1_000_000
+        until, held = time.monotonic() + seconds, list[_Process]()
 
         def evaluate(sql: str, table: pl.DataFrame) -> np.ndarray:
+            return np.concatenate([evaluate_slice(sql, part) for part in _slices(sql, table)])
+
+        def evaluate_slice(sql: str, table: pl.DataFrame) -> np.ndarray:
             if not held:
                 held.append(self._take(until))
             try:
@@ -104,7 +124,7 @@ class Evaluator:
             except (TimeoutError, EOFError) as error:
                 self._end(held.pop())
                 self._room.release()
-                took = f"took more than {self.seconds:g} seconds" if isinstance(error, TimeoutError) else "ended"
+                took = f"took more than {seconds:.3g} seconds" if isinstance(error, TimeoutError) else "ended"
                 why = "" if isinstance(error, TimeoutError) else " the process that worked it out: too much memory?"
                 raise Refused(503, f"where: the expression {took}{why}; ask a simpler one") from error
 

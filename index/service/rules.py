@@ -39,14 +39,12 @@ QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")  # texts and names; a doubled quote
 ODD = re.compile(r"""['"`$\\;{}]|--|/\*|#|\|\||\bselect\b""", re.IGNORECASE)
 ESCAPED = re.compile(r"""\\['"]""")  # whether it ends a text depends on who reads it
 PLUS = 16  # it joins texts too
-SLICE = 1 << 16  # rows that an expression works on at once: what it makes of texts has no other bound
-SLICE_BYTES = 64 << 20
 evaluator = Evaluator()
 
 
 def where_mask(sql: str, snapshot: Snapshot) -> np.ndarray:
     """(n,) bool: the rows for which the expression holds. Raises UsageError, Refused."""
-    with evaluator.bounded():
+    with evaluator.bounded(len(snapshot.columns)):
         return _masked(build_rule({"where": {"sql": _checked_sql(sql)}}, "where"), snapshot, "where")
 
 
@@ -63,7 +61,7 @@ def fit(tree: Any, snapshot: Snapshot, out: str) -> tuple[list[tuple[str, Rule]]
 
 def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     """What `select` would count: in = kept + dropped + failed, and what each step is first to drop."""
-    with evaluator.bounded():
+    with evaluator.bounded(len(snapshot.columns)):
         return _preview(tree, snapshot, out)
 
 
@@ -71,7 +69,7 @@ def _preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     steps, well, frame = fit(tree, snapshot, out)
     told, left = [], well.copy()
     for path, rule in steps:
-        mask = _guarded(lambda rule=rule: _sliced(rule, frame), "select")
+        mask = _guarded(lambda rule=rule: rule.mask(frame), "select")
         told.append({"path": path, "text": rule.describe(), "dropped": int((left & ~mask).sum())})
         left &= mask
     failed = snapshot.failed + int((~well).sum())
@@ -81,10 +79,10 @@ def _preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
 
 def kept_rows(tree: Any, snapshot: Snapshot, out: str) -> np.ndarray:
     """(n,) bool: what the select tree keeps."""
-    with evaluator.bounded():
+    with evaluator.bounded(len(snapshot.columns)):
         steps, left, frame = fit(tree, snapshot, out)
         for _, rule in steps:
-            left &= _guarded(lambda rule=rule: _sliced(rule, frame), "select")
+            left &= _guarded(lambda rule=rule: rule.mask(frame), "select")
     return left
 
 
@@ -138,14 +136,7 @@ def _checked_sql(sql: str) -> str:
 
 def _masked(rule: Rule, snapshot: Snapshot, where: str) -> np.ndarray:
     check_columns(rule, snapshot.columns.kinds, where)
-    return _guarded(lambda: _sliced(rule, snapshot.columns.frame(rule.needs)), where)
-
-
-def _sliced(rule: Rule, frame: pl.DataFrame) -> np.ndarray:
-    """(n,) bool: the rule's mask, worked out `SLICE` rows at a time."""
-    rows = SLICE if not frame.height else min(SLICE, 1 + int(SLICE_BYTES * frame.height / (frame.estimated_size() + 1)))
-    parts = [rule.mask(frame.slice(at, rows)) for at in range(0, max(frame.height, 1), rows)]
-    return np.concatenate(parts)
+    return _guarded(lambda: rule.mask(snapshot.columns.frame(rule.needs)), where)
 
 
 def _guarded(call: Any, where: str) -> Any:
