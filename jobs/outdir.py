@@ -14,6 +14,7 @@ from mmfilter.derived import run_of
 from mmfilter.errors import ConflictError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
+from mmfilter.schemes import check_scheme
 
 from . import marker
 from .beat import beating
@@ -25,7 +26,11 @@ HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\.tmp$")  # what `storage.open_atomic` 
 
 
 def absolute(path: str) -> str:
-    """A local path made absolute (workers have another working directory); URLs as they are."""
+    """A local path made absolute (workers have another working directory); URLs as they are.
+
+    Raises UsageError for a URL that is not opened.
+    """
+    check_scheme(path)
     if storage.is_remote(path):
         return path
     whole = os.path.abspath(path)

@@ -6,6 +6,7 @@ follows redirects into the private network, and opens `file:` urls.
 """
 
 import http.client
+import socket
 import threading
 import time
 import urllib.request
@@ -13,7 +14,7 @@ import weakref
 from functools import partial
 from typing import Any
 
-from index.service.fetch import public
+from index.service.fetch import addresses
 
 LOOK = 0.5  # seconds between two looks at what is overdue
 
@@ -92,16 +93,31 @@ class _Asker(urllib.request.AbstractHTTPHandler):
 class _Checked:
     def __init__(self, *words: Any, until: float, private: bool, watch: _Watch, **options: Any) -> None:
         super().__init__(*words, **options)
-        self.until, self.private, self.watch = until, private, watch
+        self.until, self.watch = until, watch
+        if not private:
+            self._create_connection = _to_public  # what http.client connects with
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
-        sock: Any = self.sock  # type: ignore[attr-defined]
-        address = sock.getpeername()[0]
-        if not self.private and not public(address):
-            sock.close()
-            raise OSError(f"{address} is not on the open network")
-        self.watch.add(sock, self.until)
+        self.watch.add(self.sock, self.until)  # type: ignore[attr-defined]
+
+
+def _to_public(address: tuple[str, int], *words: Any, **options: Any) -> socket.socket:
+    """Connect to one of the addresses of a host, all of which are public: none is asked before that is known.
+
+    The name is looked up once, so that what was checked is what is connected to. Raises OSError.
+    """
+    host, port = address
+    found = addresses(host, port)
+    if not found:
+        raise OSError(f"{host} is at an address that is not on the open network")
+    for last, one in enumerate(found, 1 - len(found)):
+        try:
+            return socket.create_connection((one, port), *words, **options)
+        except OSError:
+            if not last:
+                raise
+    raise AssertionError
 
 
 class _Http(_Checked, http.client.HTTPConnection):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import resource
 import socket
 import sys
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from . import options as o
 from .terminal import print
 
 EXTRA = "mmfilter[serve]"
+FILES = 1 << 16
 PORTS = {"http": 80, "https": 443}  # left out of an origin
 Cors = Annotated[
     list[str] | None, typer.Option("--cors", help="An origin whose web pages may read answers, or '*'. Repeatable.")
@@ -81,7 +83,7 @@ def add(app: typer.Typer) -> None:
         application = create_app([absolute(out) for out in outs], settings, warm=True)
         if "*" in settings.cors and not settings.token:
             print(ANY_PAGE, file=sys.stderr)
-        listen(application, bind(host, port), bool(settings.token))
+        listen(application, bind(host, port), settings)
 
 
 def _prepare() -> None:
@@ -134,14 +136,24 @@ def bind(host: str, port: int) -> socket.socket:
         raise MMFilterError(f"cannot listen on {host}:{port} ({why}); give another --port or --host") from error
 
 
-def listen(application: Any, listening: socket.socket, token: bool) -> None:
+def _raise_files() -> None:
+    """Let the process open as many files as it may: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def listen(application: Any, listening: socket.socket, settings: Any) -> None:
     """Serve until a signal; requests in work are finished first."""
     import uvicorn
+
+    from index.service.connections import IDLE_SECONDS, protocol
 
     from .stopping import Stopped, handed_over
 
     host, port = listening.getsockname()[:2]
-    if not (token or ipaddress.ip_address(host).is_loopback):
+    if not (settings.token or ipaddress.ip_address(host).is_loopback):
         print(
             f"mmfilter: anyone who reaches {host}:{port} may ask; set MMFILTER_TOKEN or --token to a secret",
             file=sys.stderr,
@@ -150,8 +162,10 @@ def listen(application: Any, listening: socket.socket, token: bool) -> None:
     print(f"mmfilter: http://{shown}:{port}/ (the API: /docs)", file=sys.stderr, flush=True)
     config = uvicorn.Config(
         application, log_level="warning", access_log=False, server_header=False, lifespan="on", ws="none",
-        timeout_keep_alive=15, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=1 << 16,
+        timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=10, h11_max_incomplete_event_size=1 << 16,
+        http=protocol(settings.concurrency), backlog=256,
     )  # fmt: skip
+    _raise_files()
     try:
         with handed_over():
             uvicorn.Server(config).run(sockets=[listening])

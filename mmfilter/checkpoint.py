@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import DataError, UsageError
+from .model_config import check_config, hf_tokenizer
 from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
@@ -39,7 +40,8 @@ def checkpoint_config(folder: str) -> Checkpoint:
     config = read_config(folder)
     text_cfg = config["model_cfg"]["text_cfg"]
     resolve_vocabulary(text_cfg, folder)
-    return Checkpoint(config["model_cfg"], config.get("preprocess_cfg", {}), _weights(folder), tokenizer_of(text_cfg))
+    tokenizer = tokenizer_of(text_cfg, folder)
+    return Checkpoint(config["model_cfg"], config.get("preprocess_cfg", {}), _weights(folder), tokenizer)
 
 
 def read_config(folder: str) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def read_config(folder: str) -> dict[str, Any]:
             raise DataError(f"{path}: not JSON ({error}); copy the folder again") from error
     if not isinstance(config, dict) or "text_cfg" not in config.get("model_cfg", {}):
         raise DataError(f"{path}: no 'model_cfg' with a 'text_cfg'; it is not an open_clip configuration")
+    check_config(config["model_cfg"], path, folder)
     return config
 
 
@@ -77,17 +80,17 @@ def resolve_vocabulary(text_cfg: dict[str, Any], folder: str) -> None:
     text_cfg["tokenizer_kwargs"] = {**kwargs, "bpe_path": path}
 
 
-def tokenizer_of(text_cfg: dict[str, Any]) -> Any:
-    """The tokenizer that a resolved `text_cfg` names: texts -> int64 (n, context_length).
+def tokenizer_of(text_cfg: dict[str, Any], folder: str = "") -> Any:
+    """The tokenizer that a checked and resolved `text_cfg` names: texts -> int64 (n, context_length).
 
     Raises DataError when the vocabulary's size is not the model's.
     """
-    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, SimpleTokenizer
 
     kwargs = dict(text_cfg.get("tokenizer_kwargs") or {})
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)
     if text_cfg.get("hf_tokenizer_name"):
-        return HFTokenizer(text_cfg["hf_tokenizer_name"], context_length=length, **kwargs)
+        return hf_tokenizer(text_cfg["hf_tokenizer_name"], folder, length, text_cfg.get("tokenizer_mode"), kwargs)
     tokenizer = SimpleTokenizer(context_length=length, **kwargs)
     wanted = text_cfg.get("vocab_size", tokenizer.vocab_size)
     if tokenizer.vocab_size > wanted:
@@ -140,4 +143,5 @@ def build_model(model_cfg: dict[str, Any]) -> Any:
     custom = cfg.pop("custom_text", False) or "hf_model_name" in cfg["text_cfg"]
     if "timm_model_name" in cfg["vision_cfg"]:
         cfg["vision_cfg"]["timm_model_pretrained"] = False
+    cfg["text_cfg"]["hf_model_pretrained"] = False  # its weights are filled in from the checkpoint
     return (CustomTextCLIP if custom else CLIP)(**cfg)

@@ -21,10 +21,11 @@ IMAGES = ("jpg", "png", "jpeg", "webp", "jpe", "jfif", "gif", "bmp", "tif", "tif
 
 CAPTION_MEMBERS = ("txt", "text", "caption", "cap")
 CAPTION_FIELDS = ("caption", "text", "TEXT", "alt", "alt_text")
-PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt"})
-"""Members that webdataset un-pickles, which runs what is in them: never decoded and never copied."""
+PICKLES = frozenset({
+    "pyd", "pkl", "pickle", "pth", "pt", "pck", "pickle5", "p5", "dill", "joblib", "cloudpickle", "ckpt", "marshal",
+})  # fmt: skip
+"""Members that webdataset, torch or joblib un-pickle, which runs what is in them: never decoded and never copied."""
 
-COMPRESSED = frozenset({"gz", "zst", "zstd", "xz", "bz2"})
 KEY, CONTENT, JSON_FIELD = "key", "content", "json."
 DEPTH = 200  # of a json's lists and mappings within each other
 KNOWN = 4096  # extensions whose kind is remembered: a pool has few
@@ -124,8 +125,8 @@ def image_rank(extension: str) -> tuple[bool, int]:
 
 @lru_cache(KNOWN)
 def is_pickle(extension: str) -> bool:
-    """Whether webdataset would un-pickle such a member, also in a compressed form."""
-    return not PICKLES.isdisjoint(part for part in extension.lower().split(".") if part not in COMPRESSED)
+    """Whether a trainer would un-pickle such a member: `pkl`, `x.PKL`, and any form of it such as `pkl.gz`."""
+    return not PICKLES.isdisjoint(part.strip() for part in extension.lower().split("."))
 
 
 def parse_json(data: bytes) -> tuple[dict[str, Any], Problem]:
@@ -249,7 +250,7 @@ def member_names(extra: Collection[str]) -> tuple[str, ...]:
     names = tuple(sorted({name.strip().lower().lstrip(".") for name in extra if name.strip()}))
     for name in names:
         if is_pickle(name):
-            raise UsageError(f"--members: '{name}' is never copied: webdataset un-pickles it, which runs what is in it")
+            raise UsageError(f"--members: '{name}' is never copied: trainers un-pickle it, which runs what is in it")
     return names
 
 

@@ -3,11 +3,21 @@
 JOB.json is what `mmfilter.engine` wrote: the model's configuration, the words for `open_clip_train.main`,
 and with a schedule the shards of each epoch. Further words come after those (`--resume latest`).
 Started by torchrun there is one such process a GPU; open_clip finds its rank in the environment.
+
+A pool's own shards are read here, with all that strangers put into them. webdataset decodes every member by its name,
+which un-pickles some, so all but captions and pictures are dropped as they are read.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from .engine import OPEN_CLIP_READS
+from .images import FORMATS
+
+TRAINED_ON = OPEN_CLIP_READS | {"txt"}
+"""Extensions of the members that a trainer is given."""
 
 
 def main(words: list[str]) -> int:
@@ -15,6 +25,7 @@ def main(words: list[str]) -> int:
     import open_clip
     from open_clip_train import main as theirs
 
+    only_pairs()
     with open(words[0], encoding="utf-8") as stream:
         job = json.load(stream)
     open_clip.add_model_config(job["config"])
@@ -23,6 +34,36 @@ def main(words: list[str]) -> int:
     if job["epochs"]:
         _scheduled(theirs, job["epochs"])
     return 1 if theirs.main([*job["arguments"], *words[1:]]) == -1 else 0
+
+
+def only_pairs() -> None:
+    """Let webdataset hand on and decode captions and pictures alone, in this process and its loaders.
+
+    Members of other names never become part of a sample. Were one to, no decoder is left for it; and Pillow opens
+    the formats that run no other program, whatever a picture's name says.
+    """
+    import PIL.Image
+    from open_clip_train import data
+    from webdataset import autodecode, tariterators
+
+    for module in (data, tariterators):  # the one that training reads with, and the one of --val-data
+        module.tar_file_expander = _selecting(module.tar_file_expander)
+    decoders = autodecode.decoders
+    for extension in [name for name in decoders if name not in TRAINED_ON]:
+        del decoders[extension]
+    autodecode.default_pre_handlers.clear()  # unpacks x.pyd.gz and goes on
+    autodecode.IMAGE_EXTENSIONS[:] = sorted(OPEN_CLIP_READS)
+    PIL.Image.init()
+    PIL.Image.ID[:] = [name for name in PIL.Image.ID if name in FORMATS]
+
+
+def _selecting(expand: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *words, **named: expand(*words, **{**named, "select_files": is_trained_on})
+
+
+def is_trained_on(name: str) -> bool:
+    """Whether a tar's member becomes part of a sample, by what follows the first dot of its file name."""
+    return name.rpartition("/")[2].partition(".")[2].lower() in TRAINED_ON
 
 
 def _ddp_on_cpu() -> None:

@@ -13,6 +13,8 @@ from .results import TaskResult
 
 M = TypeVar("M", bound=BaseModel)
 
+SHOWN = 400  # characters of a wrong value that its message repeats
+
 Batch = Mapping[str, Any]
 """n samples as columns, by the names a score lists in `needs`; see `Score`."""
 
@@ -174,6 +176,11 @@ class Task(Plug):
         raise NotImplementedError
 
 
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def build_plug(kind: type[M], value: Any, where: str) -> M:
     """`kind(**value)`; pydantic's errors become one sentence. Raises UsageError."""
     value = {} if value is None else value
@@ -190,7 +197,7 @@ def build_plug(kind: type[M], value: Any, where: str) -> M:
             raise UsageError(
                 f"{place}: unknown field{nearest(field, fields)} Fields: {', '.join(fields) or 'none'}"
             ) from None
-        given = "" if first["type"] == "missing" else f" (it is {first['input']!r})"
+        given = "" if first["type"] == "missing" else f" (it is {_shown(first['input'])})"
         raise UsageError(f"{place}: {first['msg'].removeprefix('Value error, ')}{given}") from None
 
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 
-from .errors import StoreError, UsageError, need
+from .errors import StoreError, need
+from .schemes import EXTRAS, check_scheme
 
 T = TypeVar("T")
 
-EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 TRIES = 8
 FIRST_WAIT, MAX_WAIT = 0.5, 20.0  # seconds; the most that is waited after the first and after any try
 SPAN, MAX_SPAN = 1 << 16, 1 << 23  # bytes asked for at once: after a seek, and at most when read on in order
@@ -41,16 +41,14 @@ def filesystem(path: str) -> Any:
     """The fsspec filesystem of a remote `path`, which remembers no listing. Raises MissingDependency, UsageError."""
     import fsspec
 
+    check_scheme(path)
     scheme = path.split("://", 1)[0]
     if scheme in EXTRAS:
         need(EXTRAS[scheme], EXTRAS[scheme])
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme == "s3":
         options["config_kwargs"] = {**BOTO, **fsspec.config.conf.get("s3", {}).get("config_kwargs", {})}
-    try:
-        fs = fsspec.filesystem(scheme, **options)
-    except ValueError as error:
-        raise UsageError(f"{path}: no storage is known for '{scheme}://'") from error
+    fs = fsspec.filesystem(scheme, **options)
     if scheme == "s3":
         fs.retries = 1  # its own wait without jitter; botocore's and `retrying` are enough
     return fs

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import bpe, checkpoint, pairs
 from .errors import UsageError, nearest
+from .model_config import check_config
 from .storage import read_bytes, write_atomic
 from .weights import HUB, ModelSpec, find
 
@@ -53,7 +54,8 @@ def _file(path: str) -> dict[str, Any]:
         raise UsageError(f"model: there is no file {path}")
     with open(path, encoding="utf-8") as stream:
         config = json.load(stream)
-    config = config if "model_cfg" in config else {"model_cfg": config}
+    config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
+    check_config(config["model_cfg"], path, os.path.dirname(path))
     checkpoint.resolve_vocabulary(config["model_cfg"]["text_cfg"], os.path.dirname(path))
     return config
 

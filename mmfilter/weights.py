@@ -5,13 +5,14 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary
+from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary, tokenizer_of
 from .errors import COPY, ConflictError, DataError, UsageError, nearest
 from .file_record import sha256_file
 from .hub import fetch_hub, fetch_tag, quiet, why
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo")
 HUB = "hf-hub:"
+LOCAL = "local-dir:"  # open_clip's word for a model folder
 PLAIN = (".safetensors", ".bin", ".pt", ".pth")  # the last three are read with weights_only
 
 
@@ -107,10 +108,11 @@ def find(spec: ModelSpec) -> tuple[str, str, dict[str, Any]]:
     """(open_clip's name, the weights' file, the tag's entry), without hashing. Raises as `resolve`."""
     if spec.folder:
         folder = os.path.expanduser(spec.folder)
-        return f"local-dir:{folder}", checkpoint_config(folder).weights_path, {}
+        return f"{LOCAL}{folder}", checkpoint_config(folder).weights_path, {}
     if spec.model.startswith(HUB):
         path = fetch_hub(spec.model[len(HUB) :])
-        return f"local-dir:{os.path.dirname(path)}", path, {}  # the cached snapshot: nothing is asked of the hub again
+        read_config(os.path.dirname(path))  # refused before anything is built of it
+        return f"{LOCAL}{os.path.dirname(path)}", path, {}  # the cached snapshot: nothing is asked of the hub again
     name, tag = check_name(spec)
     if spec.pretrained == "random":
         return name, "", tag
@@ -191,12 +193,10 @@ def build(spec: ModelSpec, found: Resolved) -> tuple[Any, Any, Any]:
 def _tokenizer(spec: ModelSpec, found: Resolved) -> Any:
     import open_clip
 
-    if spec.model.startswith(HUB):
-        return open_clip.get_tokenizer(spec.model)
-    kwargs: dict[str, Any] = {}
-    if spec.folder:  # open_clip would look for the vocabulary in the working directory
-        folder = os.path.expanduser(spec.folder)
+    if found.name.startswith(LOCAL):  # open_clip would look for the vocabulary in the working directory
+        folder = found.name.removeprefix(LOCAL)
         text_cfg = read_config(folder)["model_cfg"]["text_cfg"]
         resolve_vocabulary(text_cfg, folder)
-        kwargs = text_cfg.get("tokenizer_kwargs") or {}
-    return open_clip.get_tokenizer(found.name, **kwargs)
+        return tokenizer_of(text_cfg, folder)
+    hf = open_clip.get_model_config(found.name)["text_cfg"].get("hf_tokenizer_name")
+    return open_clip.get_tokenizer(found.name, **({"trust_remote_code": False} if hf else {}))

@@ -1,11 +1,13 @@
 """What is told to the service to make it do more than it should: SQL, rules, nesting, odd vectors."""
 
 import json
+import time
 
 import pytest
 from fastapi.testclient import TestClient
 from serve_util import shared_out
 
+from index.service import rules
 from index.service.app import create_app
 from index.service.settings import Settings
 from mmfilter import errors
@@ -92,3 +94,49 @@ def test_without_the_extra_the_command_says_what_to_install(monkeypatch):
     assert isinstance(done.exception, errors.MissingDependency) and "pip install 'mmfilter[serve]'" in str(
         done.exception
     )
+
+
+LARGE = [
+    "(" * 60 + "language_score" + " BETWEEN 0 AND 1)" * 60 + " > 0",
+    "language_score" + " BETWEEN 0 AND 1" * 60,
+    "NULLIF(" * 50 + "language_score" + ", 1)" * 50 + " > 0",
+    "CAST(" * 300 + "language_score" + " AS INT)" * 300 + " > 0",
+    "COALESCE(" * 50 + "RIGHT(text, 2)" + ", text)" * 50 + " = 'a'",
+    "RIGHT(text, " * 20 + "1" + ")" * 20 + " = 'a'",
+    "SUBSTR(text, " * 12 + "1" + ", 2)" * 12 + " = 'a'",
+    "(" * 30 + "language" + " IN (text, language))" * 30,
+    "CASE " * 30 + "text" + " WHEN 'a' THEN 'b' WHEN 'b' THEN 'c' END" * 30 + " = 'a'",
+    " OR ".join(["text > ''"] * 300),
+    "language_score > " + "-" * 1900 + "1",
+    "language_score > " + "- " * 1900 + "1",
+    "NOT " * 900 + "language_score > 1",
+    "(" * 1990 + "language_score" + ")" * 1990,
+    "REPEAT(text, 1000000000) = 'a'", "REPLACE(text, '', text) = 'a'", "RPAD(text, 1000000000, 'x') = 'a'",
+    "CONCAT(text, text, text) = 'a'", "text ^@ 'a' ^@ 'b' AND 1 = 1 --", "REGEXP_LIKE(text, '(a{1000}){1000}')",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", LARGE, ids=lambda sql: sql[:24])
+def test_a_large_expression_is_answered_at_once_and_the_service_goes_on(client, sql):
+    begun = time.monotonic()
+    for path, body in (
+        ("/api/search", {"k": 1, "among": {"where": sql}}),
+        ("/api/preview", {"select": {"all": [{"where": {"sql": sql}}, "everything"]}}),
+        ("/api/export", {"select": {"then": [{"where": {"sql": sql}}]}}),
+    ):
+        answer = client.post(path, json=body)
+        assert answer.status_code in (400, 422) and len(answer.json()["error"]) < 6000, answer.text[:200]
+    assert time.monotonic() - begun < 5 and client.get("/api/info").status_code == 200
+
+
+def test_an_expression_has_its_time_and_the_service_goes_on(client, monkeypatch):
+    body = {"k": 1, "among": {"where": "language_score >= 0 OR language_score < 0"}}
+    assert client.post("/api/search", json=body).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(rules.evaluator, "seconds", 0.0)
+        answer = client.post("/api/search", json=body)
+        assert answer.status_code == 503 and answer.json()["error"].startswith("where: ")
+    for process in list(rules.evaluator._all):  # as the kernel does where memory is short
+        process.child.kill()
+    answers = [client.post("/api/search", json=body).status_code for _ in range(3)]
+    assert answers[1:] == [200, 200] and answers[0] in (200, 503)

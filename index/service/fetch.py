@@ -12,8 +12,10 @@ from .settings import Refused
 
 TIMEOUT = 5.0  # seconds, for each step
 PORTS = {"http": 80, "https": 443}
-TUNNELS = [ipaddress.ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")]
+GLOBAL = ipaddress.ip_network("2000::/3")  # of IPv6: not NAT64 (64:ff9b::), mapped or compatible addresses
+TUNNELS = [ipaddress.ip_network(net) for net in ("2002::/16", "2001::/32", "192.88.99.0/24")]
 """Addresses that carry an IPv4 address inside: what is behind them is not what they look like."""
+ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of an IPv6 address that ends in an IPv4 one
 
 
 def fetch(url: str, hosts: tuple[str, ...], most: int) -> bytes:
@@ -42,13 +44,19 @@ def fetch(url: str, hosts: tuple[str, ...], most: int) -> bytes:
         connection.close()
 
 
+def addresses(host: str, port: int) -> list[str]:
+    """The addresses of a host, [] unless all of them are public. Raises OSError, UnicodeError."""
+    found = dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    return list(found) if all(map(public, found)) else []
+
+
 def resolve(host: str, port: int) -> str:
     """An address of the host; all of its addresses must be public. Raises Refused."""
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+        found = addresses(host, port)
     except (OSError, UnicodeError) as error:
         raise Refused(502, f"image_url: {host[:100]} cannot be found") from error
-    if not found or not all(public(address) for address in found):
+    if not found:
         raise Refused(403, f"image_url: {host[:100]} is at an address that is not public, and is not asked")
     return sorted(found)[0]
 
@@ -60,7 +68,9 @@ def public(address: str) -> bool:
     except ValueError:
         return False
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    tunnel = ip.version == 6 and any(ip in net for net in TUNNELS)
+    tunnel = any(ip in net for net in TUNNELS if net.version == ip.version)
+    if ip.version == 6:
+        tunnel |= ip not in GLOBAL or int(ip) >> 32 & 0xFFFFFFFF in ISATAP
     return bool(ip.is_global and not ip.is_multicast and not tunnel)
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
+from urllib.parse import urlsplit
 
 from .metrics import Metrics
 from .settings import Settings
@@ -18,6 +19,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 COOKIE = "mmfilter_session"
+HEADER_COUNT, HEAD_BYTES = 100, 1 << 16  # of a request
+SEND_SECONDS = 30.0  # for each piece of an answer
 OPEN = ("/page/",)  # the page's assets hold nothing of the pool
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -55,7 +58,9 @@ class Guard:
         started, status = time.perf_counter(), [500]
         answering = self._headers(send, status)
         try:
+            _check_head(scope)
             self._check_host(scope)
+            self._check_origin(scope)
             self._authorize(scope)
             await self._limited(scope, receive, answering)
         except _Answer as refusal:
@@ -70,7 +75,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
-            await send(message)
+            async with asyncio.timeout(SEND_SECONDS):  # a client that does not read holds no place
+                await send(message)
 
         return answering
 
@@ -86,18 +92,39 @@ class Guard:
                 403, "the Host header names another host; start the service with --name HOST, or with a token"
             )
 
+    def _check_origin(self, scope: Scope) -> None:
+        """Refuse what a page of another origin asks for, unless `--cors` names it or it knows the token.
+
+        Browsers send `Origin` with all but plain reads, and say of those in `Sec-Fetch-Site` whose page asks. A link
+        to the service may stand anywhere.
+        """
+        if scope["method"] == "OPTIONS" or "*" in self.settings.cors or self._knows_token(scope):
+            return
+        origin, site, host = (_header(scope, name).lower() for name in (b"origin", b"sec-fetch-site", b"host"))
+        if origin in self.settings.cors or site in ("same-origin", "none"):
+            return
+        where = urlsplit_or_none(origin)
+        names = self.settings.names or ()
+        own = where is not None and (where.netloc == host or (where.hostname in names and where.netloc in names))
+        link = scope["method"] in ("GET", "HEAD") and _header(scope, b"sec-fetch-mode") == "navigate"
+        cross_site = not origin and site in ("cross-site", "same-site") and not link
+        if cross_site or (origin and not own):
+            raise _Answer(
+                403,
+                f"a page of another origin ({origin[:100] or site}) may not ask; start the service with --cors ORIGIN "
+                "to allow it, or with --name HOST where the page is the service's own behind a proxy",
+            )
+
+    def _knows_token(self, scope: Scope) -> bool:
+        given = _header(scope, b"authorization").encode("latin-1")
+        return bool(self.settings.token) and hmac.compare_digest(given, b"Bearer " + self.settings.token.encode())
+
     def _authorize(self, scope: Scope) -> None:
         if not self.settings.token or scope["path"] == "/" or scope["path"].startswith(OPEN):
             return
-        given, cookies = b"", ""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                given = value
-            elif name == b"cookie":
-                cookies = value.decode("latin-1")
-        if hmac.compare_digest(given, b"Bearer " + self.settings.token.encode()):
+        if self._knows_token(scope):
             return
-        if not hmac.compare_digest(_cookie(cookies).encode("latin-1"), self.session.encode()):
+        if not hmac.compare_digest(_cookie(_header(scope, b"cookie")).encode("latin-1"), self.session.encode()):
             raise _Answer(401, "a token is wanted: 'Authorization: Bearer TOKEN'", (b"www-authenticate", b"Bearer"))
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,6 +173,28 @@ class Guard:
         except TimeoutError:
             slow = f"the body did not come within {self.settings.body_seconds:g} seconds"
             raise _Answer(408, slow, (b"connection", b"close")) from None
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    """The last header of that name, "" where there is none."""
+    return next((value.decode("latin-1") for key, value in reversed(scope["headers"]) if key == name), "")
+
+
+def _check_head(scope: Scope) -> None:
+    size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope.get("raw_path") or b"")
+    if len(scope["headers"]) > HEADER_COUNT or size + len(scope.get("query_string") or b"") > HEAD_BYTES:
+        raise _Answer(
+            431, f"at most {HEADER_COUNT} headers, and {HEAD_BYTES:,} bytes of them", (b"connection", b"close")
+        )
+
+
+def urlsplit_or_none(text: str) -> Any:
+    """The parts of a URL; None where it is none."""
+    try:
+        parts = urlsplit(text)
+        return parts if parts.hostname else None
+    except ValueError:
+        return None
 
 
 def session_of(token: str) -> str:

@@ -15,6 +15,7 @@ from mmfilter.select import steps_of
 from mmfilter.subset import later_repeats
 from mmfilter.uids import HALVES
 
+from .evaluator import Evaluator
 from .pool import Snapshot
 from .settings import Refused
 
@@ -38,12 +39,13 @@ QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")  # texts and names; a doubled quote
 ODD = re.compile(r"""['"`$\\;{}]|--|/\*|#|\|\||\bselect\b""", re.IGNORECASE)
 ESCAPED = re.compile(r"""\\['"]""")  # whether it ends a text depends on who reads it
 PLUS = 16  # it joins texts too
-SLICE = 1 << 16  # rows that an expression works on at once: what it makes of texts has no other bound
+evaluator = Evaluator()
 
 
 def where_mask(sql: str, snapshot: Snapshot) -> np.ndarray:
     """(n,) bool: the rows for which the expression holds. Raises UsageError, Refused."""
-    return _masked(build_rule({"where": {"sql": _checked_sql(sql)}}, "where"), snapshot, "where")
+    with evaluator.bounded(len(snapshot.columns)):
+        return _masked(build_rule({"where": {"sql": _checked_sql(sql)}}, "where"), snapshot, "where")
 
 
 def fit(tree: Any, snapshot: Snapshot, out: str) -> tuple[list[tuple[str, Rule]], np.ndarray, pl.DataFrame]:
@@ -59,10 +61,15 @@ def fit(tree: Any, snapshot: Snapshot, out: str) -> tuple[list[tuple[str, Rule]]
 
 def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     """What `select` would count: in = kept + dropped + failed, and what each step is first to drop."""
+    with evaluator.bounded(len(snapshot.columns)):
+        return _preview(tree, snapshot, out)
+
+
+def _preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
     steps, well, frame = fit(tree, snapshot, out)
     told, left = [], well.copy()
     for path, rule in steps:
-        mask = _guarded(lambda rule=rule: _sliced(rule, frame), "select")
+        mask = _guarded(lambda rule=rule: rule.mask(frame), "select")
         told.append({"path": path, "text": rule.describe(), "dropped": int((left & ~mask).sum())})
         left &= mask
     failed = snapshot.failed + int((~well).sum())
@@ -72,9 +79,10 @@ def preview(tree: Any, snapshot: Snapshot, out: str) -> dict[str, Any]:
 
 def kept_rows(tree: Any, snapshot: Snapshot, out: str) -> np.ndarray:
     """(n,) bool: what the select tree keeps."""
-    steps, left, frame = fit(tree, snapshot, out)
-    for _, rule in steps:
-        left &= _guarded(lambda rule=rule: _sliced(rule, frame), "select")
+    with evaluator.bounded(len(snapshot.columns)):
+        steps, left, frame = fit(tree, snapshot, out)
+        for _, rule in steps:
+            left &= _guarded(lambda rule=rule: rule.mask(frame), "select")
     return left
 
 
@@ -128,13 +136,7 @@ def _checked_sql(sql: str) -> str:
 
 def _masked(rule: Rule, snapshot: Snapshot, where: str) -> np.ndarray:
     check_columns(rule, snapshot.columns.kinds, where)
-    return _guarded(lambda: _sliced(rule, snapshot.columns.frame(rule.needs)), where)
-
-
-def _sliced(rule: Rule, frame: pl.DataFrame) -> np.ndarray:
-    """(n,) bool: the rule's mask, worked out `SLICE` rows at a time."""
-    parts = [rule.mask(frame.slice(at, SLICE)) for at in range(0, max(frame.height, 1), SLICE)]
-    return np.concatenate(parts)
+    return _guarded(lambda: rule.mask(snapshot.columns.frame(rule.needs)), where)
 
 
 def _guarded(call: Any, where: str) -> Any:
