@@ -11,6 +11,7 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import UsageError
+from mmfilter.json_file import FORMAT
 from mmfilter.plugs import Run
 from mmfilter.recipe import fingerprint
 from mmfilter.uids import DTYPE
@@ -191,6 +192,7 @@ def _assemble(building: str, base: _Base, parts: list[Part], options: IndexOptio
         files[LISTS] = {"bytes": os.path.getsize(lists_file)}
     left_out = base.left_out + sum(skipped(part) for part in parts)
     return {
+        "format": FORMAT,
         "name": name,
         "model": options.model,
         "modality": options.modality,

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
+from mmfilter.commit_file import optional_commit
 from mmfilter.images import ImageLimits
 from mmfilter.parts import read_identity, read_limits
 from mmfilter.recipe import fingerprint
@@ -56,7 +57,7 @@ class Pool:
         """What the run's images were read within, and a picture that is compared with them is."""
         stems = self.table.stems
         path = storage.join(self.table.metadata, f"{stems[0]}.json") if stems else ""
-        return read_limits(json.loads(storage.read_bytes(path)) if path and storage.exists(path) else {})
+        return read_limits((optional_commit(path) if path else None) or {})
 
     def identity(self, needs: Collection[str]) -> str:
         """A fingerprint of what the pool's rows, and the columns and embeddings in `needs`, were made from."""

@@ -1,7 +1,6 @@
 """A set beside the pool: images, captions, or another pool, to be compared with or to be near to."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mmfilter.folders import is_tar
 from mmfilter.images import decode
 from mmfilter.member_names import split_name
 from mmfilter.overrides import named_paths, with_path
+from mmfilter.run_file import read_run
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members
@@ -141,12 +141,8 @@ def _datacomps(pool: Pool, model: str) -> dict[str, Any]:
 
 def _file_of(pool: Pool, model: str) -> str | None:
     """The file of weights that the newest run on OUT was given for the model; a commit knows it by its hash alone."""
-    path = storage.join(pool.out, "run.json")
-    try:
-        node = json.loads(storage.read_bytes(path))["recipe"]["embed"][model]
-        file = node.get("weights")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    node = ((read_run(pool.out).get("recipe") or {}).get("embed") or {}).get(model)
+    file = node.get("weights") if isinstance(node, dict) else None
     return file if isinstance(file, str) and os.path.isfile(os.path.expanduser(file)) else None
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,12 +12,15 @@ from typing import IO, Any, TypeVar
 from mmfilter import storage
 from mmfilter.dates import now
 from mmfilter.derived import run_of
-from mmfilter.errors import ConflictError, UsageError, cannot_write
+from mmfilter.errors import ConflictError, DataError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
+from mmfilter.json_file import FORMAT, optional_object
+from mmfilter.run_file import read_run, read_run_if_any
 
 from . import marker
 from .beat import beating
+from .terminal import print
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,10 +98,9 @@ def attempts_path(out: str, stem: str) -> str:
 
 def read_attempts(out: str, stem: str) -> dict[str, Any]:
     """{"attempts": n, "error": the last one's}; zero when the shard never failed."""
-    path = attempts_path(out, stem)
-    if not storage.exists(path):
-        return {"attempts": 0, "error": ""}
-    return json.loads(storage.read_bytes(path))
+    cure = f"delete it: the attempts of shard {stem} are counted anew"
+    shape = {"attempts": int, "error": str, "died?": bool}
+    return optional_object(attempts_path(out, stem), cure, shape) or {"attempts": 0, "error": ""}
 
 
 def count_attempt(out: str, stem: str, error: str) -> int:
@@ -129,7 +132,7 @@ def load_run(out: str) -> dict[str, Any]:
         raise UsageError(
             f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
         )
-    return json.loads(storage.read_bytes(path))
+    return read_run(out)
 
 
 def keep_metadata(out: str, metadata: str | None) -> str | None:
@@ -151,12 +154,8 @@ def run_reading(out: str) -> ReadOptions:
     """How the run in OUT read its samples; the default where OUT holds none, or one that says nothing of it."""
     from mmfilter.recipe import reading
 
-    path = storage.join(out, "run.json")
-    try:
-        source = json.loads(storage.read_bytes(path))["recipe"] if storage.exists(path) else {}
-        return reading(source.get("read") or {}, path)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ReadOptions()
+    recipe = read_run_if_any(out).get("recipe") or {}
+    return reading(recipe.get("read") or {}, storage.join(out, "run.json"))
 
 
 def reading_beside(subset: str) -> ReadOptions:
@@ -172,6 +171,25 @@ def pool_fields(paths: Sequence[str]) -> dict[str, Any]:
 
 def save_run(out: str, **fields: Any) -> None:
     """Update OUT/run.json with `fields`. `started`, the date, is that of the first time."""
-    path = storage.join(out, "run.json")
-    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {"started": now()}
-    storage.write_atomic(path, json.dumps({**run, **fields}, indent=1, sort_keys=True).encode())
+    _write_run(out, {**(read_run(out) or {"started": now()}), **fields})
+
+
+def mend_run(out: str) -> None:
+    """Replace a damaged OUT/run.json, and say so: `run` and `embed` know all that it holds but the earlier times.
+
+    Raises ConflictError for one of a newer mmfilter.
+    """
+    try:
+        read_run(out)
+    except DataError as error:
+        print(
+            f"mmfilter: {str(error).partition('; ')[0]}: it is written anew. The times of earlier runs are lost, and "
+            "which shards were left out",
+            file=sys.stderr,
+        )
+        _write_run(out, {"started": now()})
+
+
+def _write_run(out: str, run: dict[str, Any]) -> None:
+    data = json.dumps({**run, "format": FORMAT}, indent=1, sort_keys=True).encode()
+    storage.write_atomic(storage.join(out, "run.json"), data)

@@ -11,7 +11,7 @@ from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
 from .markdown import plain
-from .subset_record import read_or_empty, same_selection
+from .subset_record import earlier_record, record_path, same_selection
 
 TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
 TAGS = ["clip", "image-text-pairs", "data-filtering", "mmfilter"]
@@ -43,7 +43,7 @@ def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
     options are the defaults with `metadata`.
     """
     path = storage.join(out, "subsets", f"{name}.md")
-    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
+    record = earlier_record(record_path(out, name))
     text = storage.read_bytes(path) if storage.exists(path) else b""
     try:
         matter = yaml.safe_load(text.decode("utf-8").split("---\n", 2)[1])
@@ -59,7 +59,7 @@ def refresh_card(out: str, name: str, earlier: Earlier) -> str:
     Where the subset is the same as before the earlier card stays, with what was written into it by hand.
     """
     path = storage.join(out, "subsets", f"{name}.md")
-    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
+    record = earlier_record(record_path(out, name))
     if earlier.text and same_selection(record, earlier.record) and is_of(earlier.text, out, name):
         storage.write_atomic(path, earlier.text)
         return path

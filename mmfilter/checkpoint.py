@@ -15,11 +15,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import DataError, UsageError
+from .json_file import demand, read_object
 from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 VOCABULARY = "bpe.txt.gz"
+
+
+COPY = "copy the model's folder again"
+SIDES = {"image_size?": (int, list), "width?": int, "head_width?": int, "layers?": (int, list), "patch_size?": int}
+SHAPE = {
+    "model_cfg": {
+        "embed_dim": int,
+        "vision_cfg": SIDES,
+        "text_cfg": {
+            "context_length?": int,
+            "vocab_size?": int,
+            "width?": int,
+            "heads?": int,
+            "layers?": int,
+            "tokenizer_kwargs?": {"bpe_path?": str},
+            "hf_tokenizer_name?": str,
+            "hf_model_name?": str,
+        },
+    },
+    "preprocess_cfg?": {"mean?": (list, float), "std?": (list, float), "size?": (int, list), "interpolation?": str},
+}
 
 
 class Checkpoint(NamedTuple):
@@ -47,14 +69,14 @@ def read_config(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, CONFIG)
     if not os.path.isfile(path):
         raise UsageError(f"{folder}: not a model folder, it has no {CONFIG}; `mmfilter train` writes one")
-    with open(path, encoding="utf-8") as stream:
-        try:
-            config = json.load(stream)
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error}); copy the folder again") from error
-    if not isinstance(config, dict) or "text_cfg" not in config.get("model_cfg", {}):
-        raise DataError(f"{path}: no 'model_cfg' with a 'text_cfg'; it is not an open_clip configuration")
+    config = read_object(path, COPY)
+    check_config(config, path)
     return config
+
+
+def check_config(config: dict[str, Any], path: str) -> None:
+    """Raise DataError for what is no open_clip configuration with a `model_cfg`."""
+    demand(config, SHAPE, path, f"it is no configuration of open_clip's; {COPY}")
 
 
 def _weights(folder: str) -> str:

@@ -1,14 +1,15 @@
 """What `select` left on disk: the record of each subset and its decisions, shard by shard."""
 
 import io
-import json
 from typing import Any
 
 import polars as pl
 
 from . import storage
 from .errors import DataError, UsageError, nearest
+from .json_file import read_object
 from .run_pool import left_out
+from .subset_record import CURE, SHAPE, record_path
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
 
@@ -34,14 +35,12 @@ def resolve_name(out: str, name: str = "") -> str:
 
 
 def read_record(out: str, name: str) -> dict[str, Any]:
-    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged."""
-    path = storage.join(out, "subsets", f"{name}.json")
+    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged or does not exist."""
+    path = record_path(out, name)
     try:
-        record = json.loads(storage.read_bytes(path))
-        record["counts"]["kept"], record["steps"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged record ({error}); run 'mmfilter select' again") from error
-    return dict(record)
+        return read_object(path, CURE, SHAPE)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist; {CURE}") from error
 
 
 def decision_paths(out: str, name: str) -> dict[str, str]:

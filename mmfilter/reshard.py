@@ -23,6 +23,8 @@ from . import storage
 from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .fields import ReadOptions
+from .json_file import FORMAT as VERSION
+from .json_file import read_object
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .shard_index import index_shard
 from .subset import Subset
@@ -30,6 +32,17 @@ from .subset import Subset
 PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
 FORMAT = "{:08d}.tar"
 DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
+CURE = "delete the folder, or give another, and run the whole reshard again"
+SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": int, "sha256": str}}
+META = {
+    "processed_count": int,
+    "output_count": int,
+    "output_shard_count": int,
+    "missing_count": int,
+    "repeated_count?": int,
+    "blurred_count?": int,
+    "encoded_count?": int,
+}
 OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
 LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
 
@@ -58,14 +71,14 @@ def begin(plan: Plan, folder: str) -> None:
         return
     if storage.list_files(folder, ".tar"):
         raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
-    storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
+    storage.write_atomic(path, json.dumps({"format": VERSION, **plan.parts}, sort_keys=True).encode())
 
 
 def read_plan(path: str) -> dict[str, Any]:
     """What a folder was begun with; options that an older version did not know are what it did."""
-    parts: dict[str, Any] = json.loads(storage.read_bytes(path))
-    given = parts.get("options")
-    return {**parts, "options": {**DEFAULTS, **given}} if isinstance(given, dict) else parts
+    parts = read_object(path, CURE, SHAPE)
+    parts.pop("format", None)
+    return {**parts, "options": {**DEFAULTS, **parts["options"]}}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -94,7 +107,9 @@ def finished(
         return None
     now = request(paths, subset, options)
     before = read_plan(plan)
-    return json.loads(storage.read_bytes(meta)) if all(before.get(name) == now[name] for name in now) else None
+    if any(before.get(name) != now[name] for name in now):
+        return None
+    return read_object(meta, f"delete it and run the same again, which checks {folder} and writes it anew", META)
 
 
 def clear(folder: str) -> None:
@@ -150,8 +165,8 @@ def _successes(folder: str, name: str) -> int | None:
     if not storage.exists(path):
         return None
     try:
-        return int(json.loads(storage.read_bytes(path))["successes"])
-    except (ValueError, KeyError, TypeError):
+        return int(read_object(path, "delete it", {"successes": int})["successes"])
+    except (FileNotFoundError, DataError):
         return None
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from . import storage
 from .errors import ConflictError, DataError
 from .records import Failure
+from .run_file import named_shards, read_run
 from .uids import parse_uids
 
 BASE = {
@@ -94,23 +95,9 @@ def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = F
 
 def pool_tars(out: str) -> dict[str, str]:
     """Shard -> its tar, as the newest run on OUT was given them: a pool may stand elsewhere than when a shard was
-    made. Empty where OUT has no run.json that can be read; then a commit's `path` is what there is.
+    made. Empty where OUT has no run.json; then a commit's `path` is what there is. Raises DataError on a damaged one.
     """
-    path = storage.join(out, "run.json")
-    try:
-        run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-        return {storage.stem(tar): tar for tar in named_shards(run)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def named_shards(run: Mapping[str, Any]) -> list[str]:
-    """The shards' paths of a run.json, which know their names in OUT; none of them is a pattern."""
-    paths = [str(path) for path in run.get("pool") or []]
-    names = run.get("shard_names") or []
-    if len(names) != len(paths):
-        names = map(storage.stem, paths)
-    return [storage.ShardPath(path, str(name)) for path, name in zip(paths, names, strict=True)]
+    return {storage.stem(tar): tar for tar in named_shards(read_run(out))}
 
 
 def read_stored(out: str, stem: str) -> Stored:

@@ -63,8 +63,11 @@ def _json_lines(path: str, text: str) -> list[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("it is another value")
+                rows.append(row)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {number} is no JSON object ({error}); write one a line") from error
     return rows
 

@@ -1,7 +1,6 @@
 """A pool's score table: metadata parquet and added columns, joined on uid, read column by column."""
 
 import io
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from . import storage
 from .errors import DataError, UsageError, nearest
 from .hints import nearest_beside
+from .run_file import read_run
 from .run_pool import left_out, run_of_metadata
 from .uids import HALVES, halves, taken_apart
 
@@ -210,12 +210,7 @@ def open_table(out: str, metadata: str | None = None) -> Table:
 
 def remembered_metadata(out: str) -> str | None:
     """The metadata folder that an earlier command was given with --metadata, as OUT/run.json has it."""
-    path = storage.join(out, "run.json")
-    try:
-        given = json.loads(storage.read_bytes(path))["metadata"] if storage.exists(path) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return given if isinstance(given, str) and given else None
+    return read_run(out).get("metadata") or None
 
 
 def _name(path: str) -> str:

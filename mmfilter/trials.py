@@ -12,8 +12,10 @@ from . import pairs, storage
 from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
+from .json_file import FORMAT, read_object
 from .plugs import Task
 from .results import TaskResult
+from .run_file import is_file_name
 from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary
@@ -22,6 +24,15 @@ from .uids import DTYPE
 from .weights import ModelSpec
 
 RECORD = "rank.json"
+CURE = "delete it and run the same `mmfilter rank` again: trials that are done are kept"
+SHAPE = {
+    "scale": {"name": str, "samples": int, "model": str, "batch": int, "vocabulary": int, "engine": str},
+    "pool": [list],
+    "samples": int,
+    "tasks": {str: dict},
+    "arms": [{"name": str, "path": str, "kept": int, "beside": str, "random": bool}],
+    "seeds": [int],
+}
 WHOLE = "no_filter"
 NEAR = 0.1
 """A random subset stands beside every subset whose size is within this part of its own. The value is ours."""
@@ -113,6 +124,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
     """
     model = _model(trials)
     record = {
+        "format": FORMAT,
         "scale": {**asdict(trials.scale), "model": packaged_name(trials.scale.model)},
         "pool": [[storage.stem(path), storage.size(path)] for path in trials.pool],
         "samples": len(uids),
@@ -138,7 +150,7 @@ def _record(out: str, now: dict[str, Any]) -> None:
     path = os.path.join(out, RECORD)
     now = json.loads(json.dumps(now))
     if storage.exists(path):
-        was = json.loads(storage.read_bytes(path))
+        was = _checked(path)
         for name in ("scale", "pool", "tasks"):
             if was[name] != now[name]:
                 raise ConflictError(f"{out}: its trials are of another {name}; give another --out")
@@ -151,12 +163,21 @@ def _record(out: str, now: dict[str, Any]) -> None:
     storage.write_atomic(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
+def _checked(path: str) -> dict[str, Any]:
+    """A rank.json, whose arms' names are folders. Raises DataError."""
+    record = read_object(path, CURE, SHAPE)
+    for arm in record["arms"]:
+        if not is_file_name(arm["name"]):
+            raise DataError(f"{path}: is damaged (an arm cannot be called {arm['name'][:100]!r}); {CURE}")
+    return record
+
+
 def read_record(out: str) -> dict[str, Any]:
     """OUT's rank.json. Raises UsageError where there is none."""
     path = os.path.join(out, RECORD)
     if not storage.exists(path):
         raise UsageError(f"{out}: no trials here (there is no {RECORD}); `mmfilter rank` makes them")
-    return json.loads(storage.read_bytes(path))
+    return _checked(path)
 
 
 def _model(trials: Trials) -> str:
@@ -199,7 +220,7 @@ def _trained(asked: Any) -> bool:
     path = os.path.join(asked.out, "train.json")
     if not storage.exists(path):
         return False
-    was = json.loads(storage.read_bytes(path))["options"]
+    was = read_object(path, f"delete {asked.out} to train again", {"options": dict})["options"]
     now = json.loads(json.dumps(asdict(asked)))
     was = {**json.loads(json.dumps(asdict(replace(asked, read=ReadOptions())))), **was}  # an older one lacks fields
     other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
+from .json_file import FORMAT, read_object
 from .kept_columns import common_types, plain_column
 from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
@@ -182,19 +183,14 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
     total = sum(map(len, write_pieces(out, 0, tables, shard_size)))
     if not total:
         raise UsageError(f"{lists[0]}: there is no url in it")
-    storage.write_atomic(plan_path(out), json.dumps({"from": made_from, "rows": total}, indent=1).encode())
+    plan = {"format": FORMAT, "from": made_from, "rows": total}
+    storage.write_atomic(plan_path(out), json.dumps(plan, indent=1).encode())
     return total
 
 
 def _read_plan(out: str) -> dict[str, Any]:
     """Raises DataError where it is damaged."""
-    path = plan_path(out)
-    try:
-        plan: dict[str, Any] = json.loads(storage.read_bytes(path))
-        return {"from": dict(plan["from"]), "rows": int(plan["rows"])}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        why = f"{type(error).__name__}: {str(error)[:120]}"
-        raise DataError(f"{path}: cannot be read as the plan of a download ({why}). Give another --out") from error
+    return read_object(plan_path(out), "give another --out", {"from": dict, "rows": int})
 
 
 def write_pieces(out: str, first: int, tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -9,6 +9,7 @@ import yaml
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
+from ..run_file import read_run
 from ..run_pool import left_out
 from ..subset_record import replaced_columns
 from . import collect, labels, scores, sheet
@@ -61,7 +62,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
 
 def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     """Everything the template shows."""
-    failures, run = read_failures(pool), collect.read_run(pool)
+    failures, run = read_failures(pool), read_run(pool.out)
     counts = collect.count(pool, failures)
     cards = _cards(pool, options)
     sheets = _sheets(pool, options, cards)

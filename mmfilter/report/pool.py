@@ -1,6 +1,5 @@
 """A pool and one decision over it, read a column at a time."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from .. import storage
+from ..commit_file import optional_commit
 from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
 from ..run_pool import left_out, run_of_metadata
@@ -143,13 +143,10 @@ def _commits(folder: str, out: str) -> dict[str, dict[str, Any]]:
     commits, tars = {}, pool_tars(out)
     others = left_out(run_of_metadata(folder, out))
     for path in storage.list_files(folder, ".json"):
-        try:
-            commit = dict(json.loads(storage.read_bytes(path)))
-            stem = storage.stem(path)
-            if "counts" in commit and stem not in others:
-                commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
-        except ValueError as error:
-            raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error
+        stem = storage.stem(path)
+        commit = optional_commit(path) if stem not in others else None
+        if commit:
+            commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
     return commits
 
 

@@ -1,0 +1,31 @@
+"""A shard's commit as a file: what its values must be, wherever it is read."""
+
+import posixpath
+from typing import Any
+
+from .json_file import demand, optional_object
+
+CURE = "delete it and run again to redo this shard"
+SHAPE = {
+    "parts": dict,
+    "counts": {"read": int, "ok": int, "failed": {str: int}},
+    "path?": str,
+    "notes?": {str: int},
+    "seconds?": {str: float},
+    "models?": {str: dict},
+    "input?": dict,
+}
+
+
+def optional_commit(path: str) -> dict[str, Any] | None:
+    """The commit at `path`, NAME.json beside a shard's metadata; None where there is none. DataComp's own metadata has
+    no commits, so that an object of another kind in a folder of another name is none. Raises DataError, ConflictError.
+    """
+    commit = optional_object(path, CURE)
+    if commit is None:
+        return None
+    ours = posixpath.basename(posixpath.dirname(path)) == "metadata"
+    if not ours and not {"parts", "counts"} & commit.keys():
+        return None
+    demand(commit, SHAPE, path, CURE)
+    return commit
