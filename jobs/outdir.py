@@ -187,7 +187,7 @@ def mend_run(out: str) -> None:
             "which shards were left out",
             file=sys.stderr,
         )
-        _write_run(out, {"started": now()})
+        _write_run(out, {"started": now(), "pool": []})
 
 
 def _write_run(out: str, run: dict[str, Any]) -> None:

@@ -37,7 +37,11 @@ SHAPE = {
 def read_run(out: str) -> dict[str, Any]:
     """OUT/run.json; empty where there is none. Raises DataError on a damaged one, ConflictError on a newer one."""
     path = storage.join(out, NAME)
-    run = optional_object(path, CURE, SHAPE) or {}
+    run = optional_object(path, CURE, SHAPE)
+    if run is None or (run and not run.keys() & {key.removesuffix("?") for key in SHAPE}):
+        return {}  # somebody else's file, in a folder that is no run
+    if not run.keys() & {"pool", "metadata"}:
+        raise DataError(f"{path}: is damaged (it names neither a pool nor metadata); {CURE}")
     pool, names = run.get("pool") or [], run.get("shard_names") or []
     if names and len(names) != len(pool):
         raise DataError(f"{path}: is damaged ({len(names):,} shard_names for {len(pool):,} shards); {CURE}")
