@@ -11,6 +11,7 @@ from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
 from .markdown import plain
+from .own_files import check_replaceable, is_card
 from .subset_record import earlier_record, record_path, same_selection
 
 TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
@@ -25,6 +26,7 @@ def write_card(out: str, name: str = "", options: CardOptions = CardOptions()) -
     """
     facts = read_facts(out, resolve_name(out, name), options)
     path = storage.join(out, "subsets", f"{facts.name}.md")
+    check_replaceable(path, is_card, "a data card")
     storage.write_atomic(path, card(facts).encode("utf-8", "replace"))
     return path
 

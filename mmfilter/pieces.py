@@ -7,8 +7,10 @@ it was made from (json). Whoever writes the last one of a shard joins them and t
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from .records import Failure
 from .sidecar import BASE, FAILURES
 from .work import Work
 
+NAME = re.compile(r".+\.\d{4}-\d{4}\.npz(\.[0-9a-f]{8}\.tmp)?")
 ROWS, FAILED, SAID = "rows", "failed", "said"  # the arrays of bytes; others have a colon in their name
 
 
@@ -118,7 +121,8 @@ def read_piece(out: str, piece: Piece) -> tuple[Gathered, dict[str, float]]:
 def sweep(out: str) -> None:
     """Remove the pieces that nobody joined: their shards were done whole."""
     folder = storage.join(out, "pieces")
-    for name in storage.names(folder):
+    for name in filter(NAME.fullmatch, storage.names(folder)):
         storage.remove(storage.join(folder, name))
-    if not storage.is_remote(folder) and os.path.isdir(folder):
-        os.rmdir(folder)
+    if not storage.is_remote(folder):
+        with suppress(OSError):  # there is none, or it holds files of a user's
+            os.rmdir(folder)

@@ -69,9 +69,17 @@ def begin(plan: Plan, folder: str) -> None:
                 "Give another folder, or delete this one"
             )
         return
-    if storage.list_files(folder, ".tar"):
-        raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
+    _check_empty(folder)
     storage.write_atomic(path, json.dumps({"format": VERSION, **plan.parts}, sort_keys=True).encode())
+
+
+def _check_empty(folder: str) -> None:
+    """Raise ConflictError where a folder without a plan holds tars, or a file that has the name of one of ours."""
+    others = [name for name in storage.names(folder) if name.endswith(".tar") or OURS.fullmatch(name)]
+    if others:
+        raise ConflictError(
+            f"{folder}: it holds shards of another origin ({others[0]}, and no {PLAN}); give an empty folder"
+        )
 
 
 def read_plan(path: str) -> dict[str, Any]:
@@ -118,10 +126,7 @@ def clear(folder: str) -> None:
     Raises ConflictError where shards stand that no reshard of ours has begun.
     """
     if not storage.exists(storage.join(folder, PLAN)):
-        if storage.list_files(folder, ".tar"):
-            raise ConflictError(
-                f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder"
-            )
+        _check_empty(folder)
         return
     plan_last = sorted(storage.names(folder), key=lambda name: (name != "meta.json", name == PLAN))
     for name in plan_last:

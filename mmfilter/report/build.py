@@ -9,6 +9,7 @@ import yaml
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
+from ..own_files import write_page
 from ..run_file import read_run
 from ..run_pool import left_out
 from ..subset_record import replaced_columns
@@ -56,7 +57,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
     pool = open_pool(out, resolve_name(out, name), options.metadata)
     page = render("report.html", _facts(pool, options))
     path = options.path or storage.join(out, "report.html")
-    storage.write_atomic(path, page.encode("utf-8", "replace"))
+    write_page(path, page)
     return path
 
 
