@@ -30,6 +30,9 @@ SHAPE = {
     "target": float,
     "files": {str: {"bytes": int, "sha256?": str}},
     "shards": [{"shard": str, "rows": int}],
+    "recall?": {"k": int, "queries": int, "image?": float, "text?": float},
+    "met?": bool,
+    "seconds?": float,
 }
 TUNED = 11  # neighbours that `recall.tune` asks for
 

@@ -35,7 +35,7 @@ WRITTEN = {
     "start": r"model\.json|bpe\.txt\.gz",
 }
 """Folder of OUT, `*` for each folder in one -> the names of files that are written there."""
-MARKS = ("run.json", "rank.json", "evaluate.json", "train.json", "_lists/plan.json")
+MARKS = ("run.json", ".training", "rank.json", "evaluate.json", "train.json", "_lists/plan.json")
 """Any of these tells that OUT is a folder of mmfilter's."""
 LOCKED_FIRST = re.compile(rf"(\.progress|run\.json|in-process){HALF}")
 """What a driver may leave that was killed before it wrote one of the marks."""

@@ -46,7 +46,10 @@ def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
     """
     path = storage.join(out, "subsets", f"{name}.md")
     record = earlier_record(record_path(out, name))
-    text = storage.read_bytes(path) if storage.exists(path) else b""
+    try:
+        text = storage.read_bytes(path)
+    except OSError:  # none, or something that is no card and is not replaced
+        text = b""
     try:
         matter = yaml.safe_load(text.decode("utf-8").split("---\n", 2)[1])
         license, pretty = str(matter["license"]), str(matter["pretty_name"])

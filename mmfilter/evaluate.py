@@ -99,7 +99,12 @@ def made_from(task: Task) -> dict[str, Any]:
 
 
 def forget(out: str) -> None:
-    """Take the results from OUT, so that all is measured anew."""
+    """Take the results from OUT, so that all is measured anew. Raises ConflictError for another program's."""
+    if storage.exists(storage.join(out, RESULTS)) and not storage.exists(storage.join(out, RECORD)):
+        raise ConflictError(
+            f"{out}: its {RESULTS} is another program's, as no {RECORD} is beside it, and is not replaced; give "
+            "another --out"
+        )
     for name in (RESULTS, RECORD):
         storage.remove(storage.join(out, name))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
-from .errors import DataError, UsageError
-from .json_file import FORMAT, read_object
+from .errors import ConflictError, DataError, UsageError
+from .json_file import FORMAT, optional_object, read_object
 from .run_file import is_file_name
 from .subset import Subset
 
@@ -37,6 +37,7 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
     name = file.removesuffix(ENDING)
     if name in ("", file):
         raise UsageError(f"{path}: a schedule's file is called NAME{ENDING}")
+    _check_own(path)
     _remove(path, storage.join(folder, name))
     epochs: list[dict[str, Any]] = []
     for number, subset in enumerate(schedule.epochs):
@@ -47,6 +48,16 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
     record |= {"epochs": epochs}
     storage.write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     return epochs
+
+
+def _check_own(path: str) -> None:
+    """Raise ConflictError where a schedule stands at `path` that was written by hand; a damaged one is replaced."""
+    try:
+        record = optional_object(path, CURE) or {}
+    except DataError:
+        return
+    if "epochs" in record and not {"kind", "source"} <= record.keys():
+        raise ConflictError(f"{path}: is a schedule written by hand, and is not replaced; give another --name")
 
 
 def _remove(path: str, folder: str) -> None:

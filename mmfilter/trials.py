@@ -122,7 +122,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
 
     Trials that are there are kept; arms and seeds can be added. Raises ConflictError where OUT's are others.
     """
-    model = _model(trials)
+    _check_own(trials.out)
     record = {
         "format": FORMAT,
         "scale": {**asdict(trials.scale), "model": packaged_name(trials.scale.model)},
@@ -133,6 +133,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
         "seeds": list(trials.seeds),
     }
     _record(trials.out, record)
+    model = _model(trials)
     for arm in chosen:
         for seed in trials.seeds if arm.random else ():
             path = drawn_path(trials.out, arm, seed)
@@ -140,6 +141,13 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 draw(uids, arm.kept, seed).write(path)
     return [Trial(trials, arm, seed, {"model": model}) for seed in trials.seeds for arm in chosen]
+
+
+def _check_own(out: str) -> None:
+    """Raise ConflictError where OUT holds folders of these names, and no trials."""
+    others = [name for name in ("start", "trials") if os.path.exists(os.path.join(out, name))]
+    if others and not storage.exists(os.path.join(out, RECORD)):
+        raise ConflictError(f"{out}: holds a folder '{others[0]}' that is not of `rank`; give another --out")
 
 
 def drawn_path(out: str, arm: Arm, seed: int) -> str:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from .kept_columns import common_types, plain_column
 from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
 
+WRITTEN = re.compile(r"\d{8}(\.tar|\.parquet|_stats\.json)")
+"""Names that a download writes beside its plan."""
 ENDINGS = ("parquet", "csv", "tsv", "txt", "csv.gz", "tsv.gz", "txt.gz")
 RESERVED = {  # what img2dataset writes into each json by itself
     *("uid", "key", "caption", "url", "status", "error_message", "exif", "sha256"),
@@ -176,8 +179,9 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
                 f"{out}: it was begun otherwise: its {part} were {was} and are {now}. Give another --out"
             )
         return int(plan["rows"])
-    if storage.list_files(out, ".tar"):
-        raise ConflictError(f"{out}: it holds shards of another origin; give an empty folder")
+    others = [name for name in storage.names(out) if name.endswith(".tar") or WRITTEN.fullmatch(name)]
+    if others:
+        raise ConflictError(f"{out}: it holds shards of another origin ({others[0]}); give an empty folder")
     types = kept_types(lists, columns)
     tables = (table for path in lists for table in rows(path, columns, types))
     total = sum(map(len, write_pieces(out, 0, tables, shard_size)))
