@@ -10,7 +10,7 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, UsageError, nearest
-from mmfilter.json_file import read_object
+from mmfilter.json_file import COUNT, read_object
 from mmfilter.run_file import is_file_name
 from mmfilter.subset import search_sorted, sort_order
 
@@ -25,11 +25,12 @@ HELD = 1 << 17  # candidates whose embeddings are held at once: 256 MiB of 512 n
 CURE = "build the index again: `mmfilter index OUT --model NAME --fresh`"
 SHAPE = {
     **dict.fromkeys(("name", "model", "modality", "factory"), str),
-    **dict.fromkeys(("dim", "rows", "left_out", "lists", "seed", "nprobe", "rerank"), int),
+    **dict.fromkeys(("dim", "rows", "left_out", "lists", "nprobe", "rerank"), COUNT),
+    "seed": int,
     "on_disk": bool,
     "target": float,
-    "files": {str: {"bytes": int, "sha256?": str}},
-    "shards": [{"shard": str, "rows": int}],
+    "files": {str: {"bytes": COUNT, "sha256?": str}},
+    "shards": [{"shard": str, "rows": COUNT}],
     "recall?": {"k": int, "queries": int, "image?": float, "text?": float},
     "met?": bool,
     "seconds?": float,

@@ -11,7 +11,7 @@ import typer
 
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE, MissingDependency, MMFilterError
-from mmfilter.json_file import read_object
+from mmfilter.json_file import COUNT, read_object
 from mmfilter.text import one_line
 
 from . import choice
@@ -174,7 +174,7 @@ def _counts(out: str, done: list[int]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for number in done:
         try:
-            shape = {"successes": int, "status_dict": {str: int}}
+            shape = {"successes": COUNT, "status_dict": {str: COUNT}}
             stats = read_object(storage.join(out, f"{number:0{DIGITS}d}_stats.json"), "download it again", shape)
         except (OSError, MMFilterError):
             continue

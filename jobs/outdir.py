@@ -15,7 +15,7 @@ from mmfilter.derived import run_of
 from mmfilter.errors import ConflictError, DataError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
-from mmfilter.json_file import FORMAT, optional_object
+from mmfilter.json_file import COUNT, FORMAT, optional_object
 from mmfilter.run_file import read_run, read_run_if_any
 
 from . import marker
@@ -96,7 +96,7 @@ def attempts_path(out: str, stem: str) -> str:
 def read_attempts(out: str, stem: str) -> dict[str, Any]:
     """{"attempts": n, "error": the last one's}; zero when the shard never failed."""
     cure = f"delete it: the attempts of shard {stem} are counted anew"
-    shape = {"attempts": int, "error": str, "died?": bool}
+    shape = {"attempts": COUNT, "error": str, "died?": bool}
     return optional_object(attempts_path(out, stem), cure, shape) or {"attempts": 0, "error": ""}
 
 

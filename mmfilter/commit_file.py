@@ -3,14 +3,14 @@
 import posixpath
 from typing import Any
 
-from .json_file import demand, optional_object
+from .json_file import COUNT, demand, optional_object
 
 CURE = "delete it and run again to redo this shard"
 SHAPE = {
     "parts": dict,
-    "counts": {"read": int, "ok": int, "failed": {str: int}},
+    "counts": {"read": COUNT, "ok": COUNT, "failed": {str: COUNT}},
     "path?": str,
-    "notes?": {str: int},
+    "notes?": {str: COUNT},
     "seconds?": {str: float},
     "models?": {str: dict},
     "input?": dict,

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from .json_file import read_list
+from .json_file import COUNT, read_list
 
 CURE = "run `mmfilter cluster` again"
 SHAPE = {
-    "id": int,
-    "size": int,
+    "id": COUNT,
+    "size": COUNT,
     "label": [str],
     "tightness?": float,
     "exemplars?": [str],

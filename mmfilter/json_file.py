@@ -14,8 +14,10 @@ plans. A file without one is of version 1."""
 MAX_BYTES = 1 << 30
 """Bytes of a JSON file that is read; run.json of a million shards has some 200 MB."""
 
+COUNT = "count"
+"""In a shape: a whole number that is not negative."""
 Shape = Any
-"""What a value must be: a type (`int` and `float` are finite and no bool), a tuple of types of which one fits,
+"""What a value must be: a type (`int` and `float` are finite and no bool), COUNT, a tuple of these of which one fits,
 `{"name": shape, "other?": shape}` (a name with a question mark may be absent or null), `{str: shape}` for any names,
 `[shape]` for a list."""
 
@@ -101,20 +103,22 @@ def _at(at: str, more: str) -> str:
     return more.removeprefix(".") if at == "it" else at + more
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: Any, kind: Any) -> bool:
+    if kind == COUNT:
+        return _is(value, int) and value >= 0
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind)
 
 
-NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
-NAMES |= {dict: "an object", type(None): "null"}
+NAMES: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+NAMES |= {COUNT: "a whole number from 0 on", dict: "an object", type(None): "null"}
 
 
 def _kind(value: Any) -> str:
     """A value's kind in words, with the value itself where it is a number."""
-    if isinstance(value, float):
-        return f"{value:g}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}" if abs(value) < 1e300 else "a number without bound"
     return NAMES.get(type(value), type(value).__name__)
 
 

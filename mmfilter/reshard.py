@@ -23,8 +23,8 @@ from . import storage
 from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .fields import ReadOptions
+from .json_file import COUNT, read_object
 from .json_file import FORMAT as VERSION
-from .json_file import read_object
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .shard_index import index_shard
 from .subset import Subset
@@ -33,15 +33,14 @@ PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of sha
 FORMAT = "{:08d}.tar"
 DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
 CURE = "delete the folder, or give another, and run the whole reshard again"
-SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": int, "sha256": str}}
+SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": COUNT, "sha256": str}}
 META = {
-    "processed_count": int,
-    "output_count": int,
-    "output_shard_count": int,
-    "missing_count": int,
-    "repeated_count?": int,
-    "blurred_count?": int,
-    "encoded_count?": int,
+    "processed_count": COUNT,
+    "output_count": COUNT,
+    "output_shard_count": COUNT,
+    "missing_count": COUNT,
+    "repeated_count": COUNT,
+    "encoded_count?": COUNT,
 }
 OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
 LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
@@ -117,7 +116,8 @@ def finished(
     before = read_plan(plan)
     if any(before.get(name) != now[name] for name in now):
         return None
-    return read_object(meta, f"delete it and run the same again, which checks {folder} and writes it anew", META)
+    shape = META | ({"blurred_count": COUNT} if options.blur_faces else {})
+    return read_object(meta, "delete it and run the same again: shards that are done stay", shape)
 
 
 def clear(folder: str) -> None:
@@ -170,7 +170,7 @@ def _successes(folder: str, name: str) -> int | None:
     if not storage.exists(path):
         return None
     try:
-        return int(read_object(path, "delete it", {"successes": int})["successes"])
+        return int(read_object(path, "delete it", {"successes": COUNT})["successes"])
     except (FileNotFoundError, DataError):
         return None
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from . import storage
 from .errors import DataError, MMFilterError, short_reason
-from .json_file import misfit, optional_object
+from .json_file import COUNT, misfit, optional_object
 from .records import Failure
 
 RESULTS = "eval_results.jsonl"
 AGAIN = "measure anew with `mmfilter evaluate --redo`"
 SAMPLES = {
-    "samples": int,
+    "samples": COUNT,
     "outcomes": bool,
-    "failures?": [{"key": str, "status": str, "error": str, "n": int}],
+    "failures?": [{"key": str, "status": str, "error": str, "n": COUNT}],
     "notes?": [str],
 }
 ROW = {"key": str, "dataset": str, "metrics": dict}

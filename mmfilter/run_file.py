@@ -6,7 +6,7 @@ from typing import Any
 
 from . import storage
 from .errors import DataError, MMFilterError
-from .json_file import optional_object
+from .json_file import COUNT, optional_object
 
 NAME = "run.json"
 CURE = (
@@ -24,10 +24,10 @@ SHAPE = {
     "embed?": {
         "shards_set_aside?": {str: str},
         "uids?": dict,
-        "failed?": {str: int},
-        "read?": int,
-        "ok?": int,
-        "shards?": int,
+        "failed?": {str: COUNT},
+        "read?": COUNT,
+        "ok?": COUNT,
+        "shards?": COUNT,
     },
     "runs?": [{"started?": str, "seconds": {str: float}}],
     "seconds?": {str: float},

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import remote, storage
 from .errors import DataError, MMFilterError
-from .json_file import optional_object, read_object
+from .json_file import COUNT, optional_object, read_object
 from .sidecar import read_commit, read_failures
 
 EVERY = 5.0  # seconds between two notes of a driver
@@ -31,8 +31,8 @@ NOTED = {
     "job?": str,
     "started?": float,
     "stage?": str,
-    "done?": int,
-    "of?": int,
+    "done?": COUNT,
+    "of?": COUNT,
     "unit?": str,
     "typical_s?": float,
     "in_flight?": {str: float},
@@ -192,7 +192,7 @@ def _attempts(out: str, wanted: set[str], pool: ThreadPoolExecutor) -> dict[str,
 
     def read(stem: str) -> dict[str, Any]:
         try:
-            said = read_object(storage.join(folder, f"{stem}.json"), "delete it", {"attempts": int, "error": str})
+            said = read_object(storage.join(folder, f"{stem}.json"), "delete it", {"attempts": COUNT, "error": str})
             return {"attempts": said["attempts"], "error": (said["error"].splitlines() or [""])[0]}
         except (MMFilterError, FileNotFoundError):
             return {"attempts": 0, "error": "its record is damaged or just gone"}

@@ -8,7 +8,7 @@ from . import storage
 from .commit_file import optional_commit
 from .dates import now
 from .errors import DataError
-from .json_file import FORMAT, optional_object
+from .json_file import COUNT, FORMAT, optional_object
 from .sidecar import read_part
 from .table import Table
 
@@ -17,19 +17,19 @@ STEP = {
     "path": str,
     "rule?": str,
     "text?": str,
-    "in?": int,
-    "dropped?": int,
-    "alone?": int,
+    "in?": COUNT,
+    "dropped?": COUNT,
+    "alone?": COUNT,
     "columns?": [str],
     "thresholds?": {str: [float]},
 }
 SHAPE = {
     "name?": str,
-    "counts": {"in": int, "kept": int, "dropped": int, "failed": int},
-    "failed?": {str: int},
+    "counts": {"in": COUNT, "kept": COUNT, "dropped": COUNT, "failed": COUNT},
+    "failed?": {str: COUNT},
     "steps": [STEP],
-    "copies?": int,
-    "repeat?": [{"path": str, "text": str, "times": int, "samples": int}],
+    "copies?": COUNT,
+    "repeat?": [{"path": str, "text": str, "times": COUNT, "samples": COUNT}],
     "selected?": str,
     "seconds?": float,
     "recipe?": dict,

@@ -12,7 +12,7 @@ from . import pairs, storage
 from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
-from .json_file import FORMAT, read_object
+from .json_file import COUNT, FORMAT, read_object
 from .plugs import Task
 from .results import TaskResult
 from .run_file import is_file_name
@@ -26,11 +26,11 @@ from .weights import ModelSpec
 RECORD = "rank.json"
 CURE = "delete it and run the same `mmfilter rank` again: trials that are done are kept"
 SHAPE = {
-    "scale": {"name": str, "samples": int, "model": str, "batch": int, "vocabulary": int, "engine": str},
+    "scale": {"name": str, "samples": COUNT, "model": str, "batch": COUNT, "vocabulary": COUNT, "engine": str},
     "pool": [list],
-    "samples": int,
+    "samples": COUNT,
     "tasks": {str: dict},
-    "arms": [{"name": str, "path": str, "kept": int, "beside": str, "random": bool}],
+    "arms": [{"name": str, "path": str, "kept": COUNT, "beside": str, "random": bool}],
     "seeds": [int],
 }
 WHOLE = "no_filter"

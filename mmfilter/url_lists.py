@@ -20,7 +20,7 @@ import pyarrow as pa
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
-from .json_file import FORMAT, read_object
+from .json_file import COUNT, FORMAT, read_object
 from .kept_columns import common_types, plain_column
 from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
@@ -194,7 +194,7 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
 
 def _read_plan(out: str) -> dict[str, Any]:
     """Raises DataError where it is damaged."""
-    return read_object(plan_path(out), "give another --out", {"from": dict, "rows": int})
+    return read_object(plan_path(out), "give another --out", {"from": dict, "rows": COUNT})
 
 
 def write_pieces(out: str, first: int, tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
