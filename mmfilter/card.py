@@ -10,9 +10,11 @@ from . import storage
 from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
+from .errors import UsageError
 from .markdown import plain
 from .own_files import check_replaceable, is_card
 from .subset_record import earlier_record, record_path, same_selection
+from .yaml_file import parse_yaml
 
 TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
 TAGS = ["clip", "image-text-pairs", "data-filtering", "mmfilter"]
@@ -51,9 +53,9 @@ def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
     except OSError:  # none, or something that is no card and is not replaced
         text = b""
     try:
-        matter = yaml.safe_load(text.decode("utf-8").split("---\n", 2)[1])
+        matter = parse_yaml(text.decode("utf-8").split("---\n", 2)[1], path)
         license, pretty = str(matter["license"]), str(matter["pretty_name"])
-    except (ValueError, IndexError, KeyError, TypeError, yaml.YAMLError):
+    except (ValueError, IndexError, KeyError, TypeError, UsageError):
         return Earlier(text, CardOptions(metadata=metadata), record)
     return Earlier(text, CardOptions(license, "" if pretty == title(record, name) else pretty, metadata), record)
 
