@@ -25,6 +25,7 @@ from mmfilter.weights import ModelSpec
 
 from .inputs import files, is_pool
 from .pool import Pool
+from .texts import read_text
 from .vectors import Vectors, unit
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
@@ -74,8 +75,8 @@ def read_reference(path: str, asked: Asked) -> Reference:
     if is_pool(path):
         return _of_pool(path, asked)
     if path.endswith(".txt") and os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            texts = [line.strip() for line in file if line.strip()]
+        lines = read_text(path, "a list of texts has a caption on each line").split("\n")
+        texts = [line.strip() for line in lines if line.strip()]
         if not texts or not asked.model:
             raise UsageError(f"{path}: a list of texts needs a model and a line of text; give both")
         empty = np.zeros(len(texts), np.uint64)

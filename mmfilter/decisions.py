@@ -1,9 +1,12 @@
 """What `select` left on disk: the record of each subset and its decisions, shard by shard."""
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from . import storage
 from .errors import DataError, UsageError, nearest
@@ -58,10 +61,26 @@ def _of_pool(out: str, paths: list[str]) -> dict[str, str]:
     return {stem: path for path in paths if (stem := storage.stem(path)) not in others}
 
 
-def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """A parquet file, local or remote. Raises DataError that names the file."""
+def read_parquet(path: str, columns: Sequence[str] = (), texts: Sequence[str] = ()) -> pl.DataFrame:
+    """A parquet file, local or remote: all its columns, or those named, of which `texts` hold text.
+
+    Raises DataError that names the file, for a column that is not there too. Read by pyarrow: polars panics on bytes
+    that are no parquet.
+    """
     try:
-        source: Any = io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path
-        return pl.read_parquet(source, columns=columns, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        with storage.open_read(path) as stream:
+            source: Any = io.BytesIO(stream.read()) if storage.is_remote(path) else stream
+            with pq.ParquetFile(source) as file:
+                have = file.schema_arrow.names
+                lacking = [name for name in columns if name not in have]
+                table = None if lacking else file.read(list(columns) or None, use_threads=False)
+        frame = pl.from_arrow(table) if table is not None else pl.DataFrame()
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())[:200]})") from error
+    if lacking:
+        raise DataError(f"{path}: no column '{lacking[0]}'{nearest(lacking[0], have)} It has: {', '.join(have)}")
+    assert isinstance(frame, pl.DataFrame)
+    for name in texts:
+        if frame[name].dtype not in (pl.String, pl.Categorical, pl.Null):
+            raise DataError(f"{path}: column '{name}' holds {frame[name].dtype}, not text")
+    return frame

@@ -180,7 +180,7 @@ def _row(line: str, prepared: Prepared) -> dict[str, Any] | None:
 
 def loss_curve(prepared: Prepared) -> list[Row]:
     """(step, pairs seen, loss) from the log, earlier parts of a resumed training included."""
-    with open(os.path.join(prepared.folder, "run", "out.log"), encoding="utf-8") as stream:
+    with open(os.path.join(prepared.folder, "run", "out.log"), encoding="utf-8", errors="replace") as stream:
         rows = [row for row in (_row(line, prepared) for line in stream) if row]
     curve = {row["step"]: row["loss"] for row in rows}  # the later one, where a part was done again
     return [(step, step * prepared.options.batch, curve[step]) for step in sorted(curve)]

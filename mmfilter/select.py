@@ -263,7 +263,7 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     for stem, path in failure_paths(out).items():
         if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
             continue
-        counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
+        counts.update(status or "unknown" for status in read_parquet(path, ["status"], ["status"])["status"])
     return dict(counts)
 
 

@@ -130,7 +130,9 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     if not path:
         raise DataError(f"shard {stem}: it has no decisions; {again}")
     uids = table.read(["uid"], stem).select("uid")
-    decided = read_parquet(path, ["uid", "keep", "dropped_by"])
+    decided = read_parquet(path, ["uid", "keep", "dropped_by"], ["uid", "dropped_by"])
+    if decided["keep"].dtype != pl.Boolean:
+        raise DataError(f"{path}: column 'keep' holds {decided['keep'].dtype}, not true and false; {again}")
     if not decided["uid"].equals(uids["uid"]):
         decided = uids.join(decided.unique("uid", keep="first"), on="uid", how="left", maintain_order="left")
     if missing := decided["keep"].null_count():
@@ -154,7 +156,7 @@ def read_failures(pool: Pool) -> pl.DataFrame:
     """Every failed or lost sample of the pool: shard, key, uid, status, error (all str)."""
     columns = ["key", "uid", "status", "error"]
     frames = [
-        read_parquet(path, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
+        read_parquet(path, columns, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
         for stem, path in failure_paths(pool.out).items()
     ]
     again = pool.rows(np.flatnonzero(~pool.well)).values()
