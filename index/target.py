@@ -55,14 +55,13 @@ class Target(ToTarget):
             return train(vectors, pool.uids, Plan(self.k or 1, self.iterations, self.seed), run)
         try:
             with storage.open_read(self.centroids) as stream:
-                found = np.load(stream, allow_pickle=False)
+                found = np.asarray(np.load(stream, allow_pickle=False))
         except Exception as error:  # numpy's parser of headers raises whatever it pleases
             raise DataError(
                 f"{self.centroids}: cannot be read as .npy ({error}); centroids are (k, d) floats"
             ) from error
         if (
-            not isinstance(found, np.ndarray)
-            or found.ndim != 2
+            found.ndim != 2
             or not len(found)
             or found.shape[1] != vectors.dim
             or found.dtype.kind != "f"
