@@ -125,7 +125,11 @@ def _read_result(folder: str, row: dict[str, Any]) -> TaskResult:
 
 
 def _outcomes(path: str) -> np.ndarray:
-    outcomes: np.ndarray = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
+    data = storage.read_bytes(path)
+    try:
+        outcomes: np.ndarray = np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    except Exception as error:  # numpy's parser of headers raises whatever it pleases, also EOFError
+        raise ValueError(f"no array: {error}") from error
     if outcomes.ndim != 1 or outcomes.dtype != np.float64 or not np.isfinite(outcomes).all():
         raise ValueError(f"an array {outcomes.dtype} of shape {outcomes.shape}, not one finite number a sample")
     return outcomes
@@ -139,6 +143,8 @@ def _rows(folder: str) -> dict[str, dict[str, Any]]:
         lines = storage.read_bytes(path).split(b"\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); {AGAIN}") from error
+    if lines == [b""]:
+        raise DataError(f"{path}: is empty; delete it, or {AGAIN}")
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(lines):
         try:
@@ -148,8 +154,8 @@ def _rows(folder: str) -> dict[str, dict[str, Any]]:
                     raise ValueError(wrong)
                 rows[row["key"]] = {name: row[name] for name in ROW}
         except (ValueError, RecursionError) as error:
-            if number == len(lines) - 1:  # no newline behind it: an appending writer was killed in this line
-                continue
+            if number == len(lines) - 1 and line.startswith(b"{"):
+                continue  # no newline behind it: an appending writer was killed in this line
             raise DataError(
                 f"{path}: line {number + 1} is no result ({short_reason(error)}); each has key, dataset and metrics. "
                 f"Delete the line, or {AGAIN}"

@@ -38,7 +38,10 @@ def read_results(words: Iterable[str], metric: str = "imagenet1k") -> list[Resul
         if match and not storage.exists(word):
             found.append(_evaluation(match["bucket"], match["samples"], match["path"], metric))
         else:
-            found += [_result(row, f"{word}: row {i}") for i, row in enumerate(_rows(word), 1)]
+            rows = [_result(row, f"{word}: row {i}") for i, row in enumerate(_rows(word), 1)]
+            if not rows:
+                raise DataError(f"{word}: holds no result; each is a row of {', '.join(COLUMNS)}")
+            found += rows
     return found
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import cannot_write
+from .errors import NoFile, cannot_write
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, stem
 from .patterns import expand
 
@@ -68,10 +68,6 @@ def identity_or_none(path: str) -> dict[str, int | str] | None:
         return identity(path)
     except OSError:
         return None
-
-
-class NoFile(OSError):
-    """A local path that is a pipe or a device: reading it may wait for ever, or never end."""
 
 
 def open_read(path: str) -> BinaryIO:
