@@ -137,7 +137,7 @@ def test_a_schedule_is_read_back_and_replaced(tmp_path):
         ('{"epochs": []}', "list of epochs is empty"),
         ('{"epochs": [{"subset": "/etc/passwd"}]}', r"epochs\[0\]\.subset: a path from"),
         ('{"epochs": [{"subset": "s3://x/y.npy"}]}', r"epochs\[0\]\.subset: a path from"),
-        ('{"epochs": [3]}', r"epochs\[0\] is a whole number, not an object"),
+        ('{"epochs": [3]}', r"epochs\[0\] is 3, not an object"),
         ('{"epochs": [{"subset": "gone.npy"}]}', r"gone\.npy is not there"),
     ],
 )
