@@ -43,7 +43,7 @@ VERBS = {
 TRIAL = "rank/trials/old/seed-0"
 READ_BY = {
     "run/run.json": "run,embed,select,report,status,inspect,query,reshard",
-    "run/metadata/00000001.json": "run,report,status",
+    "run/metadata/00000001.json": "report",
     "run/failures/00000001.parquet": "select,report,explain,status",
     "run/subsets/old.json": "run,report,explain",
     "run/subsets/old.npy": "report,subset,reshard,compare",
@@ -160,7 +160,9 @@ def judge(done, expected, artefact):
     """What is wrong with how a command ended; "" where nothing is."""
     if isinstance(done, Exception) or "Traceback" in done.err:
         return f"a traceback: {done!r}"[:500]
-    named = any(word in done.err for word in (Path(artefact).name, Path(artefact).parent.name, "no index"))
+    file = Path(artefact)
+    named = any(word in done.err for word in (file.name, file.stem, file.parent.name, "no index"))
+    named |= f"damaged commit: shard {file.stem}" in done.out
     if done.code in (1, 2) and done.code != expected.code:
         return "" if named else f"its message names no file: {done.err[-300:]}"
     if done.code != expected.code:
