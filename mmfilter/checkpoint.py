@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import DataError, UsageError
+from .errors import DataError, UsageError, short_reason
 from .json_file import demand, read_object
 from .storage import write_atomic
 
@@ -85,6 +85,8 @@ def _weights(folder: str) -> str:
     path = _find_checkpoint_in_dir(Path(folder))
     if path is None:
         raise DataError(f"{folder}: holds {CONFIG} but no weights; expected {WEIGHTS}")
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: is a folder, a pipe or a link to nowhere, and no file of weights; {COPY}")
     return str(path)
 
 
@@ -96,6 +98,8 @@ def resolve_vocabulary(text_cfg: dict[str, Any], folder: str) -> None:
     path = os.path.abspath(os.path.join(folder, kwargs["bpe_path"]))
     if not os.path.isfile(path):
         raise DataError(f"{path}: the model's vocabulary is missing; copy the whole model folder")
+    if not os.path.getsize(path):
+        raise DataError(f"{path}: is empty, and no vocabulary; {COPY}")
     text_cfg["tokenizer_kwargs"] = {**kwargs, "bpe_path": path}
 
 
@@ -110,7 +114,11 @@ def tokenizer_of(text_cfg: dict[str, Any]) -> Any:
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)
     if text_cfg.get("hf_tokenizer_name"):
         return HFTokenizer(text_cfg["hf_tokenizer_name"], context_length=length, **kwargs)
-    tokenizer = SimpleTokenizer(context_length=length, **kwargs)
+    try:
+        tokenizer = SimpleTokenizer(context_length=length, **kwargs)
+    except Exception as error:  # not gzip, not text, not a list of merges
+        path = kwargs.get("bpe_path", "the tokenizer")
+        raise DataError(f"{path}: is no vocabulary ({short_reason(error)}); {COPY}") from error
     wanted = text_cfg.get("vocab_size", tokenizer.vocab_size)
     if tokenizer.vocab_size > wanted:
         raise DataError(

@@ -39,6 +39,7 @@ VERBS = {
     "index": "index run --model demo",
     "leaderboard": "leaderboard rank",
     "rank": "rank run/subsets/old.npy --pool pool --out rank --scale micro --seeds 1 --samples 64 --local",
+    "evaluate": "evaluate rank/trials/old/seed-0/model --tasks scenes --out rank/trials/old/seed-0",
 }
 TRIAL = "rank/trials/old/seed-0"
 READ_BY = {
@@ -63,6 +64,8 @@ READ_BY = {
     f"{TRIAL}/outcomes/scenes__colour.npy": "leaderboard",
     f"{TRIAL}/model/train.json": "rank",
     f"{TRIAL}/model/open_clip_config.json": "rank",
+    f"{TRIAL}/model/bpe.txt.gz": "evaluate",
+    f"{TRIAL}/model/open_clip_model.safetensors": "evaluate",
     "rank/leaderboard.json": "leaderboard",
     "recipe.yaml": "run",
 }
