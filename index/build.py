@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import UsageError
+from mmfilter.json_file import FORMAT
 from mmfilter.plugs import Run
 from mmfilter.provenance import fingerprint
 from mmfilter.uids import DTYPE
@@ -21,6 +24,13 @@ from .factory import Factory, choose, given, memory_here
 from .nearest import BLOCK, NONE, best, merge
 from .parts import INDEX, LISTS, TOP, Part, check_local, cut, exact, fill, join, skipped, write_index
 from .vectors import SIDES, Vectors, open_vectors
+
+VERSION, BUILDING = re.compile(r"v\d{4,}"), re.compile(r"building-[0-9a-f]{12}")
+PART_FILE = re.compile(r"part-\d{5,}\.(faiss|npz)(\.[0-9a-f]{8}\.tmp)?")
+INDEX_FILE = re.compile(
+    rf"{PART_FILE.pattern}|(knn\.faiss|trained\.faiss|lists\.bin|uids\.npy|index\.json)(\.[0-9a-f]{{8}}\.tmp)?"
+)
+"""Names of files that a build writes: no other is removed."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,7 @@ def _assemble(building: str, base: _Base, parts: list[Part], options: IndexOptio
         files[LISTS] = {"bytes": os.path.getsize(lists_file)}
     left_out = base.left_out + sum(skipped(part) for part in parts)
     return {
+        "format": FORMAT,
         "name": name,
         "model": options.model,
         "modality": options.modality,
@@ -229,12 +240,21 @@ def _record(path: str) -> dict[str, Any]:
 def _publish(home: str, building: str, info: dict[str, Any]) -> None:
     """Turn the build into the next version, and let `current` name it; readers keep the one they have open."""
     storage.write_atomic(os.path.join(building, "index.json"), json.dumps(info, indent=1).encode())
-    for file in os.listdir(building):
-        if file not in (*info["files"], "index.json"):
-            os.unlink(os.path.join(building, file))
-    before = sorted(v for v in os.listdir(home) if v.startswith("v") and v[1:].isdigit())
+    for file in filter(PART_FILE.fullmatch, os.listdir(building)):
+        os.unlink(os.path.join(building, file))
+    before = sorted(filter(VERSION.fullmatch, os.listdir(home)))
     version = f"v{int(before[-1][1:]) + 1 if before else 1:04d}"
     os.rename(building, os.path.join(home, version))
     storage.write_atomic(os.path.join(home, "current"), version.encode())
-    for old in [*before[:-1], *(d for d in os.listdir(home) if d.startswith("building-"))]:
-        shutil.rmtree(os.path.join(home, old), ignore_errors=True)
+    for old in [*before[:-1], *filter(BUILDING.fullmatch, os.listdir(home))]:
+        _remove_version(os.path.join(home, old))
+
+
+def _remove_version(folder: str) -> None:
+    """Remove an index's files, and the folder unless it holds others."""
+    if os.path.islink(folder):
+        return
+    with suppress(OSError):  # another build may have been faster
+        for file in filter(INDEX_FILE.fullmatch, os.listdir(folder)):
+            os.unlink(os.path.join(folder, file))
+        os.rmdir(folder)

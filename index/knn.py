@@ -1,7 +1,6 @@
 """`KnnIndex`: a pool's nearest neighbours, from FAISS's candidates ranked again by the stored embeddings."""
 
 import hashlib
-import json
 import os
 import threading
 from dataclasses import replace
@@ -11,6 +10,8 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, UsageError, nearest
+from mmfilter.json_file import COUNT, read_object
+from mmfilter.run_file import is_file_name
 from mmfilter.subset import search_sorted, sort_order
 
 from .nearest import best, merge
@@ -21,6 +22,19 @@ FEW = 50_000  # rows to be searched among: so few are all looked at, exactly
 TOGETHER = 64  # queries that are searched at once
 MOST = 16_384  # candidates of a query
 HELD = 1 << 17  # candidates whose embeddings are held at once: 256 MiB of 512 numbers each
+CURE = "build the index again: `mmfilter index OUT --model NAME --fresh`"
+SHAPE = {
+    **dict.fromkeys(("name", "model", "modality", "factory"), str),
+    **dict.fromkeys(("dim", "rows", "left_out", "lists", "nprobe", "rerank"), COUNT),
+    "seed": int,
+    "on_disk": bool,
+    "target": float,
+    "files": {str: {"bytes": COUNT, "sha256?": str}},
+    "shards": [{"shard": str, "rows": COUNT}],
+    "recall?": {"k": int, "queries": int, "image?": float, "text?": float},
+    "met?": bool,
+    "seconds?": float,
+}
 TUNED = 11  # neighbours that `recall.tune` asks for
 
 
@@ -90,13 +104,14 @@ def _current(out: str, name: str) -> str:
 
 
 def read_info(folder: str) -> dict[str, Any]:
-    """A version's index.json. Raises DataError."""
+    """A version's index.json. Raises DataError, ConflictError."""
     path = os.path.join(folder, "index.json")
     try:
-        info: dict[str, Any] = json.loads(storage.read_bytes(path))
-        info["files"][INDEX], info["shards"], info["nprobe"], info["model"], info["modality"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged or not there ({error}); build the index again") from error
+        info = read_object(path, CURE, SHAPE)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist; {CURE}") from error
+    if INDEX not in info["files"] or not all(map(is_file_name, info["files"])):
+        raise DataError(f"{path}: is damaged (its files are {', '.join(info['files'])[:200]!r}); {CURE}")
     return info
 
 

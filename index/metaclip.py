@@ -99,7 +99,7 @@ def read_entries(path: str) -> tuple[str, ...]:
     if path.endswith(".json"):
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}: not JSON ({error}). {WANTED}") from error
     if not isinstance(found, list) or not all(_is_text(entry) for entry in found):
         raise UsageError(f"{path}: not a list of strings. {WANTED}")

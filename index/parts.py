@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,14 +79,22 @@ def fill(part: Part) -> None:
 
 def exact(part: Part) -> tuple[np.ndarray, np.ndarray]:
     """(positions (q, TOP), similarity (q, TOP)): the queries' neighbours among the rows of a part that is filled."""
-    with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
-        return npz["positions"], npz["similarity"]
+    found = _filled(part)
+    return found["positions"], found["similarity"]
 
 
 def skipped(part: Part) -> int:
     """How many of its rows have no direction and are not in the index."""
-    with np.load(f"{part.path}.npz", allow_pickle=False) as npz:
-        return int(npz["left_out"])
+    return int(_filled(part)["left_out"])
+
+
+def _filled(part: Part) -> dict[str, np.ndarray]:
+    path = f"{part.path}.npz"
+    try:
+        with storage.open_read(path) as stream, np.load(stream, allow_pickle=False) as npz:
+            return {name: npz[name] for name in ("positions", "similarity", "left_out")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: is damaged ({error}); delete {part.folder} and run `mmfilter index` again") from error
 
 
 def join(trained: str, paths: list[str], lists_file: str = "") -> Any:

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
+from mmfilter.commit_file import optional_commit
 from mmfilter.images import ImageLimits
 from mmfilter.parts import read_limits
-from mmfilter.sidecar import read_commit_file
 from mmfilter.sources import pool_content
 from mmfilter.table import Table, open_table
 from mmfilter.uids import DTYPE
@@ -54,7 +54,7 @@ class Pool:
         """What the run's images were read within, and a picture that is compared with them is."""
         stems = self.table.stems
         path = storage.join(self.table.metadata, f"{stems[0]}.json") if stems else ""
-        return read_limits((read_commit_file(path) if path else None) or {})
+        return read_limits((optional_commit(path) if path else None) or {})
 
     def identity(self, needs: Collection[str]) -> str:
         """A digest of the content of the pool's samples, and of the columns and embeddings in `needs`."""

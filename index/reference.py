@@ -1,7 +1,6 @@
 """A set beside the pool: images, captions, or another pool, to be compared with or to be near to."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mmfilter.folders import is_tar
 from mmfilter.images import decode
 from mmfilter.member_names import split_name
 from mmfilter.overrides import named_paths, with_path
+from mmfilter.run_file import read_run
 from mmfilter.scores.phash import phash
 from mmfilter.sidecar import read_commit
 from mmfilter.tar import WHOLE, Gap, members
@@ -25,6 +25,7 @@ from mmfilter.weights import ModelSpec
 
 from .inputs import files, is_pool
 from .pool import Pool
+from .texts import read_text
 from .vectors import Vectors, unit
 
 ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tiff")
@@ -74,8 +75,8 @@ def read_reference(path: str, asked: Asked) -> Reference:
     if is_pool(path):
         return _of_pool(path, asked)
     if path.endswith(".txt") and os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            texts = [line.strip() for line in file if line.strip()]
+        lines = read_text(path, "a list of texts has a caption on each line").split("\n")
+        texts = [line.strip() for line in lines if line.strip()]
         if not texts or not asked.model:
             raise UsageError(f"{path}: a list of texts needs a model and a line of text; give both")
         empty = np.zeros(len(texts), np.uint64)
@@ -141,12 +142,8 @@ def _datacomps(pool: Pool, model: str) -> dict[str, Any]:
 
 def _file_of(pool: Pool, model: str) -> str | None:
     """The file of weights that the newest run on OUT was given for the model; a commit knows it by its hash alone."""
-    path = storage.join(pool.out, "run.json")
-    try:
-        node = json.loads(storage.read_bytes(path))["recipe"]["embed"][model]
-        file = node.get("weights")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    node = ((read_run(pool.out).get("recipe") or {}).get("embed") or {}).get(model)
+    file = node.get("weights") if isinstance(node, dict) else None
     return file if isinstance(file, str) and os.path.isfile(os.path.expanduser(file)) else None
 
 

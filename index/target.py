@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from mmfilter import storage
 from mmfilter.errors import DataError
 from mmfilter.plugs import Run
 
@@ -53,12 +54,19 @@ class Target(ToTarget):
         if not self.centroids:
             return train(vectors, pool.uids, Plan(self.k or 1, self.iterations, self.seed), run)
         try:
-            found = np.load(self.centroids, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            with storage.open_read(self.centroids) as stream:
+                found = np.asarray(np.load(stream, allow_pickle=False))
+        except Exception as error:  # numpy's parser of headers raises whatever it pleases
             raise DataError(
                 f"{self.centroids}: cannot be read as .npy ({error}); centroids are (k, d) floats"
             ) from error
-        if found.ndim != 2 or found.shape[1] != vectors.dim or found.dtype.kind != "f" or not np.isfinite(found).all():
+        if (
+            found.ndim != 2
+            or not len(found)
+            or found.shape[1] != vectors.dim
+            or found.dtype.kind != "f"
+            or not np.isfinite(found).all()
+        ):
             raise DataError(
                 f"{self.centroids}: {found.dtype} of shape {found.shape}; finite floats (k, {vectors.dim}) are wanted, "
                 f"as '{self.model}' has {vectors.dim} dimensions"

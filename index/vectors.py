@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.commit_file import optional_commit
 from mmfilter.content import SAMPLES
 from mmfilter.errors import DataError, UsageError, nearest
 from mmfilter.provenance import fingerprint
 from mmfilter.shard_record import check_blocks, check_size
-from mmfilter.sidecar import read_arrays, read_commit_file
+from mmfilter.sidecar import read_arrays
 from mmfilter.table import Table, open_table
 from mmfilter.uids import HALVES, parse_uids
 
@@ -71,7 +72,7 @@ class Vectors:
 
     def record(self, i: int) -> Mapping[str, Any] | None:
         """What the shard's commit says of its npz, whose size is compared; None where it says nothing."""
-        files = (read_commit_file(storage.join(self.table.metadata, f"{self.stems[i]}.json")) or {}).get("files") or {}
+        files = (optional_commit(storage.join(self.table.metadata, f"{self.stems[i]}.json")) or {}).get("files") or {}
         record = files.get("npz")
         if record is not None:
             check_size(self.paths[i], storage.size(self.paths[i]), record)
@@ -221,7 +222,7 @@ def _npz(table: Table, stem: str) -> str:
 def _made(table: Table, stem: str, model: str) -> str:
     """The fingerprint of the commit's record of the model; of a foreign shard, its npz's size and time."""
     path = storage.join(table.metadata, f"{stem}.json")
-    commit = read_commit_file(path)
+    commit = optional_commit(path)
     if commit is not None:
         if content := commit.get("content"):
             return fingerprint([content.get(SAMPLES), *(content.get(f"{model}_{side}") for side in SIDES.values())])

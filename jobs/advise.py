@@ -53,14 +53,18 @@ def add(app: typer.Typer) -> None:
 def write(found: dict[str, Any], out: str | None, page: str | None) -> str | None:
     """The page, and OUT/advice.json; returns the page's path, None where none was asked for."""
     from mmfilter import storage
+    from mmfilter.own_files import check_replaceable, is_json_with, is_page, write_page
     from mmfilter.report.advice import advice_page
 
-    if out:
-        text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
-        storage.write_atomic(storage.join(out, "advice.json"), text.encode())
-        page = page or storage.join(out, "advice.html")
+    page = page or (storage.join(out, "advice.html") if out else None)
     if page:
-        storage.write_atomic(page, advice_page(found).encode("utf-8", "replace"))
+        check_replaceable(page, is_page, "a page")
+    if out:
+        record, text = storage.join(out, "advice.json"), json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
+        check_replaceable(record, is_json_with("budget", "curve"), "an advice")
+        storage.write_atomic(record, text.encode())
+    if page:
+        write_page(page, advice_page(found))
     return page
 
 

@@ -177,7 +177,7 @@ def _check_out(request: Request) -> None:
         _check_folder(request.out)
     if request.verb in ("select", "score"):
         _check_metadata(request.metadata or request.out)
-    if request.resharded or request.verb == "embed":
+    if request.verb in READS_TARS:
         _check_same_pool(request)
 
 
@@ -204,11 +204,21 @@ def _check_metadata(folder: str) -> None:
     )
 
 
+def _check_own(out: str, names: Sequence[str]) -> None:
+    """Raise ConflictError where OUT/metadata holds files of no run: DataComp's have the names that ours would have."""
+    others = [name for name in names if name.endswith((".parquet", ".npz"))]
+    if others and not any(name.endswith(".json") for name in names) and not storage.exists(f"{out}/run.json"):
+        raise ConflictError(
+            f"{out}: its metadata/{others[0]} is not of a run of mmfilter, and is not replaced; give another --out"
+        )
+
+
 def _check_same_pool(request: Request) -> None:
     """Raise ConflictError where no shard in OUT is of this pool: `select` would mix the two, and new shards could not
     be written of the other's samples.
     """
     names = storage.names(storage.join(request.out, "metadata"))
+    _check_own(request.out, names)
     done = {name.removesuffix(".json") for name in names if name.endswith(".json")}
     if not done or done & set(map(storage.stem, request.paths)):
         return  # a shard of the same name and another content is a conflict of its own

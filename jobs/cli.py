@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
+from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, NoFile, cannot_write
 
 from .stopping import stoppable
 from .terminal import print
@@ -92,6 +92,9 @@ def run(words: list[str]) -> int:
         print(f"mmfilter: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
+        if isinstance(error, NoFile):
+            print(f"mmfilter: {error.filename}: {error.strerror}; give a file", file=sys.stderr)
+            return FAILED
         if error.errno not in NO_ROOM:
             raise
         print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)

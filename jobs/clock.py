@@ -1,13 +1,12 @@
 """How long the steps of a run took: OUT/run.json holds every run that had work to do, so a later one loses nothing."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmfilter import storage
 from mmfilter.dates import now
+from mmfilter.run_file import read_run
 
 
 class StepClock:
@@ -61,8 +60,7 @@ class StepClock:
 
 def recorded_runs(out: str) -> list[dict[str, Any]]:
     """run.json's `runs`. Of an OUT that an earlier version wrote, one without a date: its last run's seconds."""
-    path = storage.join(out, "run.json")
-    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    run = read_run(out)
     return list(run.get("runs") or ([{"seconds": run["seconds"]}] if run.get("seconds") else []))
 
 

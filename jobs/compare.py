@@ -120,14 +120,21 @@ def named(words: list[str], out: str | None) -> dict[str, str]:
 def write(found: dict[str, Any], out: str | None, page: str | None) -> list[str]:
     """OUT/compare.json and the page; returns lines that say where."""
     from mmfilter import storage
+    from mmfilter.own_files import check_replaceable, is_json_with, is_page, write_page
     from mmfilter.report.comparison import comparison_page
 
     path = page or (storage.join(out, "compare.html") if out else "")
-    if out:
-        text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
-        storage.write_atomic(storage.join(out, "compare.json"), text.encode())
     if path:
-        storage.write_atomic(path, comparison_page(found).encode("utf-8", "replace"))
+        check_replaceable(path, is_page, "a page")
+    if out:
+        record, text = (
+            storage.join(out, "compare.json"),
+            json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True),
+        )
+        check_replaceable(record, is_json_with("overlap", "measures"), "a comparison")
+        storage.write_atomic(record, text.encode())
+    if path:
+        write_page(path, comparison_page(found))
     return [f"page    {path}"] if path else []
 
 

@@ -49,9 +49,10 @@ def add(app: typer.Typer) -> None:
 def summary(score: Any, pool: Any) -> dict[str, Any]:
     """The concepts that were written, and where."""
     from mmfilter import storage
+    from mmfilter.concepts_file import read_concepts
 
     path = storage.join(pool.out, score.folder, "concepts.json")
-    concepts = json.loads(storage.read_bytes(path))
+    concepts = read_concepts(path)
     return {"samples": len(pool.uids), "concepts": concepts, "path": path, "columns": list(score.columns)}
 
 

@@ -50,7 +50,7 @@ def run_demo(out: str, samples: int, seed: int, width: Any) -> dict[str, Any]:
 
 def _same(pool: str, options: Any) -> bool:
     path = os.path.join(pool, "labels", "options.txt")
-    return os.path.isfile(path) and open(path, encoding="utf-8").read() == repr(options)
+    return os.path.isfile(path) and open(path, "rb").read() == repr(options).encode()
 
 
 def _remember(pool: str, options: Any) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE, MissingDependency, MMFilterError
+from mmfilter.json_file import COUNT, read_object
 from mmfilter.text import one_line
 
 from . import choice
@@ -173,11 +174,12 @@ def _counts(out: str, done: list[int]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for number in done:
         try:
-            stats = json.loads(storage.read_bytes(storage.join(out, f"{number:0{DIGITS}d}_stats.json")))
-            counts.update({str(why): int(n) for why, n in stats["status_dict"].items() if why != "success"})
-            counts["success"] += int(stats["successes"])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            shape = {"successes": COUNT, "status_dict": {str: COUNT}}
+            stats = read_object(storage.join(out, f"{number:0{DIGITS}d}_stats.json"), "download it again", shape)
+        except (OSError, MMFilterError):
             continue
+        counts.update({why: n for why, n in stats["status_dict"].items() if why != "success"})
+        counts["success"] += stats["successes"]
     return counts
 
 

@@ -99,7 +99,7 @@ def add(app: typer.Typer) -> None:
         from mmfilter.recipe import load_recipe
 
         from .check import Request, check_request
-        from .outdir import absolute, only_driver, save_run
+        from .outdir import absolute, mend_run, only_driver, save_run
         from .run_pool import lines as pool_lines
         from .run_pool import run_pool
         from .shards import find_shards, note
@@ -108,6 +108,7 @@ def add(app: typer.Typer) -> None:
         shards = find_shards(pool, allow_missing)
         loaded = load_recipe(recipe, weights).read_as(uids, pool_id, captions)
         folder = absolute(out)
+        mend_run(folder)
         check_request(loaded, Request("embed", folder, shards.paths, redo=redo_changed, keep_going=keep_going))
         width = o.width(address, workers, gpus, threads, batch_size, local, decoders, patience)
         with only_driver(folder):

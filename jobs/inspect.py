@@ -54,7 +54,7 @@ def add(app: typer.Typer) -> None:
 
 def shards_of(pool: list[str] | None, out: str | None) -> list[str]:
     """The shards of POOL, or those that the run in OUT was given. Raises UsageError for both or neither."""
-    from mmfilter.sidecar import named_shards
+    from mmfilter.run_file import named_shards
 
     from .outdir import absolute, load_run
 

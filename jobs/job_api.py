@@ -50,13 +50,14 @@ class Job:
 
 def read_env(path: str | None) -> dict[str, Any]:
     """A runtime environment's YAML. Raises UsageError; `working_dir` is ours, as the recipe travels in it."""
-    import yaml
+    from mmfilter import storage
+    from mmfilter.yaml_file import parse_yaml
 
     if path is None:
         return {}
     try:
-        env = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        env = parse_yaml(storage.read_bytes(path).decode(), path) or {}
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(env, dict) or not isinstance(env.get("env_vars") or {}, dict):
         raise UsageError(f"{path}: a runtime environment is a mapping, and so are its env_vars")

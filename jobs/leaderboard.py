@@ -28,6 +28,7 @@ def show(outs: Sequence[str], as_json: bool, proxy: str = "", page: str = "") ->
     """Write the page and leaderboard.json; returns what to print. Raises UsageError, DataError."""
     from mmfilter import storage
     from mmfilter.leaderboard import agreement, board
+    from mmfilter.own_files import check_replaceable, is_json_with, write_page
     from mmfilter.report.board import render
 
     boards = [board(out) for out in outs]
@@ -35,9 +36,10 @@ def show(outs: Sequence[str], as_json: bool, proxy: str = "", page: str = "") ->
     found: dict[str, Any] = {"boards": [one.plain() for one in boards]}
     if tau:
         found["proxy"] = {"out": proxy, "kendall": tau.plain()}
-    page = page or storage.join(outs[0], "leaderboard.html")
-    storage.write_atomic(page, render(boards, tau, proxy).encode())
-    storage.write_atomic(storage.join(outs[0], "leaderboard.json"), (json.dumps(found, indent=1) + "\n").encode())
+    page, record = page or storage.join(outs[0], "leaderboard.html"), storage.join(outs[0], "leaderboard.json")
+    check_replaceable(record, is_json_with("boards"), "a leaderboard")
+    write_page(page, render(boards, tau, proxy))
+    storage.write_atomic(record, (json.dumps(found, indent=1) + "\n").encode())
     if as_json:
         return json.dumps(found, indent=1)
     return "\n".join([*(line for one in boards for line in lines(one)), *_agreed(tau, proxy), f"page  {page}"])

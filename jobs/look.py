@@ -47,6 +47,7 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
     from mmfilter import storage
     from mmfilter.card import is_of, read_earlier, write_card
     from mmfilter.decisions import resolve_name
+    from mmfilter.errors import ConflictError
     from mmfilter.report import ReportOptions, build_report
     from mmfilter.table import open_table
 
@@ -63,5 +64,8 @@ def report_run(out: str, name: str, labels: str | None = None, samples: int = 12
         )
     earlier = read_earlier(out, name, folder)
     if storage.exists(storage.join(out, "subsets", f"{name}.npy")) and not is_of(earlier.text, out, name):
-        write_card(out, name, earlier.options)
+        try:
+            write_card(out, name, earlier.options)
+        except ConflictError as error:  # a file of the user's has its name
+            print(f"mmfilter: the report is written, the subset's card is not: {error}", file=sys.stderr)
     return path

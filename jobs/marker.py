@@ -12,6 +12,7 @@ from typing import Any
 
 from mmfilter import storage
 from mmfilter.errors import MMFilterError
+from mmfilter.json_file import optional_object
 
 from .stopping import NOTES
 
@@ -57,8 +58,8 @@ def left_behind() -> dict[str, Any] | None:
     if not MARKER.out or MARKER.written or not storage.exists(_path()):
         return None
     try:
-        return {"shard": str(json.loads(storage.read_bytes(_path()))["shard"])}
-    except (OSError, ValueError, KeyError, TypeError):
+        return optional_object(_path(), "delete it", {"shard": str})
+    except MMFilterError:  # it was being written when the process died
         return {"shard": ""}
 
 

@@ -1,28 +1,32 @@
 """The run's folder: one driver at a time, leftovers of a killed run, and the count of attempts."""
 
+import itertools
 import json
 import os
-import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 from mmfilter import storage
 from mmfilter.dates import now
 from mmfilter.derived import run_of
-from mmfilter.errors import ConflictError, UsageError, cannot_write
+from mmfilter.errors import ConflictError, DataError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
+from mmfilter.json_file import COUNT, FORMAT, optional_object
+from mmfilter.run_file import read_run, read_run_if_any
 from mmfilter.schemes import check_scheme
 
 from . import marker
 from .beat import beating
+from .leftovers import sweep
+from .terminal import print
 
 T = TypeVar("T")
 R = TypeVar("R")
 READERS, CHUNK = 32, 1024
-HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}\.tmp$")  # what `storage.open_atomic` writes before it is whole
 
 
 def absolute(path: str) -> str:
@@ -62,7 +66,7 @@ def only_driver(out: str) -> Iterator[None]:
             raise ConflictError(
                 f"{out}: another mmfilter is working on this folder; wait for it, or give another --out"
             ) from error
-        _sweep(out)
+        sweep(out)
         with beating(out), marker.kept(out):
             yield
 
@@ -70,17 +74,14 @@ def only_driver(out: str) -> Iterator[None]:
 def _lock_file(out: str) -> IO[str]:
     try:
         os.makedirs(out, exist_ok=True)
-        return open(os.path.join(out, ".lock"), "w")
+        return open(os.path.join(out, ".lock"), "a", opener=_open_without_waiting)  # whatever is in it stays
     except OSError as error:
         raise cannot_write(out, error) from error
 
 
-def _sweep(out: str) -> None:
-    """Remove what a killed run left half written; files of that ending that have other names are a user's."""
-    for folder, _, names in os.walk(out):
-        for name in filter(HALF_WRITTEN.search, names):
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(folder, name))
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe of that name is opened for both sides, which does not wait."""
+    return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, 0o666)
 
 
 def each(call: Callable[[T], R], items: list[T], remote: bool) -> Iterator[R]:
@@ -99,10 +100,9 @@ def attempts_path(out: str, stem: str) -> str:
 
 def read_attempts(out: str, stem: str) -> dict[str, Any]:
     """{"attempts": n, "error": the last one's}; zero when the shard never failed."""
-    path = attempts_path(out, stem)
-    if not storage.exists(path):
-        return {"attempts": 0, "error": ""}
-    return json.loads(storage.read_bytes(path))
+    cure = f"delete it: the attempts of shard {stem} are counted anew"
+    shape = {"attempts": COUNT, "error": str, "died?": bool}
+    return optional_object(attempts_path(out, stem), cure, shape) or {"attempts": 0, "error": ""}
 
 
 def count_attempt(out: str, stem: str, error: str) -> int:
@@ -134,7 +134,7 @@ def load_run(out: str) -> dict[str, Any]:
         raise UsageError(
             f"{out}: no run here (there is no run.json){hint} `mmfilter run` or `mmfilter embed` makes one"
         )
-    return json.loads(storage.read_bytes(path))
+    return read_run(out)
 
 
 def keep_metadata(out: str, metadata: str | None) -> str | None:
@@ -156,12 +156,8 @@ def run_reading(out: str) -> ReadOptions:
     """How the run in OUT read its samples; the default where OUT holds none, or one that says nothing of it."""
     from mmfilter.recipe import reading
 
-    path = storage.join(out, "run.json")
-    try:
-        source = json.loads(storage.read_bytes(path))["recipe"] if storage.exists(path) else {}
-        return reading(source.get("read") or {}, path)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ReadOptions()
+    recipe = read_run_if_any(out).get("recipe") or {}
+    return reading(recipe.get("read") or {}, storage.join(out, "run.json"))
 
 
 def reading_beside(subset: str) -> ReadOptions:
@@ -177,6 +173,43 @@ def pool_fields(paths: Sequence[str]) -> dict[str, Any]:
 
 def save_run(out: str, **fields: Any) -> None:
     """Update OUT/run.json with `fields`. `started`, the date, is that of the first time."""
-    path = storage.join(out, "run.json")
-    run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {"started": now()}
-    storage.write_atomic(path, json.dumps({**run, **fields}, indent=1, sort_keys=True).encode())
+    run, path = read_run(out), storage.join(out, "run.json")
+    if not run and storage.exists(path):
+        raise ConflictError(f"{path}: is another program's file, and is not replaced; give another --out")
+    _write_run(out, {**(run or {"started": now()}), **fields})
+
+
+def mend_run(out: str) -> None:
+    """Put a damaged OUT/run.json aside, and say so: `run` and `embed` know all that it holds but the earlier times.
+
+    Raises ConflictError for one of a newer mmfilter.
+    """
+    try:
+        read_run(out)
+    except DataError as error:
+        path = storage.join(out, "run.json")
+        aside = _put_aside(path)
+        print(
+            f"mmfilter: {str(error).partition('; ')[0]}: it is kept as {aside}, and another is written. The times of "
+            "earlier runs, and which shards were left out, are not known any more",
+            file=sys.stderr,
+        )
+        _write_run(out, {"started": now(), "pool": []})
+
+
+def _put_aside(path: str) -> str:
+    """Rename a file or folder to NAME.damaged, or NAME.damaged-N where there is one; the new path."""
+    found = {name for name in storage.names(os.path.dirname(path)) if name.startswith("run.json.damaged")}
+    aside = next(
+        p for n in itertools.count() if os.path.basename(p := f"{path}.damaged{f'-{n}' if n else ''}") not in found
+    )
+    if storage.is_remote(path):
+        storage.write_atomic(aside, storage.read_bytes(path))
+    else:
+        os.rename(path, aside)
+    return aside
+
+
+def _write_run(out: str, run: dict[str, Any]) -> None:
+    data = json.dumps({**run, "format": FORMAT}, indent=1, sort_keys=True).encode()
+    storage.write_atomic(storage.join(out, "run.json"), data)

@@ -38,6 +38,7 @@ def add(app: typer.Typer) -> None:
         from index.ask import Question
         from index.pool import Pool
         from index.reference import given_weights
+        from mmfilter.own_files import check_subset_target
         from mmfilter.subset import Subset
 
         from .outdir import absolute
@@ -56,6 +57,7 @@ def add(app: typer.Typer) -> None:
         pool = replace(pool, weights=given_weights([pool], weights or ()))
         found = search(pool, index, question, (k, floor), (chosen, where))
         if write:
+            check_subset_target(write, [*(like or ()), *(among or ())])
             Subset.from_uids(row["uid"] for row in found).write(write)
         print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(found, write)))
 

@@ -10,7 +10,7 @@ from mmfilter import storage
 from mmfilter.errors import MMFilterError, UsageError
 from mmfilter.plugs import PoolScore, Score
 from mmfilter.recipe import Recipe, load_recipe, parse_recipe
-from mmfilter.sidecar import named_shards
+from mmfilter.run_file import named_shards
 from mmfilter.verify_files import COLUMN, CONCEPTS, INDEX, RUN, SCHEDULE, SHARD, SHARDS, SUBSET
 
 from .cluster import Width

@@ -58,7 +58,7 @@ def add(app: typer.Typer) -> None:
         """A whole recipe: embed and score, select, reshard, report. Run again, it goes on."""
         from mmfilter.recipe import load_recipe
 
-        from .outdir import absolute
+        from .outdir import absolute, mend_run
         from .shards import find_shards
 
         loaded, shards = load_recipe(recipe, weights).read_as(uids, pool_id, captions), find_shards(pool, allow_missing)
@@ -66,6 +66,8 @@ def add(app: typer.Typer) -> None:
         asked = RunOptions(
             absolute(out), name or loaded.name, width, redo_changed, reshard, labels, tuple(shards.missing), keep_going
         )
+        if not dry_run:
+            mend_run(asked.out)
         check_run(loaded, shards.paths, asked, dry_run)
         if dry_run:
             from .dryrun import say
@@ -92,7 +94,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
     from mmfilter import storage
     from mmfilter.reshard_plan import ReshardOptions
-    from mmfilter.subset_record import read_or_empty, same_selection
+    from mmfilter.subset_record import earlier_record, record_path, same_selection
 
     from .clock import StepClock
     from .counts import summary
@@ -126,10 +128,10 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
-            before = read_or_empty(record := storage.join(out, "subsets", f"{asked.name}.json"))
+            before = earlier_record(record := record_path(out, asked.name))
             with clock.step("select"):
                 selection = select_subset(recipe, out, asked.name)
-            clock.did("select", not same_selection(before, read_or_empty(record)))
+            clock.did("select", not same_selection(before, earlier_record(record)))
             result |= {"counts": selection["counts"], "selection": selection}
             if asked.reshard:
                 to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))

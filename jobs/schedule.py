@@ -70,6 +70,8 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
     if not NAME.fullmatch(name):
         raise UsageError(f"a schedule's name is letters, digits, '-' and '_', not '{name}'; give another --name")
     drawn, difficulty = read(source, how["column"], how["hard"])
+    if not len(drawn):
+        raise UsageError(f"{source['subset'] or source['out']}: no uid is in it to make epochs of; give another subset")
     epochs, seed = how["epochs"], how["seed"]
     told = {"subset": source["subset"], "samples": len(drawn), "keep": how["keep"]}
     if how["kind"] == "rs2":

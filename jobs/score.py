@@ -10,10 +10,10 @@ import typer
 from mmfilter import storage
 from mmfilter.check import check_score_files
 from mmfilter.columns import add_columns
+from mmfilter.commit_file import optional_commit
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
 from mmfilter.recipe import Recipe
-from mmfilter.sidecar import read_commit_file
 from mmfilter.table import Table, open_table
 from mmfilter.work import added_column, fresh, part_differs, plan_work, reads_pixels, score_part, select_parts
 
@@ -91,7 +91,7 @@ def score_pool(
 
 def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> None:
     """Add the columns that a shard lacks, or that were computed from what it held before. Raises ConflictError."""
-    parts = (read_commit_file(storage.join(table.metadata, f"{stem}.json")) or {"parts": {}})["parts"]
+    parts = (optional_commit(storage.join(table.metadata, f"{stem}.json")) or {"parts": {}})["parts"]
     todo = []
     for score in work.scores:
         if reads_pixels(score):

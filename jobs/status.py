@@ -22,7 +22,7 @@ def add(app: typer.Typer) -> None:
 def status_of(out: str) -> dict[str, Any]:
     """`mmfilter.status.run_status` of the pool that OUT/run.json names. Raises UsageError when OUT holds no run."""
     from mmfilter import storage
-    from mmfilter.sidecar import named_shards
+    from mmfilter.run_file import named_shards
     from mmfilter.status import run_status
 
     from .outdir import load_run

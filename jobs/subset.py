@@ -44,6 +44,7 @@ def add(app: typer.Typer) -> None:
         """Count, combine and sort subsets: of counts & is the smaller, | the larger, - the difference, + the sum."""
         from mmfilter import storage
         from mmfilter.derived import refuse_derived_alike, run_of
+        from mmfilter.own_files import check_subset_target
         from mmfilter.subset import Subset, load
 
         from .compare import find_subset
@@ -68,5 +69,6 @@ def add(app: typer.Typer) -> None:
         for uid in result.strings()[:show]:
             print(uid)
         if write:
+            check_subset_target(write, [find_subset(word, out) for word in _files(words)])
             result.write(write)
             print(write)

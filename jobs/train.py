@@ -104,13 +104,15 @@ def _engine(given: dict[str, Any]) -> Any:
 def _by_open_clip(given: dict[str, Any]) -> str:
     """Prepare, and unless that is all that is asked for, train; what to tell."""
     from mmfilter.engine_run import Prepared, train_with_open_clip
+    from mmfilter.model_folder import begun
 
     from .outdir import only_driver
 
     options, wide = _options(given), _engine(given)
     with only_driver(options.out):
         if given["prepare"]:
-            return shlex.join(Prepared(options, wide, given["resume"], _copy).command())
+            with begun(options.out):
+                return shlex.join(Prepared(options, wide, given["resume"], _copy).command())
         return _told(train_with_open_clip(options, wide, given["resume"], _say, _copy))
 
 

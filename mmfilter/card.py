@@ -10,8 +10,11 @@ from . import storage
 from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
+from .errors import UsageError
 from .markdown import plain
-from .subset_record import read_or_empty, same_selection
+from .own_files import check_replaceable, is_card
+from .subset_record import earlier_record, record_path, same_selection
+from .yaml_file import parse_yaml
 
 TASKS = ["zero-shot-image-classification", "image-to-text", "text-to-image"]  # of Hugging Face's list of tasks
 TAGS = ["clip", "image-text-pairs", "data-filtering", "mmfilter"]
@@ -25,6 +28,7 @@ def write_card(out: str, name: str = "", options: CardOptions = CardOptions()) -
     """
     facts = read_facts(out, resolve_name(out, name), options)
     path = storage.join(out, "subsets", f"{facts.name}.md")
+    check_replaceable(path, is_card, "a data card")
     storage.write_atomic(path, card(facts).encode("utf-8", "replace"))
     return path
 
@@ -43,12 +47,15 @@ def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
     options are the defaults with `metadata`.
     """
     path = storage.join(out, "subsets", f"{name}.md")
-    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
-    text = storage.read_bytes(path) if storage.exists(path) else b""
+    record = earlier_record(record_path(out, name))
     try:
-        matter = yaml.safe_load(text.decode("utf-8").split("---\n", 2)[1])
+        text = storage.read_bytes(path)
+    except OSError:  # none, or something that is no card and is not replaced
+        text = b""
+    try:
+        matter = parse_yaml(text.decode("utf-8").split("---\n", 2)[1], path)
         license, pretty = str(matter["license"]), str(matter["pretty_name"])
-    except (ValueError, IndexError, KeyError, TypeError, yaml.YAMLError):
+    except (ValueError, IndexError, KeyError, TypeError, UsageError):
         return Earlier(text, CardOptions(metadata=metadata), record)
     return Earlier(text, CardOptions(license, "" if pretty == title(record, name) else pretty, metadata), record)
 
@@ -59,7 +66,7 @@ def refresh_card(out: str, name: str, earlier: Earlier) -> str:
     Where the subset is the same as before the earlier card stays, with what was written into it by hand.
     """
     path = storage.join(out, "subsets", f"{name}.md")
-    record = read_or_empty(storage.join(out, "subsets", f"{name}.json"))
+    record = earlier_record(record_path(out, name))
     if earlier.text and same_selection(record, earlier.record) and is_of(earlier.text, out, name):
         storage.write_atomic(path, earlier.text)
         return path

@@ -1,7 +1,6 @@
 """All that a data card tells, read from a run's folder."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,12 @@ import numpy as np
 import polars as pl
 
 from . import storage
+from .commit_file import optional_commit
 from .composition import compose, source_of
+from .concepts_file import read_concepts
 from .decisions import read_record
 from .errors import DataError
+from .run_file import read_run
 from .sources import read_part
 from .subset import Subset, check, later_repeats, load
 from .table import Table, open_table
@@ -75,7 +77,7 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
         name,
         record,
         _commits(pool),
-        _json(storage.join(out, "run.json")) or {},
+        read_run(out),
         compose(source_of(pool), weights),
         _concepts(pool, weights),
         hashlib.sha256(data).hexdigest(),
@@ -83,19 +85,10 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     )
 
 
-def _json(path: str) -> Any:
-    if not storage.exists(path):
-        return None
-    try:
-        return json.loads(storage.read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); run what wrote it again") from error
-
-
 def _commits(pool: Table) -> dict[str, dict[str, Any]]:
     """By shard what its commit says; DataComp's own metadata has none."""
-    found = {stem: _json(storage.join(pool.metadata, f"{stem}.json")) for stem in pool.stems}
-    return {stem: commit for stem, commit in found.items() if isinstance(commit, dict) and "counts" in commit}
+    found = {stem: optional_commit(storage.join(pool.metadata, f"{stem}.json")) for stem in pool.stems}
+    return {stem: commit for stem, commit in found.items() if commit}
 
 
 def _concepts(pool: Table, weights: dict[str, np.ndarray]) -> list[tuple[str, int, int]]:
@@ -104,8 +97,8 @@ def _concepts(pool: Table, weights: dict[str, np.ndarray]) -> list[tuple[str, in
         return []
     fields = (read_part(pool.path("cluster_id", pool.stems[0])) or {}).get("fields") or {}
     folder = f"{fields.get('model')}{'-text' if fields.get('modality') == 'text' else ''}"
-    known = _json(storage.join(pool.out, "concepts", folder, "concepts.json")) or []
-    labels = {int(concept["id"]): ", ".join(concept["label"]) for concept in known}
+    known = read_concepts(storage.join(pool.out, "concepts", folder, "concepts.json"))
+    labels = {concept["id"]: ", ".join(concept["label"]) for concept in known}
     cluster = pool.read(["cluster_id"])["cluster_id"].cast(pl.Int64).fill_null(-1).to_numpy()
     there = cluster >= 0
     sizes = [np.bincount(cluster[there], w[there]).astype(int) for w in weights.values()]

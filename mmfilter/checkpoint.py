@@ -14,13 +14,36 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import DataError, UsageError
-from .model_config import check_config, hf_tokenizer
+from .errors import DataError, UsageError, short_reason
+from .json_file import demand, read_object
+from .model_config import check_config as check_names
+from .model_config import hf_tokenizer
 from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 VOCABULARY = "bpe.txt.gz"
+
+
+COPY = "copy the model's folder again"
+SIDES = {"image_size?": (int, list), "width?": int, "head_width?": int, "layers?": (int, list), "patch_size?": int}
+SHAPE = {
+    "model_cfg": {
+        "embed_dim": int,
+        "vision_cfg": SIDES,
+        "text_cfg": {
+            "context_length?": int,
+            "vocab_size?": int,
+            "width?": int,
+            "heads?": int,
+            "layers?": int,
+            "tokenizer_kwargs?": {"bpe_path?": str},
+            "hf_tokenizer_name?": str,
+            "hf_model_name?": str,
+        },
+    },
+    "preprocess_cfg?": {"mean?": (list, float), "std?": (list, float), "size?": (int, list), "interpolation?": str},
+}
 
 
 class Checkpoint(NamedTuple):
@@ -49,15 +72,15 @@ def read_config(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, CONFIG)
     if not os.path.isfile(path):
         raise UsageError(f"{folder}: not a model folder, it has no {CONFIG}; `mmfilter train` writes one")
-    with open(path, encoding="utf-8") as stream:
-        try:
-            config = json.load(stream)
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error}); copy the folder again") from error
-    if not isinstance(config, dict) or "text_cfg" not in config.get("model_cfg", {}):
-        raise DataError(f"{path}: no 'model_cfg' with a 'text_cfg'; it is not an open_clip configuration")
-    check_config(config["model_cfg"], path, folder)
+    config = read_object(path, COPY)
+    check_config(config, path)
+    check_names(config["model_cfg"], path, folder)
     return config
+
+
+def check_config(config: dict[str, Any], path: str) -> None:
+    """Raise DataError for what is no open_clip configuration with a `model_cfg`."""
+    demand(config, SHAPE, path, f"it is no configuration of open_clip's; {COPY}")
 
 
 def _weights(folder: str) -> str:
@@ -66,6 +89,8 @@ def _weights(folder: str) -> str:
     path = _find_checkpoint_in_dir(Path(folder))
     if path is None:
         raise DataError(f"{folder}: holds {CONFIG} but no weights; expected {WEIGHTS}")
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: is a folder, a pipe or a link to nowhere, and no file of weights; {COPY}")
     return str(path)
 
 
@@ -77,6 +102,8 @@ def resolve_vocabulary(text_cfg: dict[str, Any], folder: str) -> None:
     path = os.path.abspath(os.path.join(folder, kwargs["bpe_path"]))
     if not os.path.isfile(path):
         raise DataError(f"{path}: the model's vocabulary is missing; copy the whole model folder")
+    if not os.path.getsize(path):
+        raise DataError(f"{path}: is empty, and no vocabulary; {COPY}")
     text_cfg["tokenizer_kwargs"] = {**kwargs, "bpe_path": path}
 
 
@@ -91,7 +118,11 @@ def tokenizer_of(text_cfg: dict[str, Any], folder: str = "") -> Any:
     length = text_cfg.get("context_length", DEFAULT_CONTEXT_LENGTH)
     if text_cfg.get("hf_tokenizer_name"):
         return hf_tokenizer(text_cfg["hf_tokenizer_name"], folder, length, text_cfg.get("tokenizer_mode"), kwargs)
-    tokenizer = SimpleTokenizer(context_length=length, **kwargs)
+    try:
+        tokenizer = SimpleTokenizer(context_length=length, **kwargs)
+    except Exception as error:  # not gzip, not text, not a list of merges
+        path = kwargs.get("bpe_path", "the tokenizer")
+        raise DataError(f"{path}: is no vocabulary ({short_reason(error)}); {COPY}") from error
     wanted = text_cfg.get("vocab_size", tokenizer.vocab_size)
     if tokenizer.vocab_size > wanted:
         raise DataError(

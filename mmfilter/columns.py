@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from . import parquet, storage
+from .commit_file import optional_commit
 from .errors import DataError, nearest
 from .feed import Clock
-from .sidecar import Stored, columns_path, read_arrays, read_commit_file, write_column
+from .sidecar import Stored, columns_path, read_arrays, write_column
 from .sources import stored_sources
 from .work import Work, score_part
 
@@ -91,7 +92,7 @@ def add_columns(stem: str, work: Work, clock: Clock, metadata: str = "") -> None
     """Compute `work.scores` (none of which reads pixels) for a shard of `metadata`: columns/<column>/."""
     started = time.perf_counter()
     folder = metadata or storage.join(work.out, "metadata")
-    files = (read_commit_file(storage.join(folder, f"{stem}.json")) or {}).get("files") or {}
+    files = (optional_commit(storage.join(folder, f"{stem}.json")) or {}).get("files") or {}
     table = parquet.read(storage.join(folder, f"{stem}.parquet"), record=files.get("parquet"))
     batch = StoredBatch(Stored(table), work.out, stem, folder, files)
     for score in work.scores:

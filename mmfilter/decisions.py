@@ -1,13 +1,15 @@
 """What `select` left on disk: the record of each subset and its decisions, shard by shard."""
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from . import parquet, storage
 from .errors import DataError, UsageError, nearest
+from .json_file import read_object
 from .run_pool import left_out
+from .subset_record import CURE, SHAPE, record_path
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
 
@@ -33,14 +35,12 @@ def resolve_name(out: str, name: str = "") -> str:
 
 
 def read_record(out: str, name: str) -> dict[str, Any]:
-    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged."""
-    path = storage.join(out, "subsets", f"{name}.json")
+    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged or does not exist."""
+    path = record_path(out, name)
     try:
-        record = json.loads(storage.read_bytes(path))
-        record["counts"]["kept"], record["steps"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged record ({error}); run 'mmfilter select' again") from error
-    return dict(record)
+        return read_object(path, CURE, SHAPE)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist; {CURE}") from error
 
 
 def decision_paths(out: str, name: str) -> dict[str, str]:
@@ -58,13 +58,19 @@ def _of_pool(out: str, paths: list[str]) -> dict[str, str]:
     return {stem: path for path in paths if (stem := storage.stem(path)) not in others}
 
 
-def read_parquet(path: str, columns: list[str] | None = None) -> pl.DataFrame:
-    """A parquet file, local or remote, checked as it is read. Raises DataError that names the file."""
+def read_parquet(path: str, columns: Sequence[str] = (), texts: Sequence[str] = ()) -> pl.DataFrame:
+    """A parquet file, local or remote, checked as it is read: all its columns, or those named; `texts` hold text.
+
+    Raises DataError that names the file, for a column that is not there too.
+    """
     try:
-        frame = pl.from_arrow(parquet.read(path, columns))
+        frame = pl.from_arrow(parquet.read(path, columns or None))
     except FileNotFoundError as error:
         raise DataError(f"{path}: does not exist") from error
     except pl.exceptions.PolarsError as error:
         raise parquet.damaged(path, error) from error
     assert isinstance(frame, pl.DataFrame)
+    for name in texts:
+        if frame[name].dtype not in (pl.String, pl.Categorical, pl.Null):
+            raise DataError(f"{path}: column '{name}' holds {frame[name].dtype}, not text")
     return frame

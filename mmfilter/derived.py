@@ -12,8 +12,8 @@ from typing import Any
 from . import storage
 from .errors import ConflictError
 from .fields import CONTENT
+from .run_file import read_run_if_any
 from .sidecar import read_commit
-from .subset_record import read_or_empty
 
 SAME_UIDS = (
     "Derived uids hang on shard names, --uids and --pool-id: give the pool, --uids and --pool-id that the subset was "
@@ -47,7 +47,7 @@ def refuse_derived_alike(outs: Iterable[str]) -> None:
 
 def _derived(out: str) -> tuple[str, str] | None:
     """(how, pool id) of a run that derived uids by key, or None."""
-    run = read_or_empty(storage.join(out, "run.json"))
+    run = read_run_if_any(out)
     derivation = _mapping(_mapping(run.get("embed")).get("uids"))
     read = _mapping(_mapping(run.get("recipe")).get("read"))
     if not derivation.get("derived") or read.get("uids") == CONTENT:

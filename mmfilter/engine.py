@@ -14,6 +14,7 @@ from . import pairs, storage
 from .errors import ConflictError, UsageError
 from .fields import ReadOptions
 from .form import look_at_form
+from .json_file import read_object
 from .reshard import reshard
 from .reshard_plan import ReshardOptions
 from .schedule import load_schedule
@@ -203,7 +204,7 @@ def write_job(path: str, job: Job, resume: bool) -> None:
     """
     run = os.path.join(os.path.dirname(path), "run")
     if os.path.exists(os.path.join(run, "checkpoints", LATEST)):
-        before = json.loads(storage.read_bytes(path))
+        before = read_object(path, "give another --out")
         other = [name for name, value in asdict(job).items() if before.get(name) != value]
         if not resume:
             raise ConflictError(f"{path}: a training was begun here; go on with --resume, or give another --out")

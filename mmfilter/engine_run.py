@@ -18,6 +18,7 @@ from . import checkpoint, engine, pairs
 from .engine import Engine, Job
 from .errors import MMFilterError, need
 from .hub import nothing_fetched
+from .model_folder import begun
 from .schedule import load_schedule
 from .start import configuration, merges_for, vocabulary
 from .storage import write_atomic
@@ -121,12 +122,13 @@ def train_with_open_clip(
     Trains on the `txt` of each sample. Raises UsageError, DataError, MissingDependency, ConflictError when the
     folder holds another training, MMFilterError with open_clip's last words when it fails.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     need("pandas", "mmfilter[train]")  # open_clip_train imports it: now, and not after the shards are copied
-    prepared = Prepared(options, wide, resume, copy)
-    if not prepared.complete():
-        _run(prepared, say)
-    return _export(prepared, begun)
+    with begun(options.out):
+        prepared = Prepared(options, wide, resume, copy)
+        if not prepared.complete():
+            _run(prepared, say)
+        return _export(prepared, started)
 
 
 def _run(prepared: Prepared, say: Callable[[dict[str, Any]], None]) -> None:
@@ -178,13 +180,13 @@ def _row(line: str, prepared: Prepared) -> dict[str, Any] | None:
 
 def loss_curve(prepared: Prepared) -> list[Row]:
     """(step, pairs seen, loss) from the log, earlier parts of a resumed training included."""
-    with open(os.path.join(prepared.folder, "run", "out.log"), encoding="utf-8") as stream:
+    with open(os.path.join(prepared.folder, "run", "out.log"), encoding="utf-8", errors="replace") as stream:
         rows = [row for row in (_row(line, prepared) for line in stream) if row]
     curve = {row["step"]: row["loss"] for row in rows}  # the later one, where a part was done again
     return [(step, step * prepared.options.batch, curve[step]) for step in sorted(curve)]
 
 
-def _export(prepared: Prepared, begun: float) -> TrainReport:
+def _export(prepared: Prepared, started: float) -> TrainReport:
     """The last checkpoint as a model folder, and how it came about."""
     options = prepared.options
     cfg = json.loads(json.dumps(prepared.config["model_cfg"]))
@@ -194,7 +196,7 @@ def _export(prepared: Prepared, begun: float) -> TrainReport:
     measured = held_out_auc(options.out, prepared.held) if prepared.held else None
     curve = loss_curve(prepared)
     count = sum(weight.numel() for weight in model.parameters())
-    seconds = round(time.perf_counter() - begun, 1)
+    seconds = round(time.perf_counter() - started, 1)
     report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(prepared.source))
     told = {**asdict(prepared.engine), "command": shlex.join(prepared.command()), "arguments": prepared.arguments}
     record(report, options, prepared.source, engine=told)

@@ -44,6 +44,10 @@ class MissingDependency(MMFilterError):
     """An optional package is not installed; the message is the pip command that mends it."""
 
 
+class NoFile(OSError):
+    """A local path that is a pipe or a device: reading it may wait for ever, or never end."""
+
+
 def is_of_machine(error: BaseException) -> bool:
     """Whether an error met while a sample was read says nothing about the sample: memory, disk, device, set-up.
 

@@ -11,10 +11,11 @@ from . import storage
 from .checkpoint import read_config
 from .embed import load
 from .errors import ConflictError, DataError, MMFilterError
+from .json_file import FORMAT, read_object
 from .plug_names import named, renamed
 from .plugs import Task
 from .provenance import fingerprint
-from .results import RESULTS, TaskResult, read_results, write_results
+from .results import AGAIN, RESULTS, TaskResult, read_results, write_results
 from .tasks import TASKS
 from .versions import versions
 from .weights import ModelSpec, resolve
@@ -99,7 +100,12 @@ def made_from(task: Task) -> dict[str, Any]:
 
 
 def forget(out: str) -> None:
-    """Take the results from OUT, so that all is measured anew."""
+    """Take the results from OUT, so that all is measured anew. Raises ConflictError for another program's."""
+    if storage.exists(storage.join(out, RESULTS)) and not storage.exists(storage.join(out, RECORD)):
+        raise ConflictError(
+            f"{out}: its {RESULTS} is another program's, as no {RECORD} is beside it, and is not replaced; give "
+            "another --out"
+        )
     for name in (RESULTS, RECORD):
         storage.remove(storage.join(out, name))
 
@@ -111,7 +117,7 @@ def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str
     if not storage.exists(path):
         if have:
             raise ConflictError(f"{out}: holds results, and no {RECORD} tells of which model; give another --out")
-        return {"model": now, "tasks": {}, "versions": versions()}
+        return {"format": FORMAT, "model": now, "tasks": {}, "versions": versions()}
     record = _read_record(path)
     was = record["model"]
     if any(was.get(key) != now[key] for key in now if key != "model"):
@@ -124,17 +130,7 @@ def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str
 
 def _read_record(path: str) -> dict[str, Any]:
     """Raises DataError where it is damaged."""
-    try:
-        record: dict[str, Any] = json.loads(storage.read_bytes(path))
-        words = record["model"]["model"], record["model"]["sha256"]
-        if not all(isinstance(word, str) for word in words) or not isinstance(record["tasks"], dict):
-            raise TypeError("model and tasks are of another type")
-        return record
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        why = f"{type(error).__name__}: {str(error)[:120]}"
-        raise DataError(
-            f"{path}: cannot be read as an evaluation's record ({why}). Measure anew with --redo"
-        ) from error
+    return read_object(path, AGAIN, {"model": {"model": str, "sha256": str, "config?": str}, "tasks": {str: dict}})
 
 
 def _identity(spec: ModelSpec) -> dict[str, Any]:
@@ -149,7 +145,7 @@ def _identity(spec: ModelSpec) -> dict[str, Any]:
 def _same(out: str, task: Task, now: dict[str, Any], was: dict[str, Any] | None, there: bool) -> None:
     was = renamed(was, TASKS)
     if there and was is not None and was != now:
-        told = ", ".join(f"{key}: {was[key]} was, {now[key]} is" for key in now if was.get(key) != now[key])
+        told = ", ".join(f"{key}: {was.get(key)} was, {now[key]} is" for key in now if was.get(key) != now[key])
         raise ConflictError(
             f"{out}: '{task.key}' was measured on something else ({told}); give another --out, or --redo"
         )

@@ -113,7 +113,7 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
 def _find(paths: dict[str, str], uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(shard, row) of each row with this uid. The uids are read first, the row only where it is."""
     for stem, path in paths.items():
-        if (read_parquet(path, ["uid"])["uid"] == uid).any():
+        if (read_parquet(path, ["uid"], ["uid"])["uid"] == uid).any():
             for row in read_parquet(path).filter(pl.col("uid") == uid).to_dicts():
                 yield stem, row
 

@@ -7,8 +7,12 @@ it was made from (json). Whoever writes the last one of a shard joins them and t
 import io
 import json
 import os
+import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +21,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from . import storage
+from .errors import DataError
 from .expected import expected_keys
 from .feed import UNIT, Clock
 from .gather import Gathered
+from .json_file import COUNT, parse_object
 from .records import Failure
 from .sidecar import BASE, FAILURES
 from .work import Work
 
+DAMAGED = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
+TOLD = {"made": dict, "units": COUNT, "looked": [str], "notes": {str: COUNT}, "seconds": {str: float}}
+NAME = re.compile(r".+\.\d{4}-\d{4}\.npz(\.[0-9a-f]{8}\.tmp)?")
 ROWS, FAILED, SAID = "rows", "failed", "said"  # the arrays of bytes; others have a colon in their name
 
 
@@ -95,22 +104,27 @@ def _table(table: pa.Table) -> np.ndarray:
 
 
 def is_there(out: str, piece: Piece, made: Mapping[str, Any]) -> bool:
-    """Whether the piece was written, and from the same."""
+    """Whether the piece was written, whole, and from the same."""
     try:
         with storage.open_read(piece_path(out, piece)) as stream, np.load(stream, allow_pickle=False) as npz:
-            said = json.loads(npz[SAID].tobytes())
-    except (FileNotFoundError, NotADirectoryError):
+            said = parse_object(npz[SAID].tobytes(), piece_path(out, piece), "it is made again", TOLD)
+    except (*DAMAGED, OSError, DataError):
         return False
     return bool(said["made"] == made and said["units"] == piece.units)
 
 
 def read_piece(out: str, piece: Piece) -> tuple[Gathered, dict[str, float]]:
     """What a worker gathered, and its seconds by stage. Raises FileNotFoundError."""
-    data = io.BytesIO(storage.read_bytes(piece_path(out, piece)))
-    with np.load(data, allow_pickle=False) as npz:
-        rows, failed = (pq.read_table(io.BytesIO(npz[name].tobytes()), use_threads=False) for name in (ROWS, FAILED))
-        parts = {name.removeprefix("array:"): [npz[name]] for name in npz.files if ":" in name}
-        said = json.loads(npz[SAID].tobytes())
+    path = piece_path(out, piece)
+    try:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as npz:
+            tables = (pq.read_table(io.BytesIO(npz[name].tobytes()), use_threads=False) for name in (ROWS, FAILED))
+            rows, failed = tables
+            parts = {name.removeprefix("array:"): [npz[name]] for name in npz.files if ":" in name}
+            said = parse_object(npz[SAID].tobytes(), path, "run again", TOLD)
+    except DAMAGED as error:
+        storage.remove(path)
+        raise DataError(f"{path}: was damaged ({error}) and is made again when its shard is tried again") from error
     failures = [Failure(**row) for row in failed.to_pylist()]
     return Gathered(rows.to_pydict(), parts, set(said["looked"]), failures, Counter(said["notes"])), said["seconds"]
 
@@ -118,7 +132,8 @@ def read_piece(out: str, piece: Piece) -> tuple[Gathered, dict[str, float]]:
 def sweep(out: str) -> None:
     """Remove the pieces that nobody joined: their shards were done whole."""
     folder = storage.join(out, "pieces")
-    for name in storage.names(folder):
+    for name in filter(NAME.fullmatch, storage.names(folder)):
         storage.remove(storage.join(folder, name))
-    if not storage.is_remote(folder) and os.path.isdir(folder):
-        os.rmdir(folder)
+    if not storage.is_remote(folder):
+        with suppress(OSError):  # there is none, or it holds files of a user's
+            os.rmdir(folder)

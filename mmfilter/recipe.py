@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from .errors import UsageError, nearest
 from .fields import ReadOptions, checked_captions, checked_pool_id, checked_uids, read_options
 from .images import ImageLimits
@@ -16,6 +14,7 @@ from .plugs import PoolScore, Rule, Score, build_plug
 from .registry import Registry
 from .repeat import Repeat, build_repeats
 from .weights import ModelSpec
+from .yaml_file import MAX_CHARS, parse_yaml
 
 FIELDS = ("name", "paper", "about", "embed", "scores", "select", "repeat", "read")
 BASE_COLUMNS = ("uid", "url", "text", "original_width", "original_height", "face_bboxes", "sha256", "key")
@@ -101,7 +100,7 @@ def load_recipe(name: str, weights: Sequence[str] | None = None) -> Recipe:
     where, folder = f"recipe {os.path.basename(name)}", os.path.dirname(os.path.abspath(name))
     try:
         with open(name, encoding="utf-8") as file:
-            text = file.read()
+            text = file.read(MAX_CHARS + 1)
     except UnicodeDecodeError as error:
         raise UsageError(f"{where}: {name} is not UTF-8 text; a recipe is a YAML file") from error
     except OSError as error:
@@ -111,10 +110,7 @@ def load_recipe(name: str, weights: Sequence[str] | None = None) -> Recipe:
 
 def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str] | None = None) -> Recipe:
     """Parse and check a recipe. Relative model paths are taken from `folder`; `weights` as of `load_recipe`."""
-    try:
-        source = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not YAML ({_yaml_problem(error)})") from error
+    source = parse_yaml(text, where)
     if not isinstance(source, dict):
         raise UsageError(f"{where}: a recipe is a mapping with the keys {', '.join(FIELDS)}")
     for key in source:
@@ -134,13 +130,6 @@ def parse_recipe(text: str, where: str, folder: str = "", weights: Sequence[str]
     if repeat and source.get("select") is None:
         raise UsageError(f"{where}: repeat: says how often what 'select' keeps is repeated; add 'select: everything'")
     return Recipe(source["name"], embed, shard, _rule(source, where), read, source, pool, repeat)
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong, and the line."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{problem or ' '.join(str(error).split())}{where}"
 
 
 def _models(node: Any, where: str, folder: str) -> dict[str, ModelSpec]:

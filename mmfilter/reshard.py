@@ -23,6 +23,8 @@ from . import storage
 from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .fields import ReadOptions
+from .json_file import COUNT, read_object
+from .json_file import FORMAT as VERSION
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .shard_index import index_shard
 from .subset import Subset
@@ -30,6 +32,16 @@ from .subset import Subset
 PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
 FORMAT = "{:08d}.tar"
 DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
+CURE = "delete the folder, or give another, and run the whole reshard again"
+SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": COUNT, "sha256": str}}
+META = {
+    "processed_count": COUNT,
+    "output_count": COUNT,
+    "output_shard_count": COUNT,
+    "missing_count": COUNT,
+    "repeated_count": COUNT,
+    "encoded_count?": COUNT,
+}
 OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
 LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
 
@@ -56,16 +68,24 @@ def begin(plan: Plan, folder: str) -> None:
                 "Give another folder, or delete this one"
             )
         return
-    if storage.list_files(folder, ".tar"):
-        raise ConflictError(f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder")
-    storage.write_atomic(path, json.dumps(plan.parts, sort_keys=True).encode())
+    _check_empty(folder)
+    storage.write_atomic(path, json.dumps({"format": VERSION, **plan.parts}, sort_keys=True).encode())
+
+
+def _check_empty(folder: str) -> None:
+    """Raise ConflictError where a folder without a plan holds tars, or a file that has the name of one of ours."""
+    others = [name for name in storage.names(folder) if name.endswith(".tar") or OURS.fullmatch(name)]
+    if others:
+        raise ConflictError(
+            f"{folder}: it holds shards of another origin ({others[0]}, and no {PLAN}); give an empty folder"
+        )
 
 
 def read_plan(path: str) -> dict[str, Any]:
     """What a folder was begun with; options that an older version did not know are what it did."""
-    parts: dict[str, Any] = json.loads(storage.read_bytes(path))
-    given = parts.get("options")
-    return {**parts, "options": {**DEFAULTS, **given}} if isinstance(given, dict) else parts
+    parts = read_object(path, CURE, SHAPE)
+    parts.pop("format", None)
+    return {**parts, "options": {**DEFAULTS, **parts["options"]}}
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -94,7 +114,10 @@ def finished(
         return None
     now = request(paths, subset, options)
     before = read_plan(plan)
-    return json.loads(storage.read_bytes(meta)) if all(before.get(name) == now[name] for name in now) else None
+    if any(before.get(name) != now[name] for name in now):
+        return None
+    shape = META | ({"blurred_count": COUNT} if options.blur_faces else {})
+    return read_object(meta, "delete it and run the same again: shards that are done stay", shape)
 
 
 def clear(folder: str) -> None:
@@ -103,10 +126,7 @@ def clear(folder: str) -> None:
     Raises ConflictError where shards stand that no reshard of ours has begun.
     """
     if not storage.exists(storage.join(folder, PLAN)):
-        if storage.list_files(folder, ".tar"):
-            raise ConflictError(
-                f"{folder}: it holds shards of another origin ({PLAN} is not there); give an empty folder"
-            )
+        _check_empty(folder)
         return
     plan_last = sorted(storage.names(folder), key=lambda name: (name != "meta.json", name == PLAN))
     for name in plan_last:
@@ -150,8 +170,8 @@ def _successes(folder: str, name: str) -> int | None:
     if not storage.exists(path):
         return None
     try:
-        return int(json.loads(storage.read_bytes(path))["successes"])
-    except (ValueError, KeyError, TypeError):
+        return int(read_object(path, "delete it", {"successes": COUNT})["successes"])
+    except (FileNotFoundError, DataError):
         return None
 
 

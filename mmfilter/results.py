@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 
 from . import storage
-from .errors import DataError
+from .errors import DataError, MMFilterError, short_reason
+from .json_file import COUNT, misfit, optional_object
 from .records import Failure
 
 RESULTS = "eval_results.jsonl"
+AGAIN = "measure anew with `mmfilter evaluate --redo`"
+SAMPLES = {
+    "samples": COUNT,
+    "outcomes": bool,
+    "failures?": [{"key": str, "status": str, "error": str, "n": COUNT}],
+    "notes?": [str],
+}
+ROW = {"key": str, "dataset": str, "metrics": dict}
+MAX_FAILURES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,8 @@ def _write_samples(folder: str, result: TaskResult) -> None:
 def _result(folder: str, row: dict[str, Any]) -> TaskResult:
     try:
         return _read_result(folder, row)
+    except MMFilterError:
+        raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         path = outcomes_path(folder, str(row["key"])).removesuffix(".npy")
         raise DataError(
@@ -102,33 +114,51 @@ def _read_result(folder: str, row: dict[str, Any]) -> TaskResult:
     metrics = {k: float("nan") if v is None else float(v) for k, v in row["metrics"].items()}
     path = outcomes_path(folder, row["key"])
     beside = path.removesuffix(".npy") + ".json"
-    record = json.loads(storage.read_bytes(beside)) if storage.exists(beside) else {}
-    outcomes = None
-    if record.get("outcomes"):
-        outcomes = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
-    failures = [
-        Failure(f["key"], "", f["status"], f["error"]) for f in record.get("failures", ()) for _ in range(f["n"])
-    ]
+    record = optional_object(beside, AGAIN, SAMPLES) or {}
+    outcomes = _outcomes(path) if record.get("outcomes") else None
+    rows = record.get("failures", ())
+    if sum(row["n"] for row in rows) > MAX_FAILURES:
+        raise ValueError("it tells of more failures than any task has samples")
+    failures = [Failure(f["key"], "", f["status"], f["error"]) for f in rows for _ in range(f["n"])]
     samples, notes = record.get("samples", 0), tuple(record.get("notes", ()))
     return TaskResult(row["key"], row["dataset"], metrics, outcomes, samples, tuple(failures), notes)
+
+
+def _outcomes(path: str) -> np.ndarray:
+    data = storage.read_bytes(path)
+    try:
+        outcomes: np.ndarray = np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    except Exception as error:  # numpy's parser of headers raises whatever it pleases, also EOFError
+        raise ValueError(f"no array: {error}") from error
+    if outcomes.ndim != 1 or outcomes.dtype != np.float64 or not np.isfinite(outcomes).all():
+        raise ValueError(f"an array {outcomes.dtype} of shape {outcomes.shape}, not one finite number a sample")
+    return outcomes
 
 
 def _rows(folder: str) -> dict[str, dict[str, Any]]:
     path = storage.join(folder, RESULTS)
     if not storage.exists(path):
         return {}
-    lines = storage.read_bytes(path).split(b"\n")
+    try:
+        lines = storage.read_bytes(path).split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); {AGAIN}") from error
+    if lines == [b""]:
+        raise DataError(f"{path}: is empty; delete it, or {AGAIN}")
     rows: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(lines):
         try:
             if line.strip():
                 row = json.loads(line)
-                rows[row["key"]] = {"key": row["key"], "dataset": row["dataset"], "metrics": dict(row["metrics"])}
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines) - 1:  # no newline behind it: an appending writer was killed in this line
-                continue
+                if wrong := misfit(row, ROW):
+                    raise ValueError(wrong)
+                rows[row["key"]] = {name: row[name] for name in ROW}
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) - 1 and line.startswith(b"{"):
+                continue  # no newline behind it: an appending writer was killed in this line
             raise DataError(
-                f"{path}: line {number + 1} is no result ({error!r}): wanted are key, dataset and metrics"
+                f"{path}: line {number + 1} is no result ({short_reason(error)}); each has key, dataset and metrics. "
+                f"Delete the line, or {AGAIN}"
             ) from error
     return rows
 

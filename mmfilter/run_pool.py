@@ -4,23 +4,18 @@ OUT/run.json names them (`left_out`); `run` and `embed` write it. Their files st
 table, the selection, the report, the card, explain. A run that an older version wrote leaves out none.
 """
 
-import json
 import posixpath
 from collections.abc import Collection
 
 from . import storage
+from .run_file import read_run
 
 SHOWN = 5  # shards that a message names
 
 
 def left_out(out: str) -> frozenset[str]:
-    """Names of the shards in OUT that are not of its pool; none where run.json says nothing, or cannot be read."""
-    path = storage.join(out, "run.json")
-    try:
-        named = json.loads(storage.read_bytes(path)).get("left_out") if storage.exists(path) else None
-    except (OSError, ValueError, AttributeError):
-        return frozenset()
-    return frozenset(map(str, named)) if isinstance(named, list) else frozenset()
+    """Names of the shards in OUT that are not of its pool; none where run.json says nothing. Raises DataError."""
+    return frozenset(read_run(out).get("left_out") or ())
 
 
 def run_of_metadata(folder: str, out: str) -> str:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
-from .errors import DataError, UsageError
+from .errors import ConflictError, DataError, UsageError
+from .json_file import FORMAT, optional_object, read_object
+from .run_file import is_file_name
 from .subset import Subset
 
 ENDING = ".schedule.json"
+CURE = "make a schedule with `mmfilter schedule`"
 EPOCH = re.compile(r"epoch-\d{4}\.npy")
 
 
@@ -34,15 +37,27 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
     name = file.removesuffix(ENDING)
     if name in ("", file):
         raise UsageError(f"{path}: a schedule's file is called NAME{ENDING}")
+    _check_own(path)
     _remove(path, storage.join(folder, name))
     epochs: list[dict[str, Any]] = []
     for number, subset in enumerate(schedule.epochs):
         relative = f"{name}/epoch-{number:04d}.npy"
         subset.write(storage.join(folder, relative))
         epochs.append({"subset": relative, "samples": len(subset)})
-    record = {"kind": schedule.kind, "seed": schedule.seed, "source": schedule.source, "epochs": epochs}
+    record = {"format": FORMAT, "kind": schedule.kind, "seed": schedule.seed, "source": schedule.source}
+    record |= {"epochs": epochs}
     storage.write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     return epochs
+
+
+def _check_own(path: str) -> None:
+    """Raise ConflictError where a schedule stands at `path` that was written by hand; a damaged one is replaced."""
+    try:
+        record = optional_object(path, CURE) or {}
+    except DataError:
+        return
+    if "epochs" in record and not {"kind", "source"} <= record.keys():
+        raise ConflictError(f"{path}: is a schedule written by hand, and is not replaced; give another --name")
 
 
 def _remove(path: str, folder: str) -> None:
@@ -59,19 +74,20 @@ def load_schedule(path: str) -> list[str]:
     Raises DataError for a file that is not that, or that names a subset which is not there.
     """
     try:
-        record = json.loads(storage.read_bytes(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a schedule ({error}); make one with 'mmfilter schedule'") from error
-    epochs = record.get("epochs") if isinstance(record, dict) else None
-    if not isinstance(epochs, list) or not epochs:
-        raise DataError(f"{path}: not a schedule: it has no list of epochs; make one with 'mmfilter schedule'")
+        epochs = read_object(path, CURE, {"epochs": [{"subset": str}]})["epochs"]
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist; {CURE}") from error
+    if not epochs:
+        raise DataError(f"{path}: is damaged (its list of epochs is empty); {CURE}")
     return [_subset_path(path, number, epoch) for number, epoch in enumerate(epochs)]
 
 
 def _subset_path(path: str, number: int, epoch: Any) -> str:
-    relative = epoch.get("subset") if isinstance(epoch, dict) else None
-    if not isinstance(relative, str) or posixpath.isabs(relative) or storage.is_remote(relative):
-        raise DataError(f"{path}: epochs[{number}].subset: a path from the schedule's folder, not {relative!r}")
+    relative = epoch["subset"]
+    if storage.is_remote(relative) or not all(map(is_file_name, relative.split("/"))):
+        raise DataError(
+            f"{path}: epochs[{number}].subset: a path from the schedule's folder, not {relative[:200]!r}; {CURE}"
+        )
     found = storage.join(posixpath.dirname(path), relative)
     if not storage.exists(found):
         raise DataError(f"{path}: epochs[{number}].subset: {found} is not there; make the schedule anew")

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from . import parquet, storage
 from .decisions import failure_paths, read_parquet
+from .earlier_subset import check_own, remove_stale
 from .errors import UsageError
 from .plugs import Rule
 from .repeat import Repeat, fit_repeats, needs_to_fit, which
@@ -77,8 +78,9 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     for i, entry in enumerate(options.repeat):
         where = f"{options.where.removesuffix('select')}repeat[{i}].rule"
         check_columns(entry.rule, [*table.columns, *HALVES], where)
+    check_own(options.out, options.name, options.decisions)
     masker = _Masker(table, rule, options)
-    _remove_stale(table, options)
+    remove_stale(options.out, options.name, set(table.stems) if options.decisions else set())
     masked = masker.run()
     failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
@@ -250,15 +252,6 @@ def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield (inner[0][0] if len(inner) == 1 else name), rule
 
 
-def _remove_stale(table: Table, options: SelectOptions) -> None:
-    """What an earlier run under this name left and this one does not write: decisions on other shards, the card."""
-    storage.remove(storage.join(options.out, "subsets", f"{options.name}.md"))
-    written = set(table.stems) if options.decisions else set()
-    for path in storage.list_files(storage.join(options.out, "subsets", options.name), ".parquet"):
-        if storage.stem(path) not in written:
-            storage.remove(path)
-
-
 def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     """Status -> how many samples, over OUT/failures: of the shards `stems` and of those that were given up on.
 
@@ -268,7 +261,7 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     for stem, path in failure_paths(out).items():
         if stem not in stems and not storage.exists(storage.join(out, "attempts", f"{stem}.json")):
             continue
-        counts.update(status or "unknown" for status in read_parquet(path, ["status"])["status"])
+        counts.update(status or "unknown" for status in read_parquet(path, ["status"], ["status"])["status"])
     return dict(counts)
 
 

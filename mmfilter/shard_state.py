@@ -3,9 +3,10 @@
 import json
 
 from . import storage
+from .commit_file import optional_commit
 from .errors import DataError
 from .run_pool import left_out
-from .sidecar import pool_tars, read_commit_file
+from .sidecar import pool_tars
 
 ATTEMPTS = 3
 """Failed attempts after which a shard is set aside."""
@@ -28,6 +29,6 @@ def set_aside(run: str, stem: str) -> bool:
 def is_commit(folder: str, stem: str) -> bool:
     """Whether the json of a shard in a folder of metadata is a commit, and not some other program's file."""
     try:
-        return read_commit_file(storage.join(folder, f"{stem}.json")) is not None
+        return optional_commit(storage.join(folder, f"{stem}.json")) is not None
     except DataError:
         return False

@@ -16,11 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from . import parquet, storage
+from .commit_file import optional_commit
 from .content import shard_content
 from .errors import ConflictError, DataError
 from .file_record import record_of
-from .json_file import encode, read_object
+from .json_file import encode
 from .records import Failure
+from .run_file import named_shards, read_run
 from .shard_record import CURE, check_size, describe_npz, describe_parquet
 from .uids import parse_uids
 
@@ -39,7 +41,6 @@ BASE = {
 HEAD, TAIL = list(BASE)[:5], list(BASE)[5:]  # score columns stand between them, sorted by name
 FAILURES = pa.schema([(name, pa.string()) for name in ("key", "uid", "status", "error")])
 PART_KEY, SOURCES_KEY = "mmfilter.part", "mmfilter.sources"
-DAMAGED_COMMIT = "`mmfilter verify OUT --repair` does this shard again; or delete the file and run again"
 
 
 @dataclass
@@ -74,35 +75,7 @@ def columns_path(out: str, column: str, stem: str) -> str:
 
 def read_commit(out: str, stem: str) -> dict[str, Any] | None:
     """The commit of a shard, or None when it has none. Raises DataError on one that is damaged."""
-    return read_commit_file(metadata_path(out, stem, "json"))
-
-
-def read_commit_file(path: str) -> dict[str, Any] | None:
-    """`read_commit` by the file's path."""
-    try:
-        commit = read_object(path, DAMAGED_COMMIT)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if wrong := wrong_field(commit):
-        raise DataError(f"{path}: is damaged ({wrong}); {DAMAGED_COMMIT}")
-    return commit
-
-
-def wrong_field(commit: Mapping[str, Any]) -> str:
-    """What is wrong with the fields of a commit that others rely on; "" where they are as they should be."""
-    counts = commit.get("counts")
-    if not isinstance(commit.get("parts"), dict) or not isinstance(counts, dict):
-        return "it has no parts or no counts"
-    failed = counts.get("failed")
-    numbers = [counts.get("read"), counts.get("ok"), *(failed.values() if isinstance(failed, dict) else [None])]
-    if not all(isinstance(number, int) and number >= 0 for number in numbers):
-        return "its counts are no counts"
-    for name in ("files", "content", "notes", "models", "seconds"):
-        if not isinstance(commit.get(name, {}), dict):
-            return f"its '{name}' is no mapping"
-    if commit.get("input") is not None and not isinstance(commit["input"], dict):
-        return "its 'input' is no mapping"
-    return ""
+    return optional_commit(metadata_path(out, stem, "json"))
 
 
 def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = False) -> None:
@@ -120,23 +93,9 @@ def write_commit(out: str, stem: str, commit: Mapping[str, Any], first: bool = F
 
 def pool_tars(out: str) -> dict[str, str]:
     """Shard -> its tar, as the newest run on OUT was given them: a pool may stand elsewhere than when a shard was
-    made. Empty where OUT has no run.json that can be read; then a commit's `path` is what there is.
+    made. Empty where OUT has no run.json; then a commit's `path` is what there is. Raises DataError on a damaged one.
     """
-    path = storage.join(out, "run.json")
-    try:
-        run = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-        return {storage.stem(tar): tar for tar in named_shards(run)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def named_shards(run: Mapping[str, Any]) -> list[str]:
-    """The shards' paths of a run.json, which know their names in OUT; none of them is a pattern."""
-    paths = [str(path) for path in run.get("pool") or []]
-    names = run.get("shard_names") or []
-    if len(names) != len(paths):
-        names = map(storage.stem, paths)
-    return [storage.ShardPath(path, str(name)) for path, name in zip(paths, names, strict=True)]
+    return {storage.stem(tar): tar for tar in named_shards(read_run(out))}
 
 
 def read_stored(out: str, stem: str, files: Mapping[str, Any] | None = None) -> Stored:

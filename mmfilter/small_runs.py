@@ -38,7 +38,10 @@ def read_results(words: Iterable[str], metric: str = "imagenet1k") -> list[Resul
         if match and not storage.exists(word):
             found.append(_evaluation(match["bucket"], match["samples"], match["path"], metric))
         else:
-            found += [_result(row, f"{word}: row {i}") for i, row in enumerate(_rows(word), 1)]
+            rows = [_result(row, f"{word}: row {i}") for i, row in enumerate(_rows(word), 1)]
+            if not rows:
+                raise DataError(f"{word}: holds no result; each is a row of {', '.join(COLUMNS)}")
+            found += rows
     return found
 
 
@@ -63,8 +66,11 @@ def _json_lines(path: str, text: str) -> list[dict[str, Any]]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("it is another value")
+                rows.append(row)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {number} is no JSON object ({error}); write one a line") from error
     return rows
 

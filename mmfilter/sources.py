@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from . import parquet, storage
+from .commit_file import optional_commit
 from .content import SAMPLES
 from .errors import DataError
 from .parts import read_identity
 from .provenance import fingerprint
 from .run_pool import listed
-from .sidecar import BASE, PART_KEY, SOURCES_KEY, columns_path, read_commit_file
+from .sidecar import BASE, PART_KEY, SOURCES_KEY, columns_path
 
 METADATA = "metadata"
 """The folder of a column that stands in the shards' metadata."""
@@ -68,13 +69,13 @@ class Stored(Protocol):
 
 def shard_sources(table: Stored, stem: str, needs: Collection[str]) -> dict[str, str]:
     """Name -> digest of what a score that `needs` these reads of a shard; {} where its commit records no content."""
-    commit = read_commit_file(storage.join(table.metadata, f"{stem}.json"))
+    commit = optional_commit(storage.join(table.metadata, f"{stem}.json"))
     return _sources((commit or {}).get("content"), needs, _columns_of(table, stem))
 
 
 def stored_sources(out: str, metadata: str, stem: str, needs: Collection[str]) -> dict[str, str]:
     """`shard_sources` without a table: needs that are no columns of the metadata are files in OUT/columns."""
-    commit = read_commit_file(storage.join(metadata, f"{stem}.json"))
+    commit = optional_commit(storage.join(metadata, f"{stem}.json"))
     return _sources((commit or {}).get("content"), needs, lambda need: columns_path(out, need, stem))
 
 
@@ -109,7 +110,7 @@ def pool_content(table: Stored, stems: Iterable[str], needs: Collection[str]) ->
 
 def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any]:
     path = storage.join(table.metadata, stem)
-    commit = read_commit_file(f"{path}.json")
+    commit = optional_commit(f"{path}.json")
     if commit is not None and commit.get("content"):
         return [stem, _sources(commit["content"], needs, _columns_of(table, stem))]
     models = sorted({need.split(":")[1] for need in needs if "_emb:" in need})

@@ -1,12 +1,12 @@
 """What a training begins with: a configuration, weights or none, and a vocabulary."""
 
-import json
 import os
 from dataclasses import asdict
 from typing import Any
 
 from . import bpe, checkpoint, pairs
 from .errors import UsageError, nearest
+from .json_file import read_object
 from .model_config import check_config
 from .storage import read_bytes, write_atomic
 from .weights import HUB, ModelSpec, find
@@ -52,9 +52,9 @@ def _whole(model: str, pretrained: str) -> tuple[dict[str, Any], str]:
 def _file(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise UsageError(f"model: there is no file {path}")
-    with open(path, encoding="utf-8") as stream:
-        config = json.load(stream)
-    config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
+    config = read_object(path, "give a file of open_clip's model configurations")
+    config = config if "model_cfg" in config else {"model_cfg": config}
+    checkpoint.check_config(config, path)
     check_config(config["model_cfg"], path, os.path.dirname(path))
     checkpoint.resolve_vocabulary(config["model_cfg"]["text_cfg"], os.path.dirname(path))
     return config

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import remote, storage
 from .errors import DataError, MMFilterError
+from .json_file import COUNT, optional_object, read_object
 from .sidecar import read_commit, read_failures
 
 EVERY = 5.0  # seconds between two notes of a driver
@@ -21,6 +22,22 @@ SLOW, SLOW_AT_LEAST = 3.0, 30.0  # a straggler is in flight this many typical ti
 READERS = 32  # commits read at once: on an object store each waits for an answer
 
 
+NOTED = {
+    "time": float,
+    "state?": str,
+    "command?": str,
+    "host?": str,
+    "pid?": int,
+    "job?": str,
+    "started?": float,
+    "stage?": str,
+    "done?": COUNT,
+    "of?": COUNT,
+    "unit?": str,
+    "typical_s?": float,
+    "in_flight?": {str: float},
+}
+"""What a driver's note holds; one that is damaged counts as none, as it is only shown."""
 NOTE, OLD_NOTE = ".progress", "progress.json"  # not *.json: img2dataset takes every such file for a shard's stats
 
 
@@ -51,9 +68,8 @@ def forget_old_note(out: str) -> None:
 
 def _note(path: str) -> dict[str, Any]:
     try:
-        record = json.loads(storage.read_bytes(path))
-        return record if isinstance(record["time"], (int, float)) else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        return optional_object(path, "delete it", NOTED) or {}
+    except MMFilterError:
         return {}
 
 
@@ -176,9 +192,9 @@ def _attempts(out: str, wanted: set[str], pool: ThreadPoolExecutor) -> dict[str,
 
     def read(stem: str) -> dict[str, Any]:
         try:
-            said = json.loads(storage.read_bytes(storage.join(folder, f"{stem}.json")))
-            return {"attempts": int(said["attempts"]), "error": (str(said["error"]).splitlines() or [""])[0]}
-        except (OSError, ValueError, KeyError, TypeError):
+            said = read_object(storage.join(folder, f"{stem}.json"), "delete it", {"attempts": COUNT, "error": str})
+            return {"attempts": said["attempts"], "error": (said["error"].splitlines() or [""])[0]}
+        except (MMFilterError, FileNotFoundError):
             return {"attempts": 0, "error": "its record is damaged or just gone"}
 
     return dict(zip(stems, pool.map(read, stems), strict=True))

@@ -5,17 +5,19 @@ Of a remote path every function may also raise StoreError, when the store does n
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import cannot_write
+from .errors import NoFile, cannot_write
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, sizes_below, stem
 from .patterns import expand
 
 __all__ = [
+    "NoFile",
     "ShardPath",
     "create",
     "exists",
@@ -54,8 +56,8 @@ def _info(path: str) -> dict:
 def identity(path: str) -> dict[str, int | str]:
     """What tells that an input changed without reading it: its size, and mtime or etag."""
     if not is_remote(path):
-        stat = os.stat(path)
-        return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        found = os.stat(path)
+        return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
     info = _info(path)
     tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or ""
     return {"bytes": int(info["size"]), "etag": str(tag)}
@@ -70,10 +72,18 @@ def identity_or_none(path: str) -> dict[str, int | str] | None:
 
 
 def open_read(path: str) -> BinaryIO:
-    """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
-    if not is_remote(path):
-        return open(path, "rb")
-    return remote.open_read(path)
+    """A binary stream. Raises FileNotFoundError, NoFile; never runs or unpacks anything."""
+    if is_remote(path):
+        return remote.open_read(path)
+    stream = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise NoFile(errno.EINVAL, "it is a pipe or a device, not a file", path)
+    return stream
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_bytes(path: str) -> bytes:

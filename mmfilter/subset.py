@@ -156,10 +156,12 @@ def load(data: bytes, path: str) -> np.ndarray:
             array = np.load(io.BytesIO(data), allow_pickle=False)
         except Exception as error:  # numpy's parser of headers raises whatever it pleases on hostile bytes
             raise DataError(f"{path}: not a subset ({error}); it must be a .npy of dtype u8,u8") from error
-    elif len(data) % DTYPE.itemsize == 0:
+    elif not data:
+        raise DataError(f"{path}: is empty, no bytes; a subset without uids is a .npy of shape (0,). Make it again")
+    elif len(data) % DTYPE.itemsize == 0 and data.count(data[:1]) < len(data):
         array = np.frombuffer(data, DTYPE)
     else:
-        raise DataError(f"{path}: not a subset: neither .npy nor raw pairs of uint64 ({len(data)} bytes)")
+        raise DataError(f"{path}: not a subset: neither .npy nor raw pairs of uint64 ({len(data):,} bytes)")
     if array.ndim != 1 or array.dtype != DTYPE:
         raise DataError(f"{path}: dtype {array.dtype}, shape {array.shape}; a subset is one-dimensional, dtype u8,u8")
     return array

@@ -5,31 +5,61 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import storage
+from .commit_file import optional_commit
 from .dates import now
+from .errors import DataError
+from .json_file import COUNT, FORMAT, optional_object
 from .plug_names import renamed
 from .scores import SCORES
 from .sources import read_part
 from .table import Table
 
-PASSING = ("seconds", "selected")  # what differs between two selections that are the same
+CURE = "run `mmfilter select` again"
+STEP = {
+    "path": str,
+    "rule?": str,
+    "text?": str,
+    "in?": COUNT,
+    "dropped?": COUNT,
+    "alone?": COUNT,
+    "columns?": [str],
+    "thresholds?": {str: [float]},
+}
+SHAPE = {
+    "name?": str,
+    "counts": {"in": COUNT, "kept": COUNT, "dropped": COUNT, "failed": COUNT},
+    "failed?": {str: COUNT},
+    "steps": [STEP],
+    "copies?": COUNT,
+    "repeat?": [{"path": str, "text": str, "times": COUNT, "samples": COUNT}],
+    "selected?": str,
+    "seconds?": float,
+    "recipe?": dict,
+    "columns?": dict,
+    "versions?": dict,
+}
+PASSING = ("format", "seconds", "selected")  # what differs between two selections that are the same
 
 
 def write_record(path: str, record: dict[str, Any]) -> None:
     """Write the record with its date. One that says the same as before keeps its date."""
-    record = json.loads(json.dumps(record, default=str))
-    before = read_or_empty(path)
+    record = {"format": FORMAT, **json.loads(json.dumps(record, default=str))}
+    before = earlier_record(path)
     same = _lasting(before) == _lasting(record)
     record["selected"] = before.get("selected", "") if same and before.get("selected") else now()
     storage.write_atomic(path, json.dumps(record, indent=1).encode())
 
 
-def read_or_empty(path: str) -> dict[str, Any]:
-    """The record at `path`; empty where there is none that can be read."""
+def record_path(out: str, name: str) -> str:
+    return storage.join(out, "subsets", f"{name}.json")
+
+
+def earlier_record(path: str) -> dict[str, Any]:
+    """The record that a new one is about to replace; empty where there is none, or it is damaged."""
     try:
-        matches = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-    except ValueError:
+        return optional_object(path, CURE, SHAPE) or {}
+    except DataError:
         return {}
-    return matches if isinstance(matches, dict) else {}
 
 
 def same_selection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -51,7 +81,7 @@ def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
     if not table.stems:
         return matches
     stem = table.stems[0]
-    parts = read_or_empty(storage.join(table.metadata, f"{stem}.json")).get("parts")
+    parts = (optional_commit(storage.join(table.metadata, f"{stem}.json")) or {}).get("parts")
     for column in sorted(set(columns) & set(table.columns)):
         if table.columns[column] == "metadata":
             part = parts.get(f"score:{column}") if isinstance(parts, dict) else None

@@ -1,6 +1,5 @@
 """A pool's score table: metadata parquet and added columns, joined on uid, read column by column."""
 
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -12,12 +11,13 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from . import parquet, storage
+from .commit_file import optional_commit
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
+from .run_file import read_run
 from .run_pool import SHOWN, left_out, run_of_metadata
 from .shard_record import check_columns
 from .shard_state import is_commit, run_shards, set_aside
-from .sidecar import read_commit_file
 from .sources import find_stale
 from .uids import HALVES, halves, taken_apart
 
@@ -92,7 +92,7 @@ class Table:
         """What the shard's commit says of its parquet; None where nothing vouches for it. Raises DataError."""
         if not self.committed:
             return None
-        commit = read_commit_file(storage.join(self.metadata, f"{stem}.json")) or {}
+        commit = optional_commit(storage.join(self.metadata, f"{stem}.json")) or {}
         record: Mapping[str, Any] | None = (commit.get("files") or {}).get("parquet")
         return record
 
@@ -273,12 +273,7 @@ def _refuse(run: str, missing: Mapping[str, str], there: int) -> NoReturn:
 
 def remembered_metadata(out: str) -> str | None:
     """The metadata folder that an earlier command was given with --metadata, as OUT/run.json has it."""
-    path = storage.join(out, "run.json")
-    try:
-        given = json.loads(storage.read_bytes(path))["metadata"] if storage.exists(path) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return given if isinstance(given, str) and given else None
+    return read_run(out).get("metadata") or None
 
 
 def _name(path: str) -> str:

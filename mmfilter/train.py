@@ -1,7 +1,6 @@
 """Train an open_clip model on a pool: from scratch, or on from a checkpoint. A small data filtering network."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 from . import checkpoint, pairs
 from .auc import auc
 from .errors import UsageError
+from .model_folder import begun
 from .schedule import load_schedule
 from .start import DEMO, configuration, merges_for, vocabulary
 from .subset import Subset
@@ -31,15 +31,14 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
     """
     import torch
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     options = worked_out(options)
     check(options)
-    with _threads(options.threads):
+    with _threads(options.threads), begun(options.out):
         torch.manual_seed(options.seed)
         config, weights = configuration(options.model, options.pretrained)
         options = replace(options, vocabulary=merges_for(options.vocabulary, config["model_cfg"], weights))
         source, held = sources(options, config["preprocess_cfg"])
-        os.makedirs(options.out, exist_ok=True)
         tokenizer = vocabulary(options.vocabulary, options.out, config["model_cfg"], source)
         model = checkpoint.build_model(config["model_cfg"])
         if weights:
@@ -47,10 +46,10 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         curve = Trainer(model, tokenizer, config["preprocess_cfg"], options).fit(source, say)
         checkpoint.save(options.out, model.cpu(), config)
         measured = held_out_auc(options.out, held) if held else None
-    count = sum(weight.numel() for weight in model.parameters())
-    seconds = round(time.perf_counter() - begun, 1)
-    report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(source))
-    record(report, options, source)
+        count = sum(weight.numel() for weight in model.parameters())
+        seconds = round(time.perf_counter() - started, 1)
+        report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(source))
+        record(report, options, source)
     return report
 
 

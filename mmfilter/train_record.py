@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from . import pairs
+from .json_file import FORMAT
 from .storage import write_atomic
 from .train_options import TrainOptions, TrainReport
 from .versions import versions
@@ -23,6 +24,7 @@ KEEP = 0.15
 def record(report: TrainReport, options: TrainOptions, source: pairs.Source, **more: Any) -> None:
     """Write both files into the model's folder; `more` are further fields of train.json."""
     row = {
+        "format": FORMAT,
         "command": shlex.join(sys.argv),
         "options": asdict(options),
         "data": pairs.describe(source),

@@ -12,8 +12,10 @@ from . import pairs, storage
 from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
+from .json_file import COUNT, FORMAT, read_object
 from .plugs import Task
 from .results import TaskResult
+from .run_file import is_file_name
 from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary
@@ -22,6 +24,15 @@ from .uids import DTYPE
 from .weights import ModelSpec
 
 RECORD = "rank.json"
+CURE = "delete it and run the same `mmfilter rank` again: trials that are done are kept"
+SHAPE = {
+    "scale": {"name": str, "samples": COUNT, "model": str, "batch": COUNT, "vocabulary": COUNT, "engine": str},
+    "pool": [list],
+    "samples": COUNT,
+    "tasks": {str: dict},
+    "arms": [{"name": str, "path": str, "kept": COUNT, "beside": str, "random": bool}],
+    "seeds": [int],
+}
 WHOLE = "no_filter"
 NEAR = 0.1
 """A random subset stands beside every subset whose size is within this part of its own. The value is ours."""
@@ -111,8 +122,9 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
 
     Trials that are there are kept; arms and seeds can be added. Raises ConflictError where OUT's are others.
     """
-    model = _model(trials)
+    _check_own(trials.out)
     record = {
+        "format": FORMAT,
         "scale": {**asdict(trials.scale), "model": packaged_name(trials.scale.model)},
         "pool": [[storage.stem(path), storage.size(path)] for path in trials.pool],
         "samples": len(uids),
@@ -121,6 +133,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
         "seeds": list(trials.seeds),
     }
     _record(trials.out, record)
+    model = _model(trials)
     for arm in chosen:
         for seed in trials.seeds if arm.random else ():
             path = drawn_path(trials.out, arm, seed)
@@ -128,6 +141,13 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 draw(uids, arm.kept, seed).write(path)
     return [Trial(trials, arm, seed, {"model": model}) for seed in trials.seeds for arm in chosen]
+
+
+def _check_own(out: str) -> None:
+    """Raise ConflictError where OUT holds folders of these names, and no trials."""
+    others = [name for name in ("start", "trials") if os.path.exists(os.path.join(out, name))]
+    if others and not storage.exists(os.path.join(out, RECORD)):
+        raise ConflictError(f"{out}: holds a folder '{others[0]}' that is not of `rank`; give another --out")
 
 
 def drawn_path(out: str, arm: Arm, seed: int) -> str:
@@ -138,7 +158,7 @@ def _record(out: str, now: dict[str, Any]) -> None:
     path = os.path.join(out, RECORD)
     now = json.loads(json.dumps(now))
     if storage.exists(path):
-        was = json.loads(storage.read_bytes(path))
+        was = _checked(path)
         for name in ("scale", "pool", "tasks"):
             if was[name] != now[name]:
                 raise ConflictError(f"{out}: its trials are of another {name}; give another --out")
@@ -151,12 +171,21 @@ def _record(out: str, now: dict[str, Any]) -> None:
     storage.write_atomic(path, (json.dumps(now, indent=1) + "\n").encode())
 
 
+def _checked(path: str) -> dict[str, Any]:
+    """A rank.json, whose arms' names are folders. Raises DataError."""
+    record = read_object(path, CURE, SHAPE)
+    for arm in record["arms"]:
+        if not is_file_name(arm["name"]):
+            raise DataError(f"{path}: is damaged (an arm cannot be called {arm['name'][:100]!r}); {CURE}")
+    return record
+
+
 def read_record(out: str) -> dict[str, Any]:
     """OUT's rank.json. Raises UsageError where there is none."""
     path = os.path.join(out, RECORD)
     if not storage.exists(path):
         raise UsageError(f"{out}: no trials here (there is no {RECORD}); `mmfilter rank` makes them")
-    return json.loads(storage.read_bytes(path))
+    return _checked(path)
 
 
 def _model(trials: Trials) -> str:
@@ -199,7 +228,7 @@ def _trained(asked: Any) -> bool:
     path = os.path.join(asked.out, "train.json")
     if not storage.exists(path):
         return False
-    was = json.loads(storage.read_bytes(path))["options"]
+    was = read_object(path, f"delete {asked.out} to train again", {"options": dict})["options"]
     now = json.loads(json.dumps(asdict(asked)))
     was = {**json.loads(json.dumps(asdict(replace(asked, read=ReadOptions())))), **was}  # an older one lacks fields
     other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ import pyarrow as pa
 from . import storage
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
+from .json_file import COUNT, FORMAT, read_object
 from .kept_columns import common_types, plain_column
 from .text_lists import BATCH, column_types, text_tables, typed
 from .uids import parse_uids
 
+WRITTEN = re.compile(r"\d{8}(\.tar|\.parquet|_stats\.json)")
+"""Names that a download writes beside its plan."""
 ENDINGS = ("parquet", "csv", "tsv", "txt", "csv.gz", "tsv.gz", "txt.gz")
 RESERVED = {  # what img2dataset writes into each json by itself
     *("uid", "key", "caption", "url", "status", "error_message", "exif", "sha256"),
@@ -175,26 +179,22 @@ def plan_lists(out: str, lists: Sequence[str], columns: Columns, shard_size: int
                 f"{out}: it was begun otherwise: its {part} were {was} and are {now}. Give another --out"
             )
         return int(plan["rows"])
-    if storage.list_files(out, ".tar"):
-        raise ConflictError(f"{out}: it holds shards of another origin; give an empty folder")
+    others = [name for name in storage.names(out) if name.endswith(".tar") or WRITTEN.fullmatch(name)]
+    if others:
+        raise ConflictError(f"{out}: it holds shards of another origin ({others[0]}); give an empty folder")
     types = kept_types(lists, columns)
     tables = (table for path in lists for table in rows(path, columns, types))
     total = sum(map(len, write_pieces(out, 0, tables, shard_size)))
     if not total:
         raise UsageError(f"{lists[0]}: there is no url in it")
-    storage.write_atomic(plan_path(out), json.dumps({"from": made_from, "rows": total}, indent=1).encode())
+    plan = {"format": FORMAT, "from": made_from, "rows": total}
+    storage.write_atomic(plan_path(out), json.dumps(plan, indent=1).encode())
     return total
 
 
 def _read_plan(out: str) -> dict[str, Any]:
     """Raises DataError where it is damaged."""
-    path = plan_path(out)
-    try:
-        plan: dict[str, Any] = json.loads(storage.read_bytes(path))
-        return {"from": dict(plan["from"]), "rows": int(plan["rows"])}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        why = f"{type(error).__name__}: {str(error)[:120]}"
-        raise DataError(f"{path}: cannot be read as the plan of a download ({why}). Give another --out") from error
+    return read_object(plan_path(out), "give another --out", {"from": dict, "rows": COUNT})
 
 
 def write_pieces(out: str, first: int, tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -1,8 +1,10 @@
 """Fixtures: one local Ray for the session, a tiny random model, the real pool where it is."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,23 @@ def tiny_model(tmp_path_factory):
     from embed_util import tiny_folder
 
     return tiny_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory):
+    """The folders that test_old_run.py tells of."""
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(ROOT / "tests/fixtures/old_run.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def old(unpacked, tmp_path, monkeypatch):
+    """A copy of the folders, dates kept, which is the working directory."""
+    shutil.copytree(unpacked, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+    return tmp_path / "old"
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def test_the_tar_is_believed_over_the_stats(web, download, tmp_path):
     assert (told["ok"], told["failed"], told["tried_again"]) == (6, 0, 2) and code == 0
     (out / "_lists" / "plan.json").write_text("{")
     code, _, err = download(path, "--shard-size", 3)
-    assert code == 1 and "plan.json: cannot be read" in err and "Traceback" not in err
+    assert code == 1 and "plan.json: is damaged" in err and "Traceback" not in err
     (out / "_lists" / "00000000.arrow").write_bytes(b"no")
     with pytest.raises(DataError, match="00000000.arrow"):
         read_piece(str(out), 0)
@@ -233,7 +233,7 @@ def test_reasons_are_a_line_each_and_stats_may_be_nested_without_end(web, downlo
     assert module._counts(str(tmp_path / "out"), [0, 1])["success"] == 1
     (tmp_path / "out" / "_lists" / "plan.json").write_text("[" * 100_000)
     code, _, err = download(path, "--shard-size", 1)
-    assert code == 1 and "plan.json: cannot be read" in err and "Traceback" not in err
+    assert code == 1 and "plan.json: is damaged" in err and "Traceback" not in err
 
 
 RUN = """

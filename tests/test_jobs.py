@@ -236,6 +236,7 @@ def test_what_a_killed_driver_left_half_written_is_swept_and_nothing_else(tmp_pa
     half = [tmp_path / ".progress.0123abcd.tmp", tmp_path / "metadata" / "00000000.json.89abcdef.tmp"]
     theirs = [tmp_path / "notes.tmp", tmp_path / "metadata" / ".kept.tmp"]
     (tmp_path / "metadata").mkdir()
+    (tmp_path / "run.json").write_text('{"pool": []}')
     for path in (*half, *theirs):
         path.write_text("x")
     with only_driver(str(tmp_path)):

@@ -15,8 +15,6 @@ key; and `rank`, three trainings. It was made by these commands, in one folder:
 """
 
 import hashlib
-import shutil
-import tarfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -24,25 +22,8 @@ import pytest
 
 from mmfilter.subset import Subset
 
-ARCHIVE = Path(__file__).parent / "fixtures" / "old_run.tar.xz"
 SAME = {".parquet", ".npz", ".npy", ".tar", ".faiss", ".safetensors"}
 """Endings of files that a verb which has nothing to do leaves as they are."""
-
-
-@pytest.fixture(scope="session")
-def unpacked(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("old")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
-
-
-@pytest.fixture
-def old(unpacked, tmp_path, monkeypatch):
-    """A copy of the folders, dates kept, which is the working directory."""
-    shutil.copytree(unpacked, tmp_path / "old")
-    monkeypatch.chdir(tmp_path / "old")
-    return tmp_path / "old"
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -131,13 +131,13 @@ def test_a_schedule_is_read_back_and_replaced(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "cannot be read as a schedule"),
-        ("{", "cannot be read as a schedule"),
-        ("[]", "no list of epochs"),
-        ('{"epochs": []}', "no list of epochs"),
+        (None, "does not exist"),
+        ("{", "damaged .not JSON"),
+        ("[]", "no JSON object"),
+        ('{"epochs": []}', "list of epochs is empty"),
         ('{"epochs": [{"subset": "/etc/passwd"}]}', r"epochs\[0\]\.subset: a path from"),
         ('{"epochs": [{"subset": "s3://x/y.npy"}]}', r"epochs\[0\]\.subset: a path from"),
-        ('{"epochs": [3]}', r"epochs\[0\]\.subset: a path from"),
+        ('{"epochs": [3]}', r"epochs\[0\] is 3, not an object"),
         ('{"epochs": [{"subset": "gone.npy"}]}', r"gone\.npy is not there"),
     ],
 )

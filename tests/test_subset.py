@@ -85,10 +85,17 @@ def test_a_raw_memmap_is_read(tmp_path):
     assert Subset.read(str(tmp_path / "raw.bin")) == subset
 
 
-def test_fault_27_empty_subsets_are_read(tmp_path):
-    (tmp_path / "raw.bin").write_bytes(b"")
+def test_fault_27_a_subset_without_uids_is_read(tmp_path):
     np.save(tmp_path / "s.npy", np.empty(0, DTYPE))
-    assert len(Subset.read(str(tmp_path / "raw.bin"))) == len(Subset.read(str(tmp_path / "s.npy"))) == 0
+    assert len(Subset.read(str(tmp_path / "s.npy"))) == 0
+
+
+@pytest.mark.parametrize("data", [b"", bytes(32), b"\xff" * 48], ids=["empty", "zeros", "one byte over and over"])
+@pytest.mark.parametrize("name", ["raw.bin", "s.npy"])
+def test_fault_27_bytes_that_say_nothing_are_no_subset(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=str(tmp_path / name)):
+        Subset.read(str(tmp_path / name))
 
 
 UNSORTED = np.array([(2, 0), (1, 0)], DTYPE)

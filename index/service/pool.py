@@ -1,6 +1,5 @@
 """One run's folder as it is served: table, indices, subsets, concepts; what changes on disk is taken up."""
 
-import json
 import os
 import threading
 import time
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.commit_file import optional_commit
 from mmfilter.decisions import read_record
 from mmfilter.errors import DataError, MMFilterError, nearest
 from mmfilter.images import ImageLimits
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
 from mmfilter.subset import Subset
-from mmfilter.subset_record import read_or_empty
 from mmfilter.table import open_table
 
 from ..evidence import Evidence
@@ -81,7 +80,8 @@ class Snapshot:
     def models(self) -> list[str]:
         """Short names of the models that embedded the pool, as its first shard's commit has them."""
         table = self.columns.table
-        return sorted(read_or_empty(storage.join(table.metadata, f"{table.stems[0]}.json")).get("models") or {})
+        commit = optional_commit(storage.join(table.metadata, f"{table.stems[0]}.json")) or {}
+        return sorted(commit.get("models") or {})
 
     @cached_property
     def limits(self) -> ImageLimits:
@@ -203,10 +203,10 @@ class Pool:
         if stem not in self.tars:
             path = storage.join(self.snapshot.columns.table.metadata, f"{stem}.json")
             try:
-                commit = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
-            except ValueError:  # a damaged commit: the shard's tar is not known
+                commit = optional_commit(path) or {}
+            except MMFilterError:  # a damaged commit: the shard's tar is not known
                 commit = {}
-            self.tars[stem] = str(commit.get("path") or "") if isinstance(commit, dict) else ""
+            self.tars[stem] = commit.get("path") or ""
         return self.tars[stem]
 
 

@@ -9,6 +9,8 @@ import yaml
 from .. import storage
 from ..auc import auc
 from ..decisions import resolve_name
+from ..own_files import write_page
+from ..run_file import read_run
 from ..run_pool import left_out
 from ..subset_record import replaced_columns
 from . import collect, labels, scores, sheet
@@ -55,13 +57,13 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
     pool = open_pool(out, resolve_name(out, name), options.metadata)
     page = render("report.html", _facts(pool, options))
     path = options.path or storage.join(out, "report.html")
-    storage.write_atomic(path, page.encode("utf-8", "replace"))
+    write_page(path, page)
     return path
 
 
 def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     """Everything the template shows."""
-    failures, run = read_failures(pool), collect.read_run(pool)
+    failures, run = read_failures(pool), read_run(pool.out)
     counts = collect.count(pool, failures)
     cards = _cards(pool, options)
     sheets = _sheets(pool, options, cards)

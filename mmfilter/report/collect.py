@@ -1,6 +1,5 @@
 """The numbers of a report, each from the files."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 import polars as pl
 
 from .. import storage
-from ..errors import DataError
-from ..sidecar import named_shards
+from ..run_file import named_shards
 from .pool import Pool, Step
 from .reasons import sentence
 from .sheet import shorten
@@ -132,17 +130,6 @@ def notes(pool: Pool) -> list[tuple[str, int]]:
         for name, n in (commit.get("notes") or {}).items():
             found[name] = found.get(name, 0) + int(n)
     return sorted(found.items())
-
-
-def read_run(pool: Pool) -> dict[str, Any]:
-    """run.json, where a run wrote one: `seconds` by step on the clock, and the shards it was given."""
-    path = storage.join(pool.out, "run.json")
-    if not storage.exists(path):
-        return {}
-    try:
-        return dict(json.loads(storage.read_bytes(path)))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); run again to write it anew") from error
 
 
 def absent_shards(pool: Pool, run: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,6 @@
 """The page of `compare`: heat maps of what subsets share, what they are made of, and how far they are apart."""
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from .. import storage
 from ..composition import compose, source_of
 from ..decisions import subset_names
-from ..errors import DataError
+from ..json_file import read_object
 from ..overlaps import overlaps
 from ..subset import Subset
 from .page import render
@@ -70,16 +69,25 @@ def others(pool: Pool) -> list[tuple[str, int, int, float | None, float | None, 
     return found
 
 
+PAIR = {"fid?": float, "mmd?": float, "mmd_cosine?": float, "sinkhorn?": float}
+COMPARED = {
+    "sha256": {str: str},
+    "measures?": {
+        "model": str,
+        "modality": str,
+        "sample": int,
+        "sets": {str: {"rows": int, "vendi?": float, "to": {str: PAIR}}},
+    },
+}
+
+
 def measured(pool: Pool) -> dict[str, Any] | None:
     """The measures of this subset, the pool and the target, where `compare` took them of the subset as it is."""
     path, this = storage.join(pool.out, "compare.json"), storage.join(pool.out, "subsets", f"{pool.name}.npy")
     if not storage.exists(path) or not storage.exists(this):
         return None
-    try:
-        found = json.loads(storage.read_bytes(path))
-        digests, measures = found["sha256"], found["measures"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); run 'mmfilter compare' again, or delete it") from error
+    found = read_object(path, "run `mmfilter compare` again, or delete it", COMPARED)
+    digests, measures = found["sha256"], found.get("measures")
     digest = hashlib.sha256(storage.read_bytes(this)).hexdigest()
     own = next((name for name, had in digests.items() if had == digest), None)
     if not measures or own is None:

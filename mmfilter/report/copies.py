@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..decisions import read_parquet
+from ..errors import DataError
 from .collect import percent
 from .pool import Pool
 
@@ -43,7 +44,11 @@ def read_pictures(path: str) -> pl.DataFrame | None:
         picture = pl.when(pl.col(FOUND).fill_null("") == "").then("uid").otherwise(FOUND)
     else:
         return None
-    return labels.select("uid", pl.col("kind").cast(pl.String), picture=picture).unique("uid", keep="first")
+    try:
+        found = labels.select(pl.col("uid", "kind").cast(pl.String), picture=picture.cast(pl.String))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: its uid, kind and {FOUND} or source must be text, not {labels.schema}") from error
+    return found.unique("uid", keep="first")
 
 
 def compare(found: pl.DataFrame, labels: pl.DataFrame) -> Copies:

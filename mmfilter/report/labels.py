@@ -69,7 +69,10 @@ def _known(path: str) -> pl.DataFrame:
     known = read_parquet(path)
     if lacking := [name for name in ("uid", "kind", "match") if name not in known.columns]:
         raise DataError(f"{path}: labels need the columns uid, kind and match; {', '.join(lacking)} is not there")
-    known = known.select("uid", pl.col("kind").cast(pl.String), pl.col("match").cast(pl.Boolean))
+    try:
+        known = known.select(pl.col("uid", "kind").cast(pl.String), pl.col("match").cast(pl.Boolean))
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: labels are text (uid, kind) and true or false (match), not {known.schema}") from error
     return known.unique("uid", keep="first")
 
 

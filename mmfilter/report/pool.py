@@ -1,6 +1,5 @@
 """A pool and one decision over it, read a column at a time."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from .. import storage
+from ..commit_file import optional_commit
 from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
 from ..run_pool import left_out, run_of_metadata
@@ -130,7 +130,9 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     if not path:
         raise DataError(f"shard {stem}: it has no decisions; {again}")
     uids = table.read(["uid"], stem).select("uid")
-    decided = read_parquet(path, ["uid", "keep", "dropped_by"])
+    decided = read_parquet(path, ["uid", "keep", "dropped_by"], ["uid", "dropped_by"])
+    if decided["keep"].dtype != pl.Boolean:
+        raise DataError(f"{path}: column 'keep' holds {decided['keep'].dtype}, not true and false; {again}")
     if not decided["uid"].equals(uids["uid"]):
         decided = uids.join(decided.unique("uid", keep="first"), on="uid", how="left", maintain_order="left")
     if missing := decided["keep"].null_count():
@@ -143,13 +145,10 @@ def _commits(folder: str, out: str) -> dict[str, dict[str, Any]]:
     commits, tars = {}, pool_tars(out)
     others = left_out(run_of_metadata(folder, out))
     for path in storage.list_files(folder, ".json"):
-        try:
-            commit = dict(json.loads(storage.read_bytes(path)))
-            stem = storage.stem(path)
-            if "counts" in commit and stem not in others:
-                commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
-        except ValueError as error:
-            raise DataError(f"{path}: damaged commit ({error}); delete it and run again") from error
+        stem = storage.stem(path)
+        commit = optional_commit(path) if stem not in others else None
+        if commit:
+            commits[stem] = {**commit, "path": tars.get(stem) or commit.get("path", "")}
     return commits
 
 
@@ -157,7 +156,7 @@ def read_failures(pool: Pool) -> pl.DataFrame:
     """Every failed or lost sample of the pool: shard, key, uid, status, error (all str)."""
     columns = ["key", "uid", "status", "error"]
     frames = [
-        read_parquet(path, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
+        read_parquet(path, columns, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
         for stem, path in failure_paths(pool.out).items()
     ]
     again = pool.rows(np.flatnonzero(~pool.well)).values()

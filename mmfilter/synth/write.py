@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -18,12 +19,15 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ..errors import ConflictError
-from ..storage import expand, join, stem, write_atomic
+from ..storage import expand, join, open_read, stem, write_atomic
 from ..tar import END, header, pad
 from .noise import Made, Plan, make, make_plan, uid
 from .options import KINDS, SynthOptions, SynthReport
 
 LABELS = "labels/labels.parquet"
+MARK = "labels/.synth"
+"""Tells that the pool is of this program, before its labels are written."""
+WRITTEN = re.compile(r"\d{8}(\.tar|\.parquet|_stats\.json)")
 SCHEMA = pa.schema(
     [
         ("caption", pa.string()), ("key", pa.string()), ("status", pa.string()), ("error_message", pa.string()),
@@ -60,6 +64,7 @@ def generate(out: str, options: SynthOptions | None = None) -> SynthReport:
     begun = time.perf_counter()
     shards = -(-options.samples // options.per_shard)
     _refuse_others(out, shards)
+    write_atomic(join(out, MARK), b"")
     plan = make_plan(options)
     labels: list[dict[str, Any]] = []
     for number, packed in enumerate(_pack_all(plan, shards)):
@@ -72,12 +77,26 @@ def generate(out: str, options: SynthOptions | None = None) -> SynthReport:
 
 
 def _refuse_others(out: str, shards: int) -> None:
-    if not os.path.isdir(out) or not any(name.endswith(".tar") for name in os.listdir(out)):
+    """Raise ConflictError where `out` holds shards that no call of this number made, or files of those names."""
+    if not os.path.isdir(out):
         return
     ours = {f"{number:08d}" for number in range(shards)}
-    others = sorted({stem(path) for path in expand(out)} - ours)
-    if others:
-        raise ConflictError(f"{out}: holds other shards ({', '.join(others[:3])}); give an empty folder")
+    tars = any(name.endswith(".tar") for name in os.listdir(out))
+    others = sorted({stem(path) for path in expand(out)} - ours) if tars else []
+    others = others or [name for name in sorted(os.listdir(out)) if WRITTEN.fullmatch(name) and not _is_own(out)]
+    if others or (os.path.exists(join(out, LABELS)) and not _is_own(out)):
+        raise ConflictError(f"{out}: holds other shards ({', '.join(others[:3] or [LABELS])}); give an empty folder")
+
+
+def _is_own(out: str) -> bool:
+    """Whether an earlier call began the pool in `out`."""
+    if os.path.exists(join(out, MARK)):
+        return True
+    try:
+        with open_read(join(out, LABELS)) as stream:
+            return bool(pq.read_schema(stream).names == LABEL_SCHEMA.names)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def _pack_all(plan: Plan, shards: int) -> Iterator[Packed]:
