@@ -1,6 +1,5 @@
 """Where a model's weights are, whose they are (sha256), and what to fetch when they are not here."""
 
-import hashlib
 import os
 from typing import Any, Literal, NamedTuple, Self
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary
 from .errors import COPY, ConflictError, DataError, UsageError, nearest
+from .file_record import sha256_file
 from .hub import fetch_hub, fetch_tag, quiet, why
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo")
@@ -155,15 +155,6 @@ def _file(path: str) -> str:
     if not os.path.isfile(path):
         raise UsageError(f"{path}: no such file; it was to hold the weights")
     return path
-
-
-def sha256_file(path: str) -> str:
-    """Hex digest, read in chunks of 4 MiB."""
-    with open(path, "rb") as stream:
-        digest = hashlib.sha256()
-        while chunk := stream.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def build(spec: ModelSpec, found: Resolved) -> tuple[Any, Any, Any]:
