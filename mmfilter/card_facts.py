@@ -1,6 +1,5 @@
 """All that a data card tells, read from a run's folder."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,10 @@ import polars as pl
 
 from . import storage
 from .composition import compose, source_of
-from .decisions import read_record
+from .decisions import read_record, read_subset
 from .errors import DataError
 from .sidecar import read_part
-from .subset import Subset, check, later_repeats, load
+from .subset import later_repeats
 from .table import Table, open_table
 from .uids import DTYPE, HALVES
 
@@ -59,12 +58,7 @@ def title(record: dict[str, Any], name: str) -> str:
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     """Read the subset, its record, and the pool a column at a time."""
     record, pool = read_record(out, name), open_table(out, options.metadata or None).whole()
-    path = storage.join(out, "subsets", f"{name}.npy")
-    try:
-        data = storage.read_bytes(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); run 'mmfilter select' again") from error
-    subset = Subset(check(load(data, path), path))
+    subset, digest = read_subset(out, name, record)
     halves = pool.read(HALVES)
     uids = np.empty(halves.height, DTYPE)
     uids["f0"], uids["f1"] = (halves[half].to_numpy() for half in HALVES)
@@ -78,7 +72,7 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
         _json(storage.join(out, "run.json")) or {},
         compose(source_of(pool), weights),
         _concepts(pool, weights),
-        hashlib.sha256(data).hexdigest(),
+        digest,
         options,
     )
 

@@ -1,6 +1,8 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
+import io
 import time
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, check_name, later_repeats
-from .subset_record import column_origins, write_record
+from .subset_record import column_origins, withdraw, write_record
 from .table import READERS, Group, Table
 from .uids import DTYPE, HALVES
 from .versions import versions
@@ -79,14 +81,14 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
         where = f"{options.where.removesuffix('select')}repeat[{i}].rule"
         check_columns(entry.rule, [*table.columns, *HALVES], where)
     masker = _Masker(table, rule, options)
-    _remove_stale(table, options)
+    earlier = withdraw(options.out, options.name, set(table.stems) if options.decisions else set())
     masked = masker.run()
     failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
     failed["uid_repeated"] += len(masker.repeated)
     kept = Subset(masker.uids(masked))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
-    kept.write(path)
+    npy = kept.write(path)
     repeat = masker.report_repeats(masked)
     copies = sum((entry["times"] - 1) * entry["samples"] for entry in repeat)
     counts = {"in": rows + before, "kept": len(kept) - copies}
@@ -96,7 +98,8 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
     selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat)
-    _write_record(selection, table, options)
+    files = {"npy": npy, "decisions": {stem: masker.written[stem] for stem in table.stems if options.decisions}}
+    _write_record(selection, table, options, files, earlier)
     return selection
 
 
@@ -104,12 +107,14 @@ class _Masker:
     """Fits the rules to the pool, then masks it group by group, safe in threads.
 
     `seen` is what the fit read of the whole pool, in its order: it is not read again. `hi` and `lo` (n,) uint64
-    are the pool's uids. `repeated` (k,) are the pool's rows, ascending, whose uid stood in an earlier row.
+    are the pool's uids. `repeated` (k,) are the pool's rows, ascending, whose uid stood in an earlier row. `written`
+    holds the checksum of each shard's decisions.
     """
 
     def __init__(self, table: Table, rule: Rule, options: SelectOptions) -> None:
         self.table, self.options = table, options
         self.seen = pl.DataFrame()
+        self.written: dict[str, int] = {}
         self.hi = self.lo = np.empty(0, np.uint64)
         self.repeated = np.empty(0, np.int64)
         self.rule, self.repeat = self._fit(rule)
@@ -201,8 +206,10 @@ class _Masker:
         decisions, start = pa.table(columns), 0
         for stem, rows in zip(group.stems, group.rows, strict=True):
             path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
-            with storage.open_atomic(path) as stream:
-                pq.write_table(decisions.slice(start, rows), stream, compression="zstd")
+            buffer = io.BytesIO()
+            pq.write_table(decisions.slice(start, rows), buffer, compression="zstd")
+            storage.write_atomic(path, buffer.getbuffer())
+            self.written[stem] = zlib.crc32(buffer.getbuffer())
             start += rows
 
     def uids(self, masked: list[_Masked]) -> np.ndarray:
@@ -252,15 +259,6 @@ def steps_of(rule: Rule) -> Iterator[tuple[str, Rule]]:
         yield (inner[0][0] if len(inner) == 1 else name), rule
 
 
-def _remove_stale(table: Table, options: SelectOptions) -> None:
-    """What an earlier run under this name left and this one does not write: decisions on other shards, the card."""
-    storage.remove(storage.join(options.out, "subsets", f"{options.name}.md"))
-    written = set(table.stems) if options.decisions else set()
-    for path in storage.list_files(storage.join(options.out, "subsets", options.name), ".parquet"):
-        if storage.stem(path) not in written:
-            storage.remove(path)
-
-
 def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     """Status -> how many samples, over OUT/failures: of the shards `stems` and of those that were given up on.
 
@@ -274,7 +272,9 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     return dict(counts)
 
 
-def _write_record(selection: Selection, table: Table, options: SelectOptions) -> None:
+def _write_record(
+    selection: Selection, table: Table, options: SelectOptions, files: dict[str, Any], earlier: dict[str, Any]
+) -> None:
     read = {column for step in selection.steps for column in step["columns"]}
     read = read.union(*(entry.rule.needs for entry in options.repeat))
     record = {
@@ -289,5 +289,6 @@ def _write_record(selection: Selection, table: Table, options: SelectOptions) ->
         "recipe": options.source,
         "versions": versions(),
         "columns": column_origins(table, read),
+        "files": files,
     }
-    write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record)
+    write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record, earlier)

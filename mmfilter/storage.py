@@ -115,7 +115,7 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
             os.unlink(temporary)
 
 
-def write_atomic(path: str, data: bytes) -> None:
+def write_atomic(path: str, data: bytes | memoryview) -> None:
     """`open_atomic` for bytes that are at hand."""
     with open_atomic(path) as stream:
         stream.write(data)
