@@ -135,7 +135,7 @@ def test_a_pool_of_new_shards_that_are_not_whole_is_not_read(again, source, tmp_
 
 
 def test_other_ways_to_read_samples_are_another_folder(again, source, tmp_path):
-    done = again("--captions", "txt,json:uid")
+    done = again("--captions", "txt;url")
     assert done.code == 1 and "made from something else" in done.err and "The read was" in done.err
 
 
