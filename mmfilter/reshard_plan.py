@@ -226,7 +226,7 @@ def request(
     """What was asked for: the pool's tars with their identities, the subset, the limits, how samples are read."""
     return {
         "pool": [[storage.stem(path), storage.identity_or_none(path)] for path in paths],
-        "subset": {"uids": len(subset), "sha256": hashlib.sha256(subset.uids.tobytes()).hexdigest()},
+        "subset": {"uids": len(subset), "sha256": subset.digest},
         "options": json.loads(json.dumps(asdict(options))),
         "read": json.loads(json.dumps(read_part(read))),
     }

@@ -1,5 +1,6 @@
 """A subset of a pool: uids, in DataComp's file format, with the algebra of multisets."""
 
+import hashlib
 import io
 import math
 import re
@@ -55,6 +56,11 @@ class Subset:
             recording = Recording(stream)
             np.save(recording, self.uids, allow_pickle=False)
         return recording.record
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its uids, repeats included: the same of equal subsets, in whatever file they are."""
+        return hashlib.sha256(self.uids.tobytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.uids)
