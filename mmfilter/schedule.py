@@ -2,17 +2,19 @@
 
 import json
 import posixpath
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
 from .errors import DataError, UsageError
+from .file_record import check_size, difference, is_record
+from .json_file import read_object
 from .subset import Subset
+from .subset_file import EPOCH, SCHEDULE
 
-ENDING = ".schedule.json"
-EPOCH = re.compile(r"epoch-\d{4}\.npy")
+ENDING = SCHEDULE
+MADE = "make one with 'mmfilter schedule'"
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,10 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
     epochs: list[dict[str, Any]] = []
     for number, subset in enumerate(schedule.epochs):
         relative = f"{name}/epoch-{number:04d}.npy"
-        subset.write(storage.join(folder, relative))
-        epochs.append({"subset": relative, "samples": len(subset)})
-    record = {"kind": schedule.kind, "seed": schedule.seed, "source": schedule.source, "epochs": epochs}
-    storage.write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        record = subset.write(storage.join(folder, relative))
+        epochs.append({"subset": relative, "samples": len(subset), **record})
+    told = {"kind": schedule.kind, "seed": schedule.seed, "source": schedule.source, "epochs": epochs}
+    storage.write_atomic(path, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
     return epochs
 
 
@@ -55,17 +57,30 @@ def _remove(path: str, folder: str) -> None:
 def load_schedule(path: str) -> list[str]:
     """The paths of a schedule's subsets, one an epoch, in order; a subset's path is relative to the schedule's folder.
 
-    The file is ``{"kind": .., "seed": .., "epochs": [{"subset": "NAME/epoch-0000.npy", "samples": n}, ..]}``.
-    Raises DataError for a file that is not that, or that names a subset which is not there.
+    The file is ``{"kind": .., "seed": .., "epochs": [{"subset": "NAME/epoch-0000.npy", "samples": n, "bytes": ..,
+    "sha256": ..}, ..]}``. Raises DataError for a file that is not that, that names a subset which is not there or has
+    another size, or that was drawn from a subset which holds other uids now. (`Subset.read` compares the sha256.)
     """
     try:
-        record = json.loads(storage.read_bytes(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a schedule ({error}); make one with 'mmfilter schedule'") from error
-    epochs = record.get("epochs") if isinstance(record, dict) else None
+        record = read_object(path, MADE)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a schedule ({error}); {MADE}") from error
+    epochs = record.get("epochs")
     if not isinstance(epochs, list) or not epochs:
-        raise DataError(f"{path}: not a schedule: it has no list of epochs; make one with 'mmfilter schedule'")
+        raise DataError(f"{path}: not a schedule: it has no list of epochs; {MADE}")
+    _check_source(path, record.get("source"))
     return [_subset_path(path, number, epoch) for number, epoch in enumerate(epochs)]
+
+
+def _check_source(path: str, source: Any) -> None:
+    """Raise DataError where the subset that a schedule was drawn from is there, and another one now."""
+    subset, was = (source.get("subset"), source.get("file")) if isinstance(source, dict) else (None, None)
+    if not isinstance(subset, str) or not subset or was is None or not storage.exists(subset):
+        return
+    if what := difference(subset, was, whole=True):
+        raise DataError(
+            f"{path}: was drawn from {subset}, which is another subset now ({what}); make the schedule anew"
+        )
 
 
 def _subset_path(path: str, number: int, epoch: Any) -> str:
@@ -75,4 +90,6 @@ def _subset_path(path: str, number: int, epoch: Any) -> str:
     found = storage.join(posixpath.dirname(path), relative)
     if not storage.exists(found):
         raise DataError(f"{path}: epochs[{number}].subset: {found} is not there; make the schedule anew")
+    if is_record(epoch):
+        check_size(found, epoch, "make the schedule anew")
     return found

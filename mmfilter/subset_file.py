@@ -4,15 +4,19 @@ A file without a record is read as it is: whoever wrote it vouches for it. So is
 version, which did not say what the file was.
 """
 
+import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from . import storage
 from .errors import DataError
-from .file_record import difference, difference_of
+from .file_record import check_bytes, difference, difference_of
 from .json_file import read_object
 
 ENDING = ".npy"
+SCHEDULE = ".schedule.json"
+EPOCH = re.compile(r"epoch-\d{4}\.npy")
 AGAIN = "run 'mmfilter select' again"
 
 
@@ -25,7 +29,23 @@ def read_subset_bytes(path: str) -> bytes:
     beside = record_beside(path)
     if beside is not None:
         check_fits(path, beside, data)
+    elif (epoch := _epoch_record(path)) is not None:
+        check_bytes(path, data, epoch, "make the schedule anew")
     return data
+
+
+def _epoch_record(path: str) -> Mapping[str, Any] | None:
+    """What NAME.schedule.json says of NAME/epoch-0000.npy; None where it says nothing of it."""
+    folder, name = posixpath.split(path)
+    schedule = f"{folder}{SCHEDULE}"
+    if not EPOCH.fullmatch(name) or not storage.exists(schedule):
+        return None
+    epochs = read_object(schedule, "make the schedule anew").get("epochs")
+    relative = f"{posixpath.basename(folder)}/{name}"
+    for epoch in epochs if isinstance(epochs, list) else ():
+        if isinstance(epoch, dict) and epoch.get("subset") == relative and "sha256" in epoch:
+            return epoch
+    return None
 
 
 def record_beside(path: str) -> Mapping[str, Any] | None:
