@@ -46,12 +46,16 @@ def add(app: typer.Typer) -> None:
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
 
 
+CLUSTER = "run the same 'mmfilter cluster' again"
+
+
 def summary(score: Any, pool: Any) -> dict[str, Any]:
     """The concepts that were written, and where."""
     from mmfilter import storage
+    from mmfilter.beside import read_beside
 
     path = storage.join(pool.out, score.folder, "concepts.json")
-    concepts = json.loads(storage.read_bytes(path))
+    concepts = read_beside(path, CLUSTER)
     return {"samples": len(pool.uids), "concepts": concepts, "path": path, "columns": list(score.columns)}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from . import storage
+from .beside import read_beside
 from .composition import compose, source_of
 from .decisions import read_record, read_subset
 from .errors import DataError
@@ -98,10 +99,23 @@ def _concepts(pool: Table, weights: dict[str, np.ndarray]) -> list[tuple[str, in
         return []
     fields = (read_part(pool.path("cluster_id", pool.stems[0])) or {}).get("fields") or {}
     folder = f"{fields.get('model')}{'-text' if fields.get('modality') == 'text' else ''}"
-    known = _json(storage.join(pool.out, "concepts", folder, "concepts.json")) or []
-    labels = {int(concept["id"]): ", ".join(concept["label"]) for concept in known}
     cluster = pool.read(["cluster_id"])["cluster_id"].cast(pl.Int64).fill_null(-1).to_numpy()
     there = cluster >= 0
+    labels = _labels(storage.join(pool.out, "concepts", folder, "concepts.json"), np.bincount(cluster[there]))
     sizes = [np.bincount(cluster[there], w[there]).astype(int) for w in weights.values()]
     order = np.lexsort((np.arange(len(sizes[1])), -sizes[1]))[:SHOWN]
     return [(labels.get(int(i), f"cluster {i}"), int(sizes[0][i]), int(sizes[1][i])) for i in order if sizes[1][i]]
+
+
+def _labels(path: str, sizes: np.ndarray) -> dict[int, str]:
+    """Cluster -> label; none where the concepts at `path` are not those of the columns, whose clusters have `sizes`."""
+    if not storage.exists(path):
+        return {}
+    try:
+        known = read_beside(path, "run 'mmfilter cluster' again")
+        counted = {int(concept["id"]): int(concept["size"]) for concept in known}
+        labels = {int(concept["id"]): ", ".join(concept["label"]) for concept in known}
+    except (TypeError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error!r}); run 'mmfilter cluster' again") from error
+    now = {cluster: size for cluster, size in enumerate(sizes.tolist()) if size}
+    return labels if now == {cluster: size for cluster, size in counted.items() if size} else {}

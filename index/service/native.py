@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import time
 from typing import Annotated, Any, Literal
 
@@ -12,6 +11,7 @@ from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from mmfilter import storage
+from mmfilter.beside import read_beside
 from mmfilter.errors import nearest
 from mmfilter.subset import Subset
 from mmfilter.uids import parse_uids
@@ -155,8 +155,9 @@ class Native:
         if model not in now.concepts:  # a name of a folder that is there, so never a path
             raise Refused(404, f"no concepts of '{model[:100]}'{nearest(model[:100], now.concepts)}")
         path = storage.join(served.out, "concepts", model, "concepts.json")
-        data = await run_in_threadpool(storage.read_bytes, path) if storage.exists(path) else b"[]"
-        return Json({"concepts": json.loads(data)})
+        again = "run the same 'mmfilter cluster' again"
+        found = await run_in_threadpool(read_beside, path, again) if storage.exists(path) else []
+        return Json({"concepts": found})
 
     async def duplicates(
         self,
