@@ -85,7 +85,7 @@ def test_a_raw_memmap_is_read(tmp_path):
     assert Subset.read(str(tmp_path / "raw.bin")) == subset
 
 
-def test_fault_27_empty_subsets_are_read_and_empty_files_are_not(tmp_path):
+def test_fault_27_empty_subsets_are_read(tmp_path):
     (tmp_path / "raw.bin").write_bytes(b"")
     np.save(tmp_path / "s.npy", np.empty(0, DTYPE))
     assert len(Subset.read(str(tmp_path / "s.npy"))) == 0
