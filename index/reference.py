@@ -14,6 +14,7 @@ from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError,
 from mmfilter.folders import is_tar
 from mmfilter.images import decode
 from mmfilter.member_names import split_name
+from mmfilter.model_identity import changed
 from mmfilter.overrides import named_paths, with_path
 from mmfilter.run_file import read_run
 from mmfilter.scores.phash import phash
@@ -22,6 +23,7 @@ from mmfilter.tar import WHOLE, Gap, members
 from mmfilter.tar_entries import UNREAD
 from mmfilter.uids import format_uids
 from mmfilter.weights import ModelSpec
+from mmfilter.work import RESOLVED
 
 from .inputs import files, is_pool
 from .pool import Pool
@@ -97,17 +99,19 @@ def _of_pool(path: str, asked: Asked) -> Reference:
     rows: np.ndarray | Vectors = np.zeros((len(names), 0), np.float16)
     if asked.model:
         rows = other.vectors(asked.model, asked.modality)
-        mine, theirs = _weights(asked.pool, asked.model), _weights(other, asked.model)
-        if mine and theirs and mine != theirs:
+        if others := changed(_told(asked.pool, asked.model), _told(other, asked.model)):
             raise ConflictError(
-                f"{path}: '{asked.model}' has other weights there ({theirs[:12]}) than in {asked.pool.out} "
-                f"({mine[:12]}); cosines between them mean nothing, so embed one of the two again"
+                f"{path}: '{asked.model}' has another {', '.join(others)} there than in {asked.pool.out}; cosines "
+                "between them mean nothing, so embed one of the two again"
             )
     return Reference(names, sha, hashes, hashed, rows)
 
 
-def _weights(pool: Pool, model: str) -> str:
-    return str(_part(pool, model).get("weights") or "")
+def _told(pool: Pool, model: str) -> dict[str, Any]:
+    """What the commits tell of a model that makes its embeddings other than another's; None where they do not."""
+    part = _part(pool, model)
+    told = {"weights": part.get("weights") or None, **dict(part.get(RESOLVED) or {})}
+    return {name: value for name, value in told.items() if name != "precision"}  # which moves a cosine by 0.001
 
 
 def _part(pool: Pool, model: str) -> dict[str, Any]:
@@ -158,7 +162,8 @@ def embedder(asked: Asked) -> Any:
             f"{asked.pool.out}: nothing here says what model '{asked.model}' is, so words and pictures cannot be "
             "embedded; name samples by uid, or embed the pool with a recipe (another set: as an OUT of its own)"
         )
-    weights, given = part.pop("weights", ""), asked.pool.weights.get(asked.model)
+    given = asked.pool.weights.get(asked.model)
+    part = {name: value for name, value in part.items() if name not in ("weights", RESOLVED)}
     node = with_path(part, asked.model, given) if given else {**part, "weights": _file_of(asked.pool, asked.model)}
     try:
         found = load(asked.model, ModelSpec(**node))
@@ -167,11 +172,10 @@ def embedder(asked: Asked) -> Any:
             f"model '{asked.model}' was read from a file of weights that is not where it was; give it by --weights "
             f"{asked.model}=PATH, or embed the other set with it, as an OUT of its own"
         ) from error
-    if weights and found.found.sha256 != weights:
-        raise ConflictError(
-            f"model '{asked.model}': its weights hash to {found.found.sha256[:12]}, the pool's were {weights[:12]}; "
-            "put those back"
-        )
+    was, now = _told(asked.pool, asked.model), found.part()
+    if others := changed(was, now):
+        told = "; ".join(f"its {name} hash to {now[name][:12]}, the pool's were {was[name][:12]}" for name in others)
+        raise ConflictError(f"model '{asked.model}': {told}; put those back")
     return found
 
 

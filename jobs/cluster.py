@@ -170,6 +170,15 @@ def with_decoders(width: Width) -> Width:
     return replace(width, decoders=room if any(node.get("GPU", 0) for node in nodes) else 0)
 
 
+def device_of(width: Width) -> str:
+    """The kind of device that models run on in a job of this width: cuda or cpu."""
+    if width.gpus is not None:
+        return "cuda" if width.gpus else "cpu"
+    if width.address is not None and not width.local:
+        return "cuda" if any(node.get("GPU", 0) for node in machines(start_ray(width.address))) else "cpu"
+    return "cuda" if local_gpus() else "cpu"
+
+
 def local_gpus() -> int:
     """GPUs of this machine. Where no driver shows a device, torch, whose import takes seconds, is not asked."""
     if sys.platform == "linux" and not any(map(os.path.exists, DEVICES)):

@@ -46,6 +46,9 @@ def add(app: typer.Typer) -> None:
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
 
 
+CLUSTER = "run the same 'mmfilter cluster' again"
+
+
 def summary(score: Any, pool: Any) -> dict[str, Any]:
     """The concepts that were written, and where."""
     from mmfilter import storage

@@ -12,10 +12,8 @@ from mmfilter.expected import stated_count
 from mmfilter.form import look_at_form
 from mmfilter.hub import nothing_fetched
 from mmfilter.recipe import Recipe
-from mmfilter.weights import local_sha256
-from mmfilter.work import plan_work
 
-from .embed import find_todo
+from .embed import find_todo, work_of
 from .run import RunOptions
 from .run_pool import lines as pool_lines
 from .run_pool import run_pool
@@ -39,7 +37,7 @@ def estimate(recipe: Recipe, paths: list[str], asked: RunOptions) -> dict[str, A
     have one. Weights that are not on this machine are named. Raises UsageError for a mistake in a model, ConflictError
     as the run itself would.
     """
-    todo = find_todo(paths, plan_work(recipe, asked.out, {n: local_sha256(s) for n, s in recipe.embed.items()}))
+    todo = find_todo(paths, work_of(recipe, asked.out))
     counts = {path: stated_count(path) for path in todo}
     known = [n for n in counts.values() if n is not None]
     mean = sum(known) / len(known) if known else 0

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,17 +13,28 @@ from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.expected import counted_failures
 from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
+from mmfilter.model_identity import identity, local_identity, precision_on
 from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, read_commit, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_work, select_parts
+from mmfilter.work import (
+    RESOLVED,
+    Work,
+    check_loaded,
+    embedders_of,
+    looks,
+    needs_pass,
+    pending,
+    plan_work,
+    select_parts,
+)
 
 from . import choice, marker
 from . import options as o
-from .cluster import Width, machines, settle, start_ray, with_decoders
+from .cluster import Width, device_of, machines, settle, start_ray, with_decoders
 from .counts import PoolCounts, lines, summary
 from .driver import ATTEMPTS, Crash, Setup, drive
 from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
@@ -47,6 +58,8 @@ class MakeEmbedder:
         from mmfilter.embed import load
 
         embedders = {name: load(name, spec, setup.device, setup.batch_size) for name, spec in self.models.items()}
+        for name, embedder in embedders.items():
+            check_loaded(self.work, name, embedder.part())
         work = replace(self.work, batch_size=setup.batch_size, threads=setup.threads)
         source = _counted(feed)
         if setup.decoder_cpus:
@@ -124,10 +137,27 @@ def add(app: typer.Typer) -> None:
         raise typer.Exit(SET_ASIDE if counts.failed else OK)
 
 
-def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, str | None]:
-    """Each model's weights sha256, fetched where wanted. Raises MMFilterError saying what to fetch by hand."""
-    known = {name: work.parts[f"embed:{name}"]["weights"] for name in work.models}
-    return {**known, **{name: resolve(spec).sha256 for name, spec in models.items() if known[name] is None}}
+def work_of(recipe: Recipe, out: str) -> Work:
+    """The recipe's work, with what is known of its models as far as that takes no network and no open_clip."""
+    weights = {name: local_sha256(spec) for name, spec in recipe.embed.items()}
+    return plan_work(recipe, out, weights, {name: local_identity(spec) or {} for name, spec in recipe.embed.items()})
+
+
+def resolved_work(recipe: Recipe, work: Work, names: Collection[str], width: Width) -> Work:
+    """The work with all there is to know of the models `names`, which are fetched where wanted.
+
+    Raises MMFilterError saying what to fetch by hand.
+    """
+    parts = {name: work.parts[f"embed:{name}"] for name in recipe.embed}
+    weights = {name: part["weights"] for name, part in parts.items()}
+    resolved = {name: part[RESOLVED] for name, part in parts.items()}
+    device = device_of(width)
+    for name in names:
+        spec = recipe.embed[name]
+        found = resolve(spec)
+        weights[name] = found.sha256
+        resolved[name] = {**identity(spec, found), "precision": precision_on(spec, device)}
+    return replace(plan_work(recipe, work.out, weights, resolved), redo=work.redo)
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
@@ -158,12 +188,12 @@ def embed_pool(
     `begin` is called when it is known that nothing conflicts with what OUT has. Raises ConflictError where OUT was
     made from something else, MMFilterError when a model is wanted and its weights are not at hand.
     """
-    work = replace(plan_work(recipe, out, {n: local_sha256(s) for n, s in recipe.embed.items()}), redo=redo)
+    work = replace(work_of(recipe, out), redo=redo)
     todo = find_todo(paths, work)
     wanted = set().union(*(embedders_of(work, parts) for parts in todo.values()))
     models = {name: spec for name, spec in work.models.items() if name in wanted}
     if models:
-        work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
+        work = resolved_work(recipe, work, models, width)
         todo = find_todo(paths, work)
     begin()
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.beside import is_whole, withdraw_records, write_records
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.former import former_pool_scores
@@ -102,13 +103,16 @@ def add_pool_scores(
         part = pool_part(score, pool)
         stems = pool.table.stems
         todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
-        if not all(storage.exists(storage.join(out, file)) for file in score.files):
+        files = [storage.join(out, file) for file in score.files]
+        if not all(map(is_whole, files)):
             todo = list(stems)
         if todo:
             _verify_vectors(pool, score)
             devices = width if score.on_gpu else replace(width, gpus=0)
             chosen = choice.choose(devices, choice.rows(pool.table))
+            withdraw_records(files)
             columns = score(pool, mapper(chosen, score.columns[0], score.on_gpu))
+            write_records(files)
             _write(pool, score, columns, part, set(todo))
         written[score.columns[0]] = len(todo)
     return written

@@ -1,7 +1,7 @@
 """`reshard`: a subset's samples as new shards, by workers; bytes are copied, and decoded only to blur faces."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -64,6 +64,9 @@ def add(app: typer.Typer) -> None:
         members: Annotated[
             str, typer.Option(help="Further members to copy, by extension: 'npy,mask.png'.", metavar="'A,B'")
         ] = "",
+        deep: Annotated[
+            bool, typer.Option("--deep", help="Look at every byte of what was written before, not at sizes alone.")
+        ] = False,
         uids: o.Uids = None,
         pool_id: o.PoolId = None,
         captions: o.Captions = None,
@@ -82,7 +85,8 @@ def add(app: typer.Typer) -> None:
         asked = ReshardOptions(max_samples, max_bytes, allow_missing, blur_faces, member_names(members.split(",")))
         width = Width(address=address, workers=workers, gpus=0, local=local)
         wanted = epochs(absolute(subset), absolute(out))
-        request = Request(asked, read_options(reading_beside(absolute(subset)), uids, pool_id, captions))
+        read = read_options(reading_beside(absolute(subset)), uids, pool_id, captions)
+        request = Request(asked, read, deep=deep)
         results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
         told: Any = results if subset.endswith(".schedule.json") else results[0]
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
@@ -91,11 +95,14 @@ def add(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """Beyond subset and pool: limits, how uids are read, and whether an earlier subset's shards may be replaced."""
+    """Beyond subset and pool: limits, how uids are read, whether an earlier subset's shards may be replaced, and
+    whether each byte of what was written before is looked at.
+    """
 
     options: Any = None
     read: Any = None
     replace: bool = False
+    deep: bool = False
 
 
 def epochs(subset: str, folder: str) -> dict[str, str]:
@@ -131,14 +138,17 @@ def reshard_subsets(
 
     options = request.options or ReshardOptions()
     indexes: list[Any] = []
-    if not all(finished(paths, Subset.read(path), folder, options) for folder, path in wanted.items()):
+    if request.deep:
+        _remove_damaged(wanted)
+    read = request.read or ReadOptions()
+    if not all(finished(paths, Subset.read(path), folder, options, read) for folder, path in wanted.items()):
         width = choice.choose(replace(width, gpus=0), choice.copying(paths))
         union = Subset.from_uids([])
         for path in dict.fromkeys(wanted.values()):
             union |= Subset.read(path).unique()
         found = _all(
             paths,
-            MakeIndexer(union, request.read or ReadOptions(), options.blur_faces, options.members),
+            MakeIndexer(union, read, options.blur_faces, options.members),
             width,
             "index",
         )
@@ -146,15 +156,26 @@ def reshard_subsets(
     return [_written(Subset.read(path), paths, folder, (width, request), indexes) for folder, path in wanted.items()]
 
 
+def _remove_damaged(folders: Iterable[str]) -> None:
+    """Take away each shard that is not what was written, by its sha256: it is then written anew."""
+    from mmfilter import storage
+    from mmfilter.reshard_files import damaged
+
+    for folder in folders:
+        for path in damaged(folder):
+            storage.remove(path)
+
+
 def _written(
     wanted: Any, paths: list[str], folder: str, how: tuple[Width, Request], indexes: list[Any]
 ) -> dict[str, Any]:
+    from mmfilter.fields import ReadOptions
     from mmfilter.reshard import begin, begun, clear, finish, finished
     from mmfilter.reshard_plan import ReshardOptions, plan_output
 
     width, request = how
     options = request.options or ReshardOptions()
-    meta, written = finished(paths, wanted, folder, options), {}
+    meta, written = finished(paths, wanted, folder, options, request.read or ReadOptions()), {}
     if meta is None:
         plan = plan_output(indexes, wanted, options)
         if request.replace and not begun(plan, folder):

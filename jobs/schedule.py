@@ -64,6 +64,7 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
 
     from mmfilter import storage
     from mmfilter.epochs import rs2, seta
+    from mmfilter.file_record import record_of
     from mmfilter.schedule import ENDING, Schedule, write_schedule
     from mmfilter.subset import NAME
 
@@ -73,13 +74,16 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
     if not len(drawn):
         raise UsageError(f"{source['subset'] or source['out']}: no uid is in it to make epochs of; give another subset")
     epochs, seed = how["epochs"], how["seed"]
-    told = {"subset": source["subset"], "samples": len(drawn), "keep": how["keep"]}
+    told = {"subset": source["subset"], "samples": len(drawn), "uids": drawn.digest, "keep": how["keep"]}
+    if source["subset"]:
+        told["file"] = record_of(source["subset"])
     if how["kind"] == "rs2":
         subsets = rs2(drawn, epochs, how["keep"], seed, how["replacement"])
         told["replacement"] = how["replacement"]
     else:
         subsets = seta(drawn, difficulty, epochs, how["window"], seed)
         told |= {"column": how["column"], "hard": how["hard"], **asdict(how["window"])}
+        told["values"] = record_of(difficulty.tobytes())["sha256"]
     path = storage.join(source["out"], "schedules", f"{name}{ENDING}")
     sizes = write_schedule(path, Schedule(how["kind"], seed, subsets, told))
     return {"path": path, "from": len(drawn), "epochs": sizes}

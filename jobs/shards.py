@@ -12,6 +12,7 @@ from mmfilter.errors import UsageError, unreadable
 from mmfilter.folders import is_tar
 from mmfilter.hints import nearest_beside
 from mmfilter.presence import absent, is_present
+from mmfilter.reshard_files import check_pool
 from mmfilter.text import valid_text
 
 from .outdir import absolute
@@ -31,8 +32,8 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
     """The shards of the `--pool` patterns, absolute. With `namesakes` two may have one name.
 
     Raises UsageError where a named shard (a plain path, a brace pattern) does not exist unless `allow_missing`, where
-    nothing is left, on a path that is no tar, and on two shards of one name; MMFilterError where a folder cannot be
-    read.
+    nothing is left, on a path that is no tar, and on two shards of one name; DataError for shards of a reshard that is
+    not finished, or not whole any more (unless `allow_missing`); MMFilterError where a folder cannot be read.
     """
     paths, named = _expand(pool)
     if not namesakes:
@@ -43,7 +44,10 @@ def find_shards(pool: list[str], allow_missing: bool = False, namesakes: bool = 
         _refuse(missing, len(paths), allow_missing)
     absent_paths = set(missing)
     _only_tars([path for path in named if path not in absent_paths])
-    return Shards([path for path in paths if path not in absent_paths], missing)
+    present = [path for path in paths if path not in absent_paths]
+    if not (namesakes or allow_missing):
+        check_pool(present, set(present) - set(named))
+    return Shards(present, missing)
 
 
 def check_visible(pool: list[str], allow_missing: bool = False) -> None:

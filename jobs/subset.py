@@ -42,16 +42,16 @@ def add(app: typer.Typer) -> None:
         show: Annotated[int, typer.Option(min=0, help="Print so many uids.")] = 0,
     ) -> None:
         """Count, combine and sort subsets: of counts & is the smaller, | the larger, - the difference, + the sum."""
-        from mmfilter import storage
         from mmfilter.derived import refuse_derived_alike, run_of
         from mmfilter.own_files import check_subset_target
         from mmfilter.subset import Subset, load
+        from mmfilter.subset_file import read_subset_bytes
 
         from .compare import find_subset
 
         def read(word: str) -> Subset:
             path = find_subset(word, out)
-            return Subset(load(storage.read_bytes(path), path)) if sort else Subset.read(path)
+            return Subset(load(read_subset_bytes(path), path)) if sort else Subset.read(path)
 
         if len(words) % 2 == 0:
             raise UsageError(

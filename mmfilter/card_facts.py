@@ -1,6 +1,5 @@
 """All that a data card tells, read from a run's folder."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +10,10 @@ from . import storage
 from .commit_file import optional_commit
 from .composition import compose, source_of
 from .concepts_file import read_concepts
-from .decisions import read_record
-from .errors import DataError
+from .decisions import read_record, read_subset
 from .run_file import read_run
 from .sources import read_part
-from .subset import Subset, check, later_repeats, load
+from .subset import later_repeats
 from .table import Table, open_table
 from .uids import DTYPE, HALVES
 
@@ -61,12 +59,7 @@ def title(record: dict[str, Any], name: str) -> str:
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     """Read the subset, its record, and the pool a column at a time."""
     record, pool = read_record(out, name), open_table(out, options.metadata or None).whole()
-    path = storage.join(out, "subsets", f"{name}.npy")
-    try:
-        data = storage.read_bytes(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); run 'mmfilter select' again") from error
-    subset = Subset(check(load(data, path), path))
+    subset, digest = read_subset(out, name, record)
     halves = pool.read(HALVES)
     uids = np.empty(halves.height, DTYPE)
     uids["f0"], uids["f1"] = (halves[half].to_numpy() for half in HALVES)
@@ -80,7 +73,7 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
         read_run(out),
         compose(source_of(pool), weights),
         _concepts(pool, weights),
-        hashlib.sha256(data).hexdigest(),
+        digest,
         options,
     )
 
@@ -97,10 +90,18 @@ def _concepts(pool: Table, weights: dict[str, np.ndarray]) -> list[tuple[str, in
         return []
     fields = (read_part(pool.path("cluster_id", pool.stems[0])) or {}).get("fields") or {}
     folder = f"{fields.get('model')}{'-text' if fields.get('modality') == 'text' else ''}"
-    known = read_concepts(storage.join(pool.out, "concepts", folder, "concepts.json"))
-    labels = {concept["id"]: ", ".join(concept["label"]) for concept in known}
     cluster = pool.read(["cluster_id"])["cluster_id"].cast(pl.Int64).fill_null(-1).to_numpy()
     there = cluster >= 0
+    labels = _labels(storage.join(pool.out, "concepts", folder, "concepts.json"), np.bincount(cluster[there]))
     sizes = [np.bincount(cluster[there], w[there]).astype(int) for w in weights.values()]
     order = np.lexsort((np.arange(len(sizes[1])), -sizes[1]))[:SHOWN]
     return [(labels.get(int(i), f"cluster {i}"), int(sizes[0][i]), int(sizes[1][i])) for i in order if sizes[1][i]]
+
+
+def _labels(path: str, sizes: np.ndarray) -> dict[int, str]:
+    """Cluster -> label; none where the concepts at `path` are not those of the columns, whose clusters have `sizes`."""
+    known = read_concepts(path)
+    counted = {concept["id"]: concept["size"] for concept in known}
+    labels = {concept["id"]: ", ".join(concept["label"]) for concept in known}
+    now = {cluster: size for cluster, size in enumerate(sizes.tolist()) if size}
+    return labels if now == {cluster: size for cluster, size in counted.items() if size} else {}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .beside import check_recorded
 from .json_file import COUNT, read_list
 
 CURE = "run `mmfilter cluster` again"
@@ -18,8 +19,9 @@ SHAPE = {
 
 
 def read_concepts(path: str) -> list[dict[str, Any]]:
-    """The concepts in a file; none where it does not exist. Raises DataError."""
+    """The concepts in a file, which is the one that was recorded; none where it does not exist. Raises DataError."""
     try:
+        check_recorded(path, CURE)
         return read_list(path, CURE, SHAPE)
     except FileNotFoundError:
         return []

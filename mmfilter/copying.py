@@ -1,10 +1,11 @@
 """Copy members from tars into a new one: large reads, and each header checked before its bytes are believed."""
 
+import hashlib
 import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -43,8 +44,8 @@ class _Move(NamedTuple):
     uid: str
 
 
-def copy_members(shard: OutputShard, out: BinaryIO) -> int:
-    """Write `shard`'s tar to `out`; returns its bytes. Raises DataError when an input has changed."""
+def copy_members(shard: OutputShard, out: BinaryIO) -> dict[str, Any]:
+    """Write `shard`'s tar to `out`; returns its record. Raises DataError when an input has changed."""
     gather = _Gather(out)
     window = _Window(shard.sources, gather.flush)
     try:
@@ -70,7 +71,7 @@ def copy_members(shard: OutputShard, out: BinaryIO) -> int:
         window.verify()
     finally:
         window.close()
-    return gather.written
+    return {"bytes": gather.written, "sha256": gather.digest.hexdigest()}
 
 
 def _changed(data: bytes, move: _Move, window: "_Window", read: ReadOptions) -> bytes:
@@ -103,7 +104,7 @@ class _Gather:
     def __init__(self, out: BinaryIO) -> None:
         self.out = out
         self.pieces: list[bytes | memoryview] = []
-        self.written = 0
+        self.written, self.digest = 0, hashlib.sha256()
         try:
             self.file = out.fileno()
         except OSError:  # a remote file has none
@@ -121,6 +122,8 @@ class _Gather:
         if done < total:  # remote, or the disk took only a part: the next write says why
             self.out.write(b"".join(self.pieces)[done:])
             self.out.flush()
+        for piece in self.pieces:
+            self.digest.update(piece)
         self.written += total
         self.pieces.clear()
 

@@ -1,15 +1,21 @@
 """What `select` left on disk: the record of each subset and its decisions, shard by shard."""
 
-from collections.abc import Sequence
+import hashlib
+import posixpath
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from . import parquet, storage
 from .errors import DataError, UsageError, nearest
 from .json_file import read_object
 from .run_pool import left_out
-from .subset_record import CURE, SHAPE, record_path
+from .subset import Subset, check, load
+from .subset_file import AGAIN, check_fits, record_path
+from .subset_record import CURE, SHAPE
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
 
@@ -35,12 +41,65 @@ def resolve_name(out: str, name: str = "") -> str:
 
 
 def read_record(out: str, name: str) -> dict[str, Any]:
-    """subsets/{name}.json: counts, steps, rule and recipe. Raises DataError when it is damaged or does not exist."""
-    path = record_path(out, name)
+    """subsets/{name}.json: counts, steps, rule and recipe.
+
+    Raises DataError when it is damaged or does not exist, and when the subset's file is not the one that it tells of
+    (by its size; `read_subset` compares the whole file).
+    """
+    path = storage.join(out, "subsets", f"{name}.json")
     try:
-        return read_object(path, CURE, SHAPE)
+        record = read_object(path, CURE, SHAPE)
     except FileNotFoundError as error:
         raise DataError(f"{path}: does not exist; {CURE}") from error
+    check_fits(subset_path(out, name), record)
+    return record
+
+
+def read_subset(out: str, name: str, record: Mapping[str, Any]) -> tuple[Subset, str]:
+    """The subset that `record` tells of, and its file's sha256. Raises DataError where its file is another."""
+    path = subset_path(out, name)
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: is not there, and {record_path(path)} tells of it; {AGAIN}") from error
+    check_fits(path, record, data)
+    return Subset(check(load(data, path), path)), hashlib.sha256(data).hexdigest()
+
+
+def subset_path(out: str, name: str) -> str:
+    """The path of a run's subset."""
+    return storage.join(out, "subsets", f"{name}.npy")
+
+
+def check_decisions(out: str, name: str, record: Mapping[str, Any]) -> None:
+    """Raise DataError, naming the first, where decisions are gone that the record says were written."""
+    folder = storage.join(out, "subsets", name)
+    there = {storage.stem(path) for path in storage.list_files(folder, ".parquet")}
+    if gone := [stem for stem in _checksums(record) if stem not in there]:
+        more = f" and {len(gone) - 1:,} more are" if len(gone) > 1 else " is"
+        path = storage.join(folder, f"{gone[0]}.parquet")
+        raise DataError(f"{path}{more} not there, and {folder}.json tells of the decisions in it; {AGAIN}")
+
+
+def read_decisions(
+    path: str, record: Mapping[str, Any], columns: Sequence[str] = (), texts: Sequence[str] = ()
+) -> pl.DataFrame:
+    """A shard's decisions, which must be those that the subset's `record` was written with. Raises DataError."""
+    try:
+        data = storage.read_bytes(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: is not there; {AGAIN}") from error
+    checksum = _checksums(record).get(storage.stem(path))
+    if checksum is not None and checksum != zlib.crc32(data):
+        raise DataError(f"{path}: it is damaged, or of another selection than {posixpath.dirname(path)}.json; {AGAIN}")
+    return _frame(path, parquet.parse(path, data, columns or None), texts)
+
+
+def _checksums(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Shard -> checksum of its decisions; none in a record of an earlier version."""
+    files = record.get("files")
+    written = files.get("decisions") if isinstance(files, Mapping) else None
+    return written if isinstance(written, Mapping) else {}
 
 
 def decision_paths(out: str, name: str) -> dict[str, str]:
@@ -64,9 +123,14 @@ def read_parquet(path: str, columns: Sequence[str] = (), texts: Sequence[str] = 
     Raises DataError that names the file, for a column that is not there too.
     """
     try:
-        frame = pl.from_arrow(parquet.read(path, columns or None))
+        return _frame(path, parquet.read(path, columns or None), texts)
     except FileNotFoundError as error:
         raise DataError(f"{path}: does not exist") from error
+
+
+def _frame(path: str, table: pa.Table, texts: Sequence[str]) -> pl.DataFrame:
+    try:
+        frame = pl.from_arrow(table)
     except pl.exceptions.PolarsError as error:
         raise parquet.damaged(path, error) from error
     assert isinstance(frame, pl.DataFrame)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import MMFilterError
+from .model_identity import identity, precision_on
 from .preprocess import Preparation, preparation, prepare
 from .tokens import TextTower
 from .weights import ModelSpec, Resolved, build, resolve
@@ -45,6 +46,7 @@ class Embedder:
 
         model, transform, tokenizer = built
         self.name, self.spec, self.found = name, spec, found
+        self.identity = identity(spec, found)
         self.device = torch.device(device)
         self.model = model.requires_grad_(False).to(self.device)
         self.text_tower = TextTower(self.model, tokenizer)
@@ -53,8 +55,7 @@ class Embedder:
         self.halved = 0  # how often memory ran out
         self.full = False  # rows as float32, which a metric wants: a pool's are stored as fp16
         self.cuda = self.device.type == "cuda"
-        wanted = "bf16" if self.cuda else "fp32"
-        self.precision = wanted if spec.precision == "auto" else spec.precision
+        self.precision = precision_on(spec, self.device.type)
         self._mean = torch.tensor(self.preparation.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(self.preparation.std, device=self.device).view(1, 3, 1, 1)
         self._lock = threading.Lock()
@@ -147,6 +148,10 @@ class Embedder:
         empty = np.zeros((0, getattr(self, "dim", 0)), np.float32 if self.full else np.float16)
         return lambda: torch.cat(done).cpu().numpy() if done else empty
 
+    def part(self) -> dict[str, str]:
+        """What tells this model from others: its weights, its configuration and what it computes in."""
+        return {"weights": self.found.sha256, **self.identity, "precision": self.precision}
+
     def info(self) -> dict[str, Any]:
         """What the embeddings depend on, for the sidecar: plain JSON values."""
         import open_clip
@@ -162,6 +167,7 @@ class Embedder:
             "decoder": self.spec.decoder,
             "precision": self.precision,
             "device": self.device.type,
+            "identity": self.identity,
             "batch": self.batch,
             "dim": self.dim,
             "image_size": self.image_size,

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .reshard_plan import ReshardOptions
 from .schedule import load_schedule
 from .shard_index import index_shard
 from .subset import Subset
+from .train_identity import others
 from .train_options import TrainOptions
 
 FOLDER = "open_clip"
@@ -52,12 +53,15 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training: `config` is the path of open_clip's model configuration, `epochs` each epoch's shards or []."""
+    """One training: `config` is the path of open_clip's model configuration, `epochs` each epoch's shards or [],
+    `made_from` what it hangs on by content (`mmfilter.train_identity`).
+    """
 
     config: str
     device: str
     arguments: list[str]
     epochs: list[str]
+    made_from: dict[str, str] = field(default_factory=dict)
 
 
 def check(options: TrainOptions, engine: Engine) -> None:
@@ -205,7 +209,9 @@ def write_job(path: str, job: Job, resume: bool) -> None:
     run = os.path.join(os.path.dirname(path), "run")
     if os.path.exists(os.path.join(run, "checkpoints", LATEST)):
         before = read_object(path, "give another --out")
-        other = [name for name, value in asdict(job).items() if before.get(name) != value]
+        now = asdict(job)
+        other = [name for name, value in now.items() if name != "made_from" and before.get(name) != value]
+        other += others(before.get("made_from") or {}, now["made_from"])
         if not resume:
             raise ConflictError(f"{path}: a training was begun here; go on with --resume, or give another --out")
         if other:

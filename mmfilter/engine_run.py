@@ -23,6 +23,7 @@ from .schedule import load_schedule
 from .start import configuration, merges_for, vocabulary
 from .storage import write_atomic
 from .train import check, held_out_auc, sources, worked_out
+from .train_identity import made_from
 from .train_options import Row, TrainOptions, TrainReport
 from .train_record import record
 
@@ -43,13 +44,14 @@ class Prepared:
         self.source, self.held = sources(self.options, self.config["preprocess_cfg"])
         self.folder = os.path.join(options.out, engine.FOLDER)
         self.path, self.resume = os.path.join(self.folder, "job.json"), resume
+        self.made = made_from(self.options, self.source.paths)
         os.makedirs(self.folder, exist_ok=True)
         merges = merges_for(options.vocabulary, self.config["model_cfg"], weights)
         self.options = replace(self.options, vocabulary=merges)
         vocabulary(merges, options.out, self.config["model_cfg"], self.source)
         data, epochs = engine.shards(self.options, self.engine, self.source, copy)
         words = engine.arguments(self.options, self.engine, self.config["preprocess_cfg"], weights, data)
-        job = Job(self._registered(), self.options.device, words, epochs)
+        job = Job(self._registered(), self.options.device, words, epochs, self.made)
         engine.write_job(self.path, job, resume)
         self.arguments = words
 
@@ -199,5 +201,5 @@ def _export(prepared: Prepared, started: float) -> TrainReport:
     seconds = round(time.perf_counter() - started, 1)
     report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(prepared.source))
     told = {**asdict(prepared.engine), "command": shlex.join(prepared.command()), "arguments": prepared.arguments}
-    record(report, options, prepared.source, engine=told)
+    record(report, options, prepared.source, engine=told, made_from=prepared.made)
     return report

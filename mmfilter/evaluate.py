@@ -12,6 +12,7 @@ from .checkpoint import read_config
 from .embed import load
 from .errors import ConflictError, DataError, MMFilterError
 from .json_file import FORMAT, read_object
+from .model_identity import changed, identity
 from .plug_names import named, renamed
 from .plugs import Task
 from .provenance import fingerprint
@@ -120,10 +121,12 @@ def _record(out: str, model: ModelSpec, have: dict[str, TaskResult]) -> dict[str
         return {"format": FORMAT, "model": now, "tasks": {}, "versions": versions()}
     record = _read_record(path)
     was = record["model"]
-    if any(was.get(key) != now[key] for key in now if key != "model"):
+    other = changed({key: was[key] for key in now if key in was and key != "model"}, now)
+    if other:
         raise ConflictError(
             f"{out}: its results are of {was['model']} (weights {was['sha256'][:12] or 'random'}), not of "
-            f"{model.model} ({now['sha256'][:12] or 'random'}); give another --out, or measure anew with --redo"
+            f"{model.model} ({now['sha256'][:12] or 'random'}): another {', '.join(other)}; give another --out, or "
+            "measure anew with --redo"
         )
     return record
 
@@ -139,7 +142,8 @@ def _identity(spec: ModelSpec) -> dict[str, Any]:
     folder = found.name.removeprefix("local-dir:")
     told = read_config(folder) if folder != found.name else [found.name, found.tag]
     config = fingerprint([told, spec.decoder, spec.precision, spec.seed])
-    return {"model": spec.model, "sha256": found.sha256, "config": config}
+    told = identity(spec, found)
+    return {"model": spec.model, "sha256": found.sha256, "config": config, "vocabulary": told["vocabulary"]}
 
 
 def _same(out: str, task: Task, now: dict[str, Any], was: dict[str, Any] | None, there: bool) -> None:

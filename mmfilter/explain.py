@@ -1,18 +1,27 @@
 """Why one sample was kept or dropped: every rule's verdict on it, with the values it looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from . import storage
-from .decisions import decision_paths, failure_paths, read_parquet, read_record, resolve_name
+from .decisions import (
+    check_decisions,
+    decision_paths,
+    failure_paths,
+    read_decisions,
+    read_parquet,
+    read_record,
+    read_subset,
+    resolve_name,
+)
 from .errors import MMFilterError, UsageError
 from .likeness import Likeness, read_likeness
 from .rules import build_rule, walk
 from .run_pool import left_out, listed
-from .subset import Subset
 from .subset_record import replaced_columns
 from .table import Table, open_table
 from .text import cut
@@ -91,10 +100,12 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
     """
     uid = uid.strip().lower()
     name = resolve_name(out, name)
-    decided = list(_find(decision_paths(out, name), uid))
-    failed = list(_find(failure_paths(out), uid))
+    record = read_record(out, name)
+    check_decisions(out, name, record)
+    decided = list(_find(decision_paths(out, name), uid, partial(read_decisions, record=record)))
+    failed = list(_find(failure_paths(out), uid, read_parquet))
     if decided:
-        return _judged(out, uid, name, decided, failed, open_table(out, metadata or None))
+        return _judged(out, uid, (name, record), decided, failed, open_table(out, metadata or None))
     if failed:
         row = failed[0][1]
         return Explanation(
@@ -110,19 +121,24 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
     )
 
 
-def _find(paths: dict[str, str], uid: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _find(paths: dict[str, str], uid: str, read: Callable[..., pl.DataFrame]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(shard, row) of each row with this uid. The uids are read first, the row only where it is."""
     for stem, path in paths.items():
-        if (read_parquet(path, ["uid"], ["uid"])["uid"] == uid).any():
-            for row in read_parquet(path).filter(pl.col("uid") == uid).to_dicts():
+        if (read(path, columns=["uid"], texts=["uid"])["uid"] == uid).any():
+            for row in read(path).filter(pl.col("uid") == uid).to_dicts():
                 yield stem, row
 
 
 def _judged(
-    out: str, uid: str, name: str, decided: list[tuple[str, dict[str, Any]]], failed: list[Any], table: Table
+    out: str,
+    uid: str,
+    of: tuple[str, dict[str, Any]],
+    decided: list[tuple[str, dict[str, Any]]],
+    failed: list[Any],
+    table: Table,
 ) -> Explanation:
     stem, row = decided[0]
-    record = read_record(out, name)
+    name, record = of
     rules = _rules(record)
     wanted = [column for _, columns in rules.values() for column in _with_beside(columns)]
     here = [c for c in dict.fromkeys(["key", "text", "url", *wanted]) if c in table.columns]
@@ -145,7 +161,7 @@ def _judged(
     every = (*places, *(f"{place} (failed)" for place in _places(failed)))
     times = int(bool(row["keep"]))
     if record.get("copies"):
-        times = int(Subset.read(storage.join(out, "subsets", f"{name}.npy")).counts(parse_uids([uid]))[0])
+        times = int(read_subset(out, name, record)[0].counts(parse_uids([uid]))[0])
     return Explanation(
         uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times,
         notes=tuple(replaced_columns(table, record)), likeness=read_likeness(out, uid, table.metadata),

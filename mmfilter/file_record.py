@@ -12,6 +12,7 @@ from .errors import DataError
 
 CHUNK = 1 << 22
 CURE = "restore the file, or make it anew"
+DAMAGED = "what was recorded of it is damaged"
 
 
 def record_of(source: str | bytes) -> dict[str, Any]:
@@ -40,6 +41,23 @@ def _read(stream: BinaryIO) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+class Recording:
+    """A stream that hands on what is written to it and keeps the record of that."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.size, self.digest = stream, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.size += len(data)
+        return self.stream.write(data)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """``bytes`` and ``sha256`` of what was written so far."""
+        return {"bytes": self.size, "sha256": self.digest.hexdigest()}
+
+
 def is_record(value: Any) -> bool:
     """Whether `value` is what `record_of` returns, as it may be read back from a damaged file."""
     return (
@@ -56,16 +74,26 @@ def difference(path: str, record: Any, whole: bool = False) -> str:
     By its size, which costs one look; `whole` reads it as well. Raises OSError where it cannot be asked.
     """
     if not is_record(record):
-        return "what was recorded of it is damaged"
+        return DAMAGED
     try:
         size = storage.size(path)
-        if size != record["bytes"]:
-            return f"it has {size:,} bytes, {record['bytes']:,} were written"
-        if whole and sha256_file(path) != record["sha256"]:
-            return "its bytes are not those that were written (another sha256)"
+        read = whole and size == record["bytes"]
+        return _told(size, sha256_file(path) if read else record["sha256"], record)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return "it is not there"
-    return ""
+
+
+def difference_of(data: bytes, record: Any) -> str:
+    """`difference` of a file that was read already, whole: `data` are its bytes."""
+    if not is_record(record):
+        return DAMAGED
+    return _told(len(data), hashlib.sha256(data).hexdigest(), record)
+
+
+def _told(size: int, sha256: str, record: Mapping[str, Any]) -> str:
+    if size != record["bytes"]:
+        return f"it has {size:,} bytes, {record['bytes']:,} were written"
+    return "" if sha256 == record["sha256"] else "its bytes are not those that were written (another sha256)"
 
 
 def check_size(path: str, record: Any, cure: str = CURE) -> None:
@@ -80,12 +108,7 @@ def check_whole(path: str, record: Any, cure: str = CURE) -> None:
 
 def check_bytes(path: str, data: bytes, record: Any, cure: str = CURE) -> None:
     """`check_whole` of a file that was read already: `data` are its bytes, `path` is what messages name."""
-    if not is_record(record):
-        _raise(path, "what was recorded of it is damaged", cure)
-    elif len(data) != record["bytes"]:
-        _raise(path, f"it has {len(data):,} bytes, {record['bytes']:,} were written", cure)
-    elif hashlib.sha256(data).hexdigest() != record["sha256"]:
-        _raise(path, "its bytes are not those that were written (another sha256)", cure)
+    _raise(path, difference_of(data, record), cure)
 
 
 def _raise(path: str, what: str, cure: str) -> None:

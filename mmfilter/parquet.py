@@ -50,7 +50,16 @@ def read(path: str, columns: Iterable[str] | None = None, record: Mapping[str, A
     `record` is what a commit says of the file (mmfilter/shard_record.py); a file of another size or footer is an error.
     Raises FileNotFoundError, and DataError that names the file where it is damaged or lacks a column.
     """
-    source = _open(path, record)
+    return _read(path, _open(path, record), columns)
+
+
+def parse(path: str, data: bytes, columns: Iterable[str] | None = None) -> pa.Table:
+    """`read` of a file's bytes; `path` is what messages name."""
+    check_footer(path, data, len(data))
+    return _read(path, io.BytesIO(data), columns)
+
+
+def _read(path: str, source: Any, columns: Iterable[str] | None) -> pa.Table:
     try:
         with source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             have = file.schema_arrow.names

@@ -72,6 +72,20 @@ def names(folder: str) -> list[str]:
         raise unreadable(folder or ".", error) from error
 
 
+def sizes(folder: str) -> dict[str, int]:
+    """Name -> bytes of the files in `folder`, by one listing; none where it does not exist. Raises as `names`."""
+    if is_remote(folder):
+        files = [entry for entry in remote.entries(folder) if entry["type"] != "directory"]
+        return {posixpath.basename(entry["name"]): int(entry["size"] or 0) for entry in files}
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    except OSError as error:
+        if error.errno in ABSENT:
+            return {}
+        raise unreadable(folder or ".", error) from error
+
+
 def list_files(folder: str, ending: str = "") -> list[str]:
     """The sorted paths in `folder` whose names end with `ending` and do not begin with a dot; `names` says the rest."""
     return [join(folder, name) for name in names(folder) if name.endswith(ending) and not name.startswith(".")]

@@ -8,14 +8,13 @@
 
 The layout is DataComp's resharder's: `{:08d}.tar` with keys `{uid}-{j}`, `{:08d}_stats.json`,
 `sample_ids.npy` and `meta.json`; and `sizes.json` for open_clip. `reshard.plan` tells what the
-folder was made from, so that only the same plan is taken up again.
+folder was made from, so that only the same plan is taken up again, and `reshard.files` what was written.
 """
 
 import json
-import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,18 +22,32 @@ from . import storage
 from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .fields import ReadOptions
-from .json_file import COUNT, read_object
+from .file_record import difference, difference_of, record_of
+from .json_file import COUNT, parse_object, read_object
 from .json_file import FORMAT as VERSION
+from .parts import filled, read_part
+from .reshard_files import (
+    AGAIN,
+    META,
+    PLAN,
+    RECORDS,
+    differing,
+    read_record,
+    read_records,
+    write_record,
+    write_records,
+)
 from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
 from .shard_index import index_shard
 from .subset import Subset
+from .tar import END
+from .tar_source import BLOCK
 
-PLAN = "reshard.plan"  # no .json: tools that read every json of a folder of shards must not meet it
 FORMAT = "{:08d}.tar"
 DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
 CURE = "delete the folder, or give another, and run the whole reshard again"
 SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": COUNT, "sha256": str}}
-META = {
+META_SHAPE = {
     "processed_count": COUNT,
     "output_count": COUNT,
     "output_shard_count": COUNT,
@@ -42,8 +55,9 @@ META = {
     "repeated_count": COUNT,
     "encoded_count?": COUNT,
 }
-OURS = re.compile(r"\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy")
-LEFTOVER = re.compile(r"(\d{8}(\.tar|_stats\.json)|meta\.json|sizes\.json|sample_ids\.npy)\.[0-9a-f]{8}\.tmp")
+OURS = re.compile(r"\d{8}(\.tar|_stats\.json|\.record)|meta\.json|sizes\.json|sample_ids\.npy|reshard\.files")
+LEFTOVER = re.compile(rf"({OURS.pattern})\.[0-9a-f]{{8}}\.tmp")
+RECORD = re.compile(r"\d{8}\.record")
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,21 @@ class OutputReport:
 
 
 def begin(plan: Plan, folder: str) -> None:
-    """Make `folder` this plan's own. Raises ConflictError when it holds another plan's shards."""
+    """Make `folder` this plan's own. Raises ConflictError when it holds another plan's shards.
+
+    A folder that was finished is not any more: its records are handed back to the shards that are whole by their size.
+    """
     path = storage.join(folder, PLAN)
     if storage.exists(path):
         before = read_plan(path)
-        if before != plan.parts:
+        if not _same(before, plan.parts):
             raise ConflictError(
                 f"{folder}: its shards were made from something else. {_difference(before, plan.parts)} "
                 "Give another folder, or delete this one"
             )
+        _reopen(plan, folder)
+        if before != plan.parts:  # an earlier version did not record all of it
+            storage.write_atomic(path, json.dumps({"format": VERSION, **plan.parts}, sort_keys=True).encode())
         return
     _check_empty(folder)
     storage.write_atomic(path, json.dumps({"format": VERSION, **plan.parts}, sort_keys=True).encode())
@@ -81,11 +101,39 @@ def _check_empty(folder: str) -> None:
         )
 
 
+def _reopen(plan: Plan, folder: str) -> None:
+    storage.remove(storage.join(folder, META))
+    try:
+        records = read_records(folder) or {}
+    except DataError:
+        records = {}
+    told = differing(folder, records)
+    for shard in plan.shards:
+        of_shard = {name: records[name] for name in _files(shard.name) if name in records}
+        if len(of_shard) == len(_files(shard.name)) and not told.keys() & of_shard:
+            write_record(folder, shard.name, plan.fingerprint, of_shard)
+    storage.remove(storage.join(folder, RECORDS))
+
+
+def _files(shard: str) -> tuple[str, str]:
+    return f"{shard}.tar", f"{shard}_stats.json"
+
+
 def read_plan(path: str) -> dict[str, Any]:
-    """What a folder was begun with; options that an older version did not know are what it did."""
+    """What a folder was begun with; options that an older version did not know are what it did. Raises DataError."""
     parts = read_object(path, CURE, SHAPE)
     parts.pop("format", None)
     return {**parts, "options": {**DEFAULTS, **parts["options"]}}
+
+
+def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether what a folder was begun with is what is asked for `now`; an earlier version did not say how samples are
+    read, which is taken as it is.
+    """
+    usual = {"read": now["read"], **before}
+    default = json.loads(json.dumps(read_part(ReadOptions())))
+    usual["read"] = filled(usual["read"], now["read"], default)
+    return all(usual.get(name) == now[name] for name in now)
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -95,29 +143,56 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         changed = [stem for stem, identity in now["pool"] if json.dumps([stem, identity]) not in was]
         told = ", ".join(changed[:5]) or "none"
         return f"The pool had {len(was)} shards and has {len(now['pool'])}; changed or new: {told}."
-    part = next((name for name in ("subset", "options") if before.get(name) != now[name]), "layout")
+    parts = ("subset", "options", *(["read"] if "read" in before else []))
+    part = next((name for name in parts if before.get(name) != now[name]), "layout")
     return f"The {part} was {json.dumps(before.get(part))} and is {json.dumps(now[part])}."
 
 
 def begun(plan: Plan, folder: str) -> bool:
     """Whether `folder` was begun with this very plan."""
     path = storage.join(folder, PLAN)
-    return bool(storage.exists(path) and read_plan(path) == plan.parts)
+    return bool(storage.exists(path) and _same(read_plan(path), plan.parts))
 
 
 def finished(
-    paths: Sequence[str], subset: Subset, folder: str, options: ReshardOptions = ReshardOptions()
+    paths: Sequence[str],
+    subset: Subset,
+    folder: str,
+    options: ReshardOptions = ReshardOptions(),
+    read: ReadOptions = ReadOptions(),
 ) -> dict[str, Any] | None:
-    """meta.json of a folder that is done with this very pool, subset and options; None otherwise. Opens no tar."""
-    plan, meta = storage.join(folder, PLAN), storage.join(folder, "meta.json")
+    """meta.json of a folder that is done with this very pool, subset and options, and whose files are all there and
+    as long as they were written; None otherwise. Opens no tar.
+    """
+    plan, meta = storage.join(folder, PLAN), storage.join(folder, META)
     if not (storage.exists(plan) and storage.exists(meta)):
         return None
-    now = request(paths, subset, options)
-    before = read_plan(plan)
-    if any(before.get(name) != now[name] for name in now):
+    now = request(paths, subset, options, read)
+    if not _same(read_plan(plan), now):
         return None
-    shape = META | ({"blurred_count": COUNT} if options.blur_faces else {})
-    return read_object(meta, "delete it and run the same again: shards that are done stay", shape)
+    data = storage.read_bytes(meta)
+    shape = META_SHAPE | ({"blurred_count": COUNT} if options.blur_faces else {})
+    try:
+        told, records = parse_object(data, meta, AGAIN, shape), read_records(folder)
+    except DataError:
+        return None
+    if records is None:
+        return told if _looks_whole(folder, told, subset) else None
+    if differing(folder, records) or META not in records or difference_of(data, records[META]):
+        return None
+    _sweep(folder)
+    return told
+
+
+def _looks_whole(folder: str, meta: Mapping[str, Any], subset: Subset) -> bool:
+    """Whether a folder of an earlier version, which recorded no sizes, has what it should, none of it empty."""
+    sizes, count = storage.sizes(folder), meta.get("output_shard_count")
+    if not isinstance(count, int):
+        return False
+    tars = [FORMAT.format(number) for number in range(count)]
+    whole = all(sizes.get(tar, 0) >= len(END) and sizes[tar] % BLOCK == 0 for tar in tars)
+    stats = all(sizes.get(f"{tar.removesuffix('.tar')}_stats.json") for tar in tars)
+    return whole and stats and bool(sizes.get("sizes.json")) and sizes.get("sample_ids.npy", 0) > subset.uids.nbytes
 
 
 def clear(folder: str) -> None:
@@ -128,32 +203,31 @@ def clear(folder: str) -> None:
     if not storage.exists(storage.join(folder, PLAN)):
         _check_empty(folder)
         return
-    plan_last = sorted(storage.names(folder), key=lambda name: (name != "meta.json", name == PLAN))
+    plan_last = sorted(storage.names(folder), key=lambda name: (name != META, name == PLAN))
     for name in plan_last:
         if name == PLAN or OURS.fullmatch(name) or LEFTOVER.fullmatch(name):
             storage.remove(storage.join(folder, name))
 
 
 def write_output(shard: OutputShard, folder: str) -> OutputReport:
-    """Write one tar and, last, its stats; skip it when the stats are there and the tar is as long as planned.
+    """Write one tar, its stats and, last, the record of both; skip it when these are there and as long as recorded.
 
     Raises DataError when an input is no longer what was indexed, ConflictError when `folder` was not
     begun with this plan.
     """
     started = time.perf_counter()
     _check_begun(shard, folder)
-    path = storage.join(folder, f"{shard.name}.tar")
-    if _successes(folder, shard.name) == len(shard) and _size(path) == (planned := tar_bytes(shard)):
+    tar, stats = _files(shard.name)
+    path, planned = storage.join(folder, tar), tar_bytes(shard)
+    have = read_record(folder, shard.name, shard.plan)
+    if have and have[tar]["bytes"] == planned and not any(difference(storage.join(folder, n), have[n]) for n in have):
         return OutputReport(shard.name, len(shard), planned, 0.0, skipped=True)
     with storage.open_atomic(path) as stream:
-        written = copy_members(shard, stream)
-    stats = json.dumps({"successes": len(shard)}).encode()
-    storage.write_atomic(storage.join(folder, f"{shard.name}_stats.json"), stats)
-    return OutputReport(shard.name, len(shard), written, time.perf_counter() - started)
-
-
-def _size(path: str) -> int | None:
-    return storage.size(path) if storage.exists(path) else None
+        record = copy_members(shard, stream)
+    said = json.dumps({"successes": len(shard)}).encode()
+    storage.write_atomic(storage.join(folder, stats), said)
+    write_record(folder, shard.name, shard.plan, {tar: record, stats: record_of(said)})
+    return OutputReport(shard.name, len(shard), record["bytes"], time.perf_counter() - started)
 
 
 def _check_begun(shard: OutputShard, folder: str) -> None:
@@ -164,30 +238,26 @@ def _check_begun(shard: OutputShard, folder: str) -> None:
         )
 
 
-def _successes(folder: str, name: str) -> int | None:
-    """The count in a shard's stats; None where they are not there."""
-    path = storage.join(folder, f"{name}_stats.json")
-    if not storage.exists(path):
-        return None
-    try:
-        return int(read_object(path, "delete it", {"successes": COUNT})["successes"])
-    except (FileNotFoundError, DataError):
-        return None
-
-
 def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
     """Check that every shard is there, then write the files that stand for the whole; returns meta.json.
 
     Raises DataError naming shards that are not finished. A folder without meta.json is not done.
     """
-    undone = [shard.name for shard in plan.shards if _successes(folder, shard.name) != len(shard)]
+    records = {shard.name: read_record(folder, shard.name, plan.fingerprint) for shard in plan.shards}
+    there = storage.sizes(folder)
+    undone = [name for name, files in records.items() if not files or _gone(files, there)]
     if undone:
         raise DataError(
             f"{folder}: {len(undone)} shards are not finished ({', '.join(undone[:5])}); run the same again"
         )
     sizes = {f"{shard.name}.tar": len(shard) for shard in plan.shards}
-    storage.write_atomic(storage.join(folder, "sizes.json"), json.dumps(sizes).encode())
-    plan.subset.write(storage.join(folder, "sample_ids.npy"))
+    files = {name: record for of_shard in records.values() for name, record in of_shard.items()}
+    told = json.dumps(sizes).encode()
+    storage.write_atomic(storage.join(folder, "sizes.json"), told)
+    files |= {
+        "sizes.json": record_of(told),
+        "sample_ids.npy": plan.subset.write(storage.join(folder, "sample_ids.npy")),
+    }
     meta = {
         "processed_count": plan.processed,
         "output_count": sum(sizes.values()),
@@ -201,17 +271,22 @@ def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:
         meta["blurred_count"] = sum(shard.blurred for shard in plan.shards)
     if encoded := sum(shard.encoded for shard in plan.shards):
         meta["encoded_count"] = encoded
-    storage.write_atomic(storage.join(folder, "meta.json"), json.dumps(meta).encode())
+    data = json.dumps(meta).encode()
+    write_records(folder, {**files, META: record_of(data)})
+    storage.write_atomic(storage.join(folder, META), data)
     _sweep(folder)
     return meta
 
 
+def _gone(files: Mapping[str, Any], there: Mapping[str, int]) -> bool:
+    return any(there.get(name) != record["bytes"] for name, record in files.items())
+
+
 def _sweep(folder: str) -> None:
-    """Remove what killed writers left under temporary names."""
-    if not storage.is_remote(folder):
-        for name in os.listdir(folder):
-            if LEFTOVER.fullmatch(name):
-                os.unlink(storage.join(folder, name))
+    """Remove what a finished folder does not need: records by shard, what killed writers left under temporary names."""
+    for name in storage.names(folder):
+        if LEFTOVER.fullmatch(name) or RECORD.fullmatch(name):
+            storage.remove(storage.join(folder, name))
 
 
 def reshard(

@@ -14,6 +14,7 @@ from .errors import DataError
 from .faces import Boxes
 from .fields import ReadOptions
 from .outgoing import PNG
+from .parts import read_part
 from .shard_index import COPIED, MEMBER, ShardIndex
 from .subset import Subset
 from .tar import END, header
@@ -216,15 +217,18 @@ def _parts(
         copied[name] = members[name]
     for array in (rows.uids[row], first, copied, members["change"] if members["change"].any() else copied[:0]):
         layout.update(np.ascontiguousarray(array).tobytes())
-    return {**request([index.path for index in indexes], subset, options), "layout": layout.hexdigest()}
+    return {**request([index.path for index in indexes], subset, options, rows.read), "layout": layout.hexdigest()}
 
 
-def request(paths: Sequence[str], subset: Subset, options: ReshardOptions) -> dict:
-    """What was asked for: the pool's tars with their identities, the subset, the limits."""
+def request(
+    paths: Sequence[str], subset: Subset, options: ReshardOptions, read: ReadOptions = ReadOptions()
+) -> dict[str, Any]:
+    """What was asked for: the pool's tars with their identities, the subset, the limits, how samples are read."""
     return {
         "pool": [[storage.stem(path), storage.identity_or_none(path)] for path in paths],
-        "subset": {"uids": len(subset), "sha256": hashlib.sha256(subset.uids.tobytes()).hexdigest()},
+        "subset": {"uids": len(subset), "sha256": subset.digest},
         "options": json.loads(json.dumps(asdict(options))),
+        "read": json.loads(json.dumps(read_part(read))),
     }
 
 

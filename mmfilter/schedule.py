@@ -2,20 +2,20 @@
 
 import json
 import posixpath
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
 from .errors import ConflictError, DataError, UsageError
+from .file_record import check_size, difference, is_record
 from .json_file import FORMAT, optional_object, read_object
 from .run_file import is_file_name
 from .subset import Subset
+from .subset_file import EPOCH, SCHEDULE
 
-ENDING = ".schedule.json"
+ENDING = SCHEDULE
 CURE = "make a schedule with `mmfilter schedule`"
-EPOCH = re.compile(r"epoch-\d{4}\.npy")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def write_schedule(path: str, schedule: Schedule) -> list[dict[str, Any]]:
     epochs: list[dict[str, Any]] = []
     for number, subset in enumerate(schedule.epochs):
         relative = f"{name}/epoch-{number:04d}.npy"
-        subset.write(storage.join(folder, relative))
-        epochs.append({"subset": relative, "samples": len(subset)})
-    record = {"format": FORMAT, "kind": schedule.kind, "seed": schedule.seed, "source": schedule.source}
-    record |= {"epochs": epochs}
-    storage.write_atomic(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+        record = subset.write(storage.join(folder, relative))
+        epochs.append({"subset": relative, "samples": len(subset), **record})
+    told = {"format": FORMAT, "kind": schedule.kind, "seed": schedule.seed, "source": schedule.source}
+    told |= {"epochs": epochs}
+    storage.write_atomic(path, (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode())
     return epochs
 
 
@@ -70,16 +70,30 @@ def _remove(path: str, folder: str) -> None:
 def load_schedule(path: str) -> list[str]:
     """The paths of a schedule's subsets, one an epoch, in order; a subset's path is relative to the schedule's folder.
 
-    The file is ``{"kind": .., "seed": .., "epochs": [{"subset": "NAME/epoch-0000.npy", "samples": n}, ..]}``.
-    Raises DataError for a file that is not that, or that names a subset which is not there.
+    The file is ``{"kind": .., "seed": .., "epochs": [{"subset": "NAME/epoch-0000.npy", "samples": n, "bytes": ..,
+    "sha256": ..}, ..]}``. Raises DataError for a file that is not that, that names a subset which is not there or has
+    another size, or that was drawn from a subset which holds other uids now. (`Subset.read` compares the sha256.)
     """
     try:
-        epochs = read_object(path, CURE, {"epochs": [{"subset": str}]})["epochs"]
+        record = read_object(path, CURE, {"epochs": [{"subset": str}]})
     except FileNotFoundError as error:
         raise DataError(f"{path}: does not exist; {CURE}") from error
+    epochs = record["epochs"]
     if not epochs:
         raise DataError(f"{path}: is damaged (its list of epochs is empty); {CURE}")
+    _check_source(path, record.get("source"))
     return [_subset_path(path, number, epoch) for number, epoch in enumerate(epochs)]
+
+
+def _check_source(path: str, source: Any) -> None:
+    """Raise DataError where the subset that a schedule was drawn from is there, and another one now."""
+    subset, was = (source.get("subset"), source.get("file")) if isinstance(source, dict) else (None, None)
+    if not isinstance(subset, str) or not subset or was is None or not storage.exists(subset):
+        return
+    if what := difference(subset, was, whole=True):
+        raise DataError(
+            f"{path}: was drawn from {subset}, which is another subset now ({what}); make the schedule anew"
+        )
 
 
 def _subset_path(path: str, number: int, epoch: Any) -> str:
@@ -91,4 +105,6 @@ def _subset_path(path: str, number: int, epoch: Any) -> str:
     found = storage.join(posixpath.dirname(path), relative)
     if not storage.exists(found):
         raise DataError(f"{path}: epochs[{number}].subset: {found} is not there; make the schedule anew")
+    if is_record(epoch):
+        check_size(found, epoch, "make the schedule anew")
     return found

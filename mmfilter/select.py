@@ -1,6 +1,7 @@
 """Choose: fit the rules to the pool, mask it shard by shard, write the subset and every decision."""
 
 import time
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,14 @@ import pyarrow as pa
 
 from . import parquet, storage
 from .decisions import failure_paths, read_parquet
-from .earlier_subset import check_own, remove_stale
+from .earlier_subset import check_own
 from .errors import UsageError
 from .plugs import Rule
 from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, check_name, later_repeats
-from .subset_record import column_origins, write_record
+from .subset_record import column_origins, withdraw, write_record
 from .table import READERS, Group, Table
 from .uids import DTYPE, HALVES
 from .versions import versions
@@ -80,14 +81,14 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
         check_columns(entry.rule, [*table.columns, *HALVES], where)
     check_own(options.out, options.name, options.decisions)
     masker = _Masker(table, rule, options)
-    remove_stale(options.out, options.name, set(table.stems) if options.decisions else set())
+    earlier = withdraw(options.out, options.name, set(table.stems) if options.decisions else set())
     masked = masker.run()
     failed = Counter(read_failed(options.out, set(table.stems)))
     rows, before = sum(m.group.height for m in masked), sum(failed.values())
     failed["uid_repeated"] += len(masker.repeated)
     kept = Subset(masker.uids(masked))
     path = storage.join(options.out, "subsets", f"{options.name}.npy")
-    kept.write(path)
+    npy = kept.write(path)
     repeat = masker.report_repeats(masked)
     copies = sum((entry["times"] - 1) * entry["samples"] for entry in repeat)
     counts = {"in": rows + before, "kept": len(kept) - copies}
@@ -97,7 +98,8 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
     steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
     selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat)
-    _write_record(selection, table, options)
+    files = {"npy": npy, "decisions": {stem: masker.written[stem] for stem in table.stems if options.decisions}}
+    _write_record(selection, table, options, files, earlier)
     return selection
 
 
@@ -105,12 +107,14 @@ class _Masker:
     """Fits the rules to the pool, then masks it group by group, safe in threads.
 
     `seen` is what the fit read of the whole pool, in its order: it is not read again. `hi` and `lo` (n,) uint64
-    are the pool's uids. `repeated` (k,) are the pool's rows, ascending, whose uid stood in an earlier row.
+    are the pool's uids. `repeated` (k,) are the pool's rows, ascending, whose uid stood in an earlier row. `written`
+    holds the checksum of each shard's decisions.
     """
 
     def __init__(self, table: Table, rule: Rule, options: SelectOptions) -> None:
         self.table, self.options = table, options
         self.seen = pl.DataFrame()
+        self.written: dict[str, int] = {}
         self.hi = self.lo = np.empty(0, np.uint64)
         self.repeated = np.empty(0, np.int64)
         self.rule, self.repeat = self._fit(rule)
@@ -202,7 +206,7 @@ class _Masker:
         decisions, start = pa.table(columns), 0
         for stem, rows in zip(group.stems, group.rows, strict=True):
             path = storage.join(self.options.out, "subsets", self.options.name, f"{stem}.parquet")
-            parquet.write(path, decisions.slice(start, rows))
+            self.written[stem] = zlib.crc32(parquet.write(path, decisions.slice(start, rows)))
             start += rows
 
     def uids(self, masked: list[_Masked]) -> np.ndarray:
@@ -265,7 +269,9 @@ def read_failed(out: str, stems: Collection[str]) -> dict[str, int]:
     return dict(counts)
 
 
-def _write_record(selection: Selection, table: Table, options: SelectOptions) -> None:
+def _write_record(
+    selection: Selection, table: Table, options: SelectOptions, files: dict[str, Any], earlier: dict[str, Any]
+) -> None:
     read = {column for step in selection.steps for column in step["columns"]}
     read = read.union(*(entry.rule.needs for entry in options.repeat))
     record = {
@@ -280,5 +286,6 @@ def _write_record(selection: Selection, table: Table, options: SelectOptions) ->
         "recipe": options.source,
         "versions": versions(),
         "columns": column_origins(table, read),
+        "files": files,
     }
-    write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record)
+    write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record, earlier)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from . import remote
 from .errors import NoFile, cannot_write
-from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, sizes_below, stem
+from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, sizes, sizes_below, stem
 from .patterns import expand
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "read_bytes",
     "remove",
     "size",
+    "sizes",
     "sizes_below",
     "stem",
     "write_atomic",
@@ -126,7 +127,7 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
             os.unlink(temporary)
 
 
-def write_atomic(path: str, data: bytes) -> None:
+def write_atomic(path: str, data: bytes | memoryview) -> None:
     """`open_atomic` for bytes that are at hand."""
     with open_atomic(path) as stream:
         stream.write(data)

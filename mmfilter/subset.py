@@ -1,5 +1,6 @@
 """A subset of a pool: uids, in DataComp's file format, with the algebra of multisets."""
 
+import hashlib
 import io
 import math
 import re
@@ -9,7 +10,9 @@ import numpy as np
 
 from . import storage
 from .errors import DataError, UsageError
+from .file_record import Recording
 from .hints import nearest_beside
+from .subset_file import read_subset_bytes
 from .uids import DTYPE, format_uids, parse_uids
 
 MAGIC = b"\x93NUMPY"
@@ -34,9 +37,12 @@ class Subset:
 
     @classmethod
     def read(cls, path: str) -> "Subset":
-        """A `.npy` or a raw memmap of sorted `u8,u8`. Raises DataError on anything else; never un-pickles."""
+        """A `.npy` or a raw memmap of sorted `u8,u8`, which must be the file that a record beside it tells of.
+
+        Raises DataError on anything else; never un-pickles.
+        """
         try:
-            data = storage.read_bytes(path)
+            data = read_subset_bytes(path)
         except FileNotFoundError as error:
             hint = nearest_beside(path, ending=".npy")
             raise UsageError(f"{path}: does not exist{hint} Give a subset's .npy file") from error
@@ -44,10 +50,17 @@ class Subset:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}); give a subset's .npy file") from error
         return cls(check(load(data, path), path))
 
-    def write(self, path: str) -> None:
-        """numpy.save of the sorted uids, atomically."""
+    def write(self, path: str) -> dict[str, Any]:
+        """numpy.save of the sorted uids, atomically; returns the file's record."""
         with storage.open_atomic(path) as stream:
-            np.save(stream, self.uids, allow_pickle=False)
+            recording = Recording(stream)
+            np.save(recording, self.uids, allow_pickle=False)
+        return recording.record
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of its uids, repeats included: the same of equal subsets, in whatever file they are."""
+        return hashlib.sha256(self.uids.tobytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -151,6 +164,8 @@ def _bytes(uids: np.ndarray) -> np.ndarray:
 
 def load(data: bytes, path: str) -> np.ndarray:
     """The array in a subset file's bytes. Raises DataError."""
+    if not data:
+        raise DataError(f"{path}: is empty, which no subset is, not even one of no samples; write it again")
     if data.startswith(MAGIC):
         try:
             array = np.load(io.BytesIO(data), allow_pickle=False)

@@ -1,14 +1,15 @@
 """subsets/NAME.json: what a subset was selected by and from, and whether its columns are still those."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import storage
 from .commit_file import optional_commit
 from .dates import now
+from .earlier_subset import remove_stale
 from .errors import DataError
-from .json_file import COUNT, FORMAT, optional_object
+from .json_file import COUNT, FORMAT, encode, optional_object
 from .plug_names import renamed
 from .scores import SCORES
 from .sources import read_part
@@ -37,17 +38,17 @@ SHAPE = {
     "recipe?": dict,
     "columns?": dict,
     "versions?": dict,
+    "files?": dict,
 }
 PASSING = ("format", "seconds", "selected")  # what differs between two selections that are the same
 
 
-def write_record(path: str, record: dict[str, Any]) -> None:
-    """Write the record with its date. One that says the same as before keeps its date."""
+def write_record(path: str, record: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Write the record with its date. One that says the same as the one `before` keeps its date."""
     record = {"format": FORMAT, **json.loads(json.dumps(record, default=str))}
-    before = earlier_record(path)
-    same = _lasting(before) == _lasting(record)
+    same = same_selection(before, record)
     record["selected"] = before.get("selected", "") if same and before.get("selected") else now()
-    storage.write_atomic(path, json.dumps(record, indent=1).encode())
+    storage.write_atomic(path, encode(record))
 
 
 def record_path(out: str, name: str) -> str:
@@ -62,13 +63,30 @@ def earlier_record(path: str) -> dict[str, Any]:
         return {}
 
 
+def withdraw(out: str, name: str, stems: Collection[str]) -> dict[str, Any]:
+    """Take away the record of an earlier selection, before any file that it tells of is replaced; returns it.
+
+    Killed from here on there is no record until everything that it tells of is there. What the selection does not
+    write goes too: decisions on shards other than `stems`, the card.
+    """
+    path = storage.join(out, "subsets", f"{name}.json")
+    before = earlier_record(path)
+    storage.remove(path)
+    remove_stale(out, name, stems)
+    return before
+
+
 def same_selection(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records differ in nothing but when and how fast they were written."""
-    return _lasting(one) == _lasting(other)
+    """Whether two records differ in nothing but when and how fast they were written.
+
+    One of an earlier version does not say what the subset's file was, and is taken at the rest of its word.
+    """
+    passing = PASSING if "files" in one and "files" in other else (*PASSING, "files")
+    return _lasting(one, passing) == _lasting(other, passing)
 
 
-def _lasting(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in PASSING}
+def _lasting(record: Mapping[str, Any], passing: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in passing}
 
 
 def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Train an open_clip model on a pool: from scratch, or on from a checkpoint. A small data filtering network."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, pairs
+from . import checkpoint, pairs, storage
 from .auc import auc
 from .errors import UsageError
 from .model_folder import begun
 from .schedule import load_schedule
 from .start import DEMO, configuration, merges_for, vocabulary
 from .subset import Subset
+from .train_identity import made_from
 from .train_options import Augment, Row, TrainOptions, TrainReport
 from .train_record import record
+from .trained import TRAINED
 
 __all__ = ["DEMO", "Augment", "Row", "TrainOptions", "TrainReport", "Trainer", "train"]
 
@@ -39,6 +42,8 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         config, weights = configuration(options.model, options.pretrained)
         options = replace(options, vocabulary=merges_for(options.vocabulary, config["model_cfg"], weights))
         source, held = sources(options, config["preprocess_cfg"])
+        made = made_from(options, source.paths)
+        storage.remove(os.path.join(options.out, TRAINED))  # of an earlier training: it tells of other weights
         tokenizer = vocabulary(options.vocabulary, options.out, config["model_cfg"], source)
         model = checkpoint.build_model(config["model_cfg"])
         if weights:
@@ -49,7 +54,7 @@ def train(options: TrainOptions, say: Callable[[dict[str, Any]], None] = lambda 
         count = sum(weight.numel() for weight in model.parameters())
         seconds = round(time.perf_counter() - started, 1)
         report = TrainReport(options.out, curve[-1][0], count, seconds, curve, measured, pairs.counted(source))
-        record(report, options, source)
+        record(report, options, source, made_from=made)
     return report
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import yaml
 
 from . import pairs
+from .checkpoint import WEIGHTS
 from .json_file import FORMAT
 from .storage import write_atomic
 from .train_options import TrainOptions, TrainReport
+from .trained import TRAINED, weights_record
 from .versions import versions
 
 RECIPE = "recipe.yaml"
@@ -22,7 +24,7 @@ KEEP = 0.15
 
 
 def record(report: TrainReport, options: TrainOptions, source: pairs.Source, **more: Any) -> None:
-    """Write both files into the model's folder; `more` are further fields of train.json."""
+    """Write both files into the model's folder, train.json last; `more` are further fields of it."""
     row = {
         "format": FORMAT,
         "command": shlex.join(sys.argv),
@@ -35,11 +37,12 @@ def record(report: TrainReport, options: TrainOptions, source: pairs.Source, **m
         "parameters": report.parameters,
         "seconds": report.seconds,
         "auc": report.auc,
+        "weights": weights_record(options.out, WEIGHTS),
         **more,
         "loss": report.loss,
     }
-    write_atomic(os.path.join(options.out, "train.json"), (json.dumps(row, indent=1) + "\n").encode())
     write_atomic(os.path.join(options.out, RECIPE), recipe(report, options).encode())
+    write_atomic(os.path.join(options.out, TRAINED), (json.dumps(row, indent=1) + "\n").encode())
 
 
 def recipe(report: TrainReport, options: TrainOptions) -> str:

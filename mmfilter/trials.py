@@ -11,6 +11,7 @@ import numpy as np
 from . import pairs, storage
 from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
+from .evaluate import made_from as measured_on
 from .fields import ReadOptions
 from .json_file import COUNT, FORMAT, read_object
 from .plugs import Task
@@ -20,6 +21,8 @@ from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary
 from .subset import Subset, sample_share
+from .train_identity import check_trial, made_from, model_digests, others, pool_digest
+from .trained import TRAINED, whole
 from .uids import DTYPE
 from .weights import ModelSpec
 
@@ -36,12 +39,13 @@ SHAPE = {
 WHOLE = "no_filter"
 NEAR = 0.1
 """A random subset stands beside every subset whose size is within this part of its own. The value is ours."""
+START_FILES = frozenset({"model.json", "bpe.txt.gz"})  # of a killed `rank`, which had not begun its record
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
     """What is trained on. `path` is a subset's file, "" for the whole pool and for a random draw, which each seed
-    makes anew; `kept` its samples, repeats included; `beside` the random arm of its size.
+    makes anew; `kept` its samples, repeats included; `beside` the random arm of its size; `sha256` of its uids.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Arm:
     kept: int
     beside: str = ""
     random: bool = False
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def arms(subsets: Sequence[str], uids: np.ndarray, near: float = NEAR) -> list[A
         wanted = min(len(subset), len(uids))
         beside = next((n for n, size in drawn.items() if abs(size - wanted) <= near * size), f"random-{wanted}")
         drawn.setdefault(beside, wanted)
-        found.append(Arm(name, path, len(subset), beside))
+        found.append(Arm(name, path, len(subset), beside, sha256=subset.digest))
     return [found[0], *(Arm(name, "", size, random=True) for name, size in drawn.items()), *found[1:]]
 
 
@@ -123,31 +128,46 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
     Trials that are there are kept; arms and seeds can be added. Raises ConflictError where OUT's are others.
     """
     _check_own(trials.out)
+    model = _model(trials)
     record = {
         "format": FORMAT,
         "scale": {**asdict(trials.scale), "model": packaged_name(trials.scale.model)},
         "pool": [[storage.stem(path), storage.size(path)] for path in trials.pool],
+        "made_from": _made_from(trials, model),
         "samples": len(uids),
         "tasks": {task.key: task.model_dump(mode="json") for task in trials.tasks},
         "arms": [asdict(arm) for arm in chosen],
         "seeds": list(trials.seeds),
     }
     _record(trials.out, record)
-    model = _model(trials)
     for arm in chosen:
         for seed in trials.seeds if arm.random else ():
-            path = drawn_path(trials.out, arm, seed)
-            if not storage.exists(path):
+            path, drawn = drawn_path(trials.out, arm, seed), draw(uids, arm.kept, seed)
+            if not _holds(path, drawn):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                draw(uids, arm.kept, seed).write(path)
+                drawn.write(path)
     return [Trial(trials, arm, seed, {"model": model}) for seed in trials.seeds for arm in chosen]
 
 
 def _check_own(out: str) -> None:
-    """Raise ConflictError where OUT holds folders of these names, and no trials."""
+    """Raise ConflictError where OUT holds folders of these names, and no trials; a start model alone may be ours."""
     others = [name for name in ("start", "trials") if os.path.exists(os.path.join(out, name))]
-    if others and not storage.exists(os.path.join(out, RECORD)):
+    begun = others == ["start"] and set(storage.names(os.path.join(out, "start"))) <= START_FILES
+    if others and not begun and not storage.exists(os.path.join(out, RECORD)):
         raise ConflictError(f"{out}: holds a folder '{others[0]}' that is not of `rank`; give another --out")
+
+
+def _made_from(trials: Trials, model: str) -> dict[str, Any]:
+    """What the trials hang on by content: the shards, the start model, and by task the data that it measures on."""
+    tasks = {f"task {task.key}": measured_on(task)["inputs"] for task in trials.tasks}
+    return {"pool": pool_digest(trials.pool), **model_digests(model), **tasks}
+
+
+def _holds(path: str, drawn: Subset) -> bool:
+    try:
+        return Subset.read(path) == drawn
+    except (DataError, UsageError):  # not there, or damaged: it is drawn again
+        return False
 
 
 def drawn_path(out: str, arm: Arm, seed: int) -> str:
@@ -162,9 +182,12 @@ def _record(out: str, now: dict[str, Any]) -> None:
         for name in ("scale", "pool", "tasks"):
             if was[name] != now[name]:
                 raise ConflictError(f"{out}: its trials are of another {name}; give another --out")
+        if changed := others(was.get("made_from") or {}, now.get("made_from") or {}):
+            raise ConflictError(f"{out}: its trials are of another {', '.join(changed)}; give another --out")
         older = {arm["name"]: arm for arm in was["arms"]}
         for arm in now["arms"]:
-            if older.get(arm["name"], arm)["kept"] != arm["kept"]:
+            before = {"sha256": arm.get("sha256"), **older.get(arm["name"], arm)}
+            if (before["kept"], before["sha256"]) != (arm["kept"], arm.get("sha256")):
                 raise ConflictError(f"{out}: '{arm['name']}' has other samples now; rename it, or give another --out")
         now["arms"] = list({**older, **{arm["name"]: arm for arm in now["arms"]}}.values())
         now["seeds"] = sorted({*was["seeds"], *now["seeds"]})
@@ -225,16 +248,21 @@ def run_trial(trial: Trial, say: Callable[[dict[str, Any]], None] = lambda row: 
 
 
 def _trained(asked: Any) -> bool:
-    path = os.path.join(asked.out, "train.json")
-    if not storage.exists(path):
+    """Whether the model is there, with the weights that were written. Raises ConflictError where it is another."""
+    path = os.path.join(asked.out, TRAINED)
+    try:
+        told = read_object(path, f"delete {asked.out} to train again", {"options": dict})
+    except FileNotFoundError:
         return False
-    was = read_object(path, f"delete {asked.out} to train again", {"options": dict})["options"]
+    was = told["options"]
     now = json.loads(json.dumps(asdict(asked)))
     was = {**json.loads(json.dumps(asdict(replace(asked, read=ReadOptions())))), **was}  # an older one lacks fields
     other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]
     if other:
         raise ConflictError(f"{path}: was trained with other {', '.join(other)}; give another --out")
-    return True
+    if changed := others(told.get("made_from") or {}, made_from(asked, list(asked.pool))):
+        raise ConflictError(f"{path}: was trained with another {', '.join(changed)}; give another --out")
+    return whole(asked.out)
 
 
 def _train(of: Trials, asked: Any, say: Callable[[dict[str, Any]], None]) -> None:
@@ -267,7 +295,9 @@ def results(out: str, record: dict[str, Any]) -> dict[str, dict[int, dict[str, T
     found: dict[str, dict[int, dict[str, TaskResult]]] = {}
     for arm in record["arms"]:
         for seed in record["seeds"]:
-            have = read_results(os.path.join(out, "trials", arm["name"], f"seed-{seed}"))
+            folder = os.path.join(out, "trials", arm["name"], f"seed-{seed}")
+            check_trial(folder, arm, os.path.join(out, RECORD))
+            have = read_results(folder)
             if set(record["tasks"]) <= set(have):
                 found.setdefault(arm["name"], {})[seed] = have
     if not found:

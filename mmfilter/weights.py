@@ -9,6 +9,7 @@ from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabul
 from .errors import COPY, ConflictError, DataError, UsageError, nearest
 from .file_record import sha256_file
 from .hub import fetch_hub, fetch_tag, quiet, why
+from .trained import check_weights
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo")
 HUB = "hf-hub:"
@@ -80,6 +81,8 @@ def resolve(spec: ModelSpec) -> Resolved:
 def verify(spec: ModelSpec, path: str) -> str:
     """The sha256 of the weights' file, "" where there is none. Raises ConflictError where the recipe wants another."""
     digest = sha256_file(path) if path else ""
+    if spec.folder:
+        check_weights(os.path.expanduser(spec.folder), digest, path)
     if spec.sha256 and digest != spec.sha256:
         raise ConflictError(
             f"{path or spec.model}: the weights' sha256 is {digest or 'none (random)'}, "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import posixpath
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ from .sources import Origin, read_origin, stored_sources
 from .weights import ModelSpec
 
 PIXELS = frozenset({"image", "bytes"})
+RESOLVED = "resolved"  # in a model's part: what the recipe does not say, and the embeddings hang on
+IDENTITY = ("architecture", "preprocessing", "vocabulary", "precision")
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,20 @@ class Work:
     redo: bool = False
 
 
-def plan_work(recipe: Recipe, out: str, weights: Mapping[str, str | None]) -> Work:
-    """The work of a recipe. `weights` maps each model to its weights' sha256 (None: not at hand)."""
+def plan_work(
+    recipe: Recipe,
+    out: str,
+    weights: Mapping[str, str | None],
+    resolved: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Work:
+    """The work of a recipe. `weights` maps each model to its weights' sha256, `resolved` to what else is known of it:
+    architecture, preprocessing and vocabulary (`mmfilter.model_identity`), the precision that it computes in. What is
+    not there, or None, is not at hand.
+    """
     parts: dict[str, Any] = {"read": read_part(recipe.read)}
     for name, spec in recipe.embed.items():
-        parts[f"embed:{name}"] = {**_plain(spec.model_dump()), "weights": weights.get(name)}
+        known = {**dict.fromkeys(IDENTITY), **((resolved or {}).get(name) or {})}
+        parts[f"embed:{name}"] = {**_plain(spec.model_dump()), "weights": weights.get(name), RESOLVED: known}
     for score in recipe.scores:
         models = sorted({need.split(":")[1] for need in score.needs if "_emb:" in need})
         parts[score_part(score)] = {
@@ -181,7 +193,7 @@ def _input_conflict(commit: Mapping[str, Any], path: str) -> str:
 def _part_conflict(work: Work, have: Mapping[str, Any], commit: Mapping[str, Any]) -> str:
     for part, now in work.parts.items():
         if part in have and _differs(work, part, have[part], commit.get("notes") or {}):
-            return f"Its part '{part}' was {json.dumps(have[part])} and is now {json.dumps(now)}."
+            return f"Its part '{part}' was {_told(have[part], now)}."
     return ""
 
 
@@ -197,6 +209,19 @@ def part_differs(work: Work, part: str, was: Any) -> bool:
     now = work.parts[part]
     was = filled(renamed(was, SCORES), now, part_defaults(work, part))
     return bool(_known(now, was) != was)
+
+
+def check_loaded(work: Work, name: str, loaded: Mapping[str, Any]) -> None:
+    """Raise ConflictError unless a model that was loaded here (`loaded` is its part's fields) is the one that the work
+    was planned with: a folder of the same name may hold another on this machine, or since.
+    """
+    part = work.parts[f"embed:{name}"]
+    was = {"weights": part["weights"], **part[RESOLVED]}
+    if others := [key for key, value in loaded.items() if was.get(key) is not None and was[key] != value]:
+        raise ConflictError(
+            f"model '{name}' has another {', '.join(others)} on {platform.node()} than where the work was planned; "
+            "copy the same model to every node, and run again"
+        )
 
 
 def part_defaults(work: Work, part: str) -> dict[str, Any]:
@@ -216,10 +241,35 @@ def lost_to_form(commit: Mapping[str, Any]) -> int:
 
 
 def _known(now: Any, was: Any) -> Any:
-    """`now` with weights that are not at hand (None) taken as they were: nothing new is computed."""
-    if isinstance(now, dict) and isinstance(was, dict):
-        return {k: was.get(k) if k == "weights" and v is None else _known(v, was.get(k)) for k, v in now.items()}
-    return now
+    """`now` with what is not at hand (None) taken as it was, and without what `was` does not tell of a model."""
+    if not (isinstance(now, dict) and isinstance(was, dict)):
+        return now
+    known = {
+        name: was.get(name) if name == "weights" and value is None else _known(value, was.get(name))
+        for name, value in now.items()
+        if name != RESOLVED
+    }
+    if isinstance(was.get(RESOLVED), dict):
+        here = now.get(RESOLVED) or {}
+        known[RESOLVED] = {
+            name: value if None in (value, here.get(name)) else here[name] for name, value in was[RESOLVED].items()
+        }
+    return known
+
+
+def _told(was: Any, now: Any) -> str:
+    """What differs between a part's record and the part as it would be made now, name by name."""
+    if not (isinstance(was, dict) and isinstance(now, dict)):
+        return f"{json.dumps(was)} and is now {json.dumps(now)}"
+    now = _known(now, was)
+    told = []
+    for name in sorted({*was, *now}):
+        if was.get(name) != now.get(name):
+            inner = isinstance(was.get(name), dict) and isinstance(now.get(name), dict)
+            said = f"{json.dumps(was.get(name))} and is {json.dumps(now.get(name))}"
+            said = _told(was[name], now[name]) if inner else said
+            told.append(said if name == RESOLVED else f"{name} {said}")
+    return "; ".join(told)
 
 
 def select_parts(work: Work, todo: list[str]) -> Work:

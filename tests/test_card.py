@@ -139,7 +139,7 @@ def test_what_is_not_there(made: Made) -> None:
     with pytest.raises(UsageError, match="no subset is called"):
         write_card(made.out, "kepd")
     Path(made.out, "subsets/kept.npy").unlink()
-    with pytest.raises(DataError, match=r"kept\.npy: cannot be read"):
+    with pytest.raises(DataError, match=r"kept\.npy: is not there"):
         write_card(made.out)
 
 

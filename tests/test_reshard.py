@@ -54,8 +54,9 @@ def expected(numbers, **options):
 
 
 def files(folder, *but):
-    """Every file's bytes, but of `but` and of the plan, which names the pool."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in ("reshard.plan", *but)}
+    """Every file's bytes, but of `but`, of the plan, which names the pool, and of the records of all files."""
+    but = ("reshard.plan", "reshard.files", *but)
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in but}
 
 
 @pytest.fixture

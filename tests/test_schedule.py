@@ -1,6 +1,7 @@
 """Repeats and schedules: subset arithmetic, RS2 and SeTa against their definitions, the verb, and a reshard of both."""
 
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from jobs import cli
 from mmfilter.epochs import Window, kmeans_1d, rs2, seta
 from mmfilter.errors import DataError, UsageError
+from mmfilter.file_record import record_of
 from mmfilter.schedule import Schedule, load_schedule, write_schedule
 from mmfilter.subset import Subset
 from mmfilter.uids import format_uids, parse_uids
@@ -123,7 +125,8 @@ def test_a_schedule_is_read_back_and_replaced(tmp_path):
         assert len(list((tmp_path / "s" / "x").iterdir())) == epochs
     record = json.loads((tmp_path / "s" / "x.schedule.json").read_text())
     assert record["kind"] == "rs2" and record["seed"] == 7
-    assert record["epochs"][1] == {"subset": "x/epoch-0001.npy", "samples": 10}
+    written = record_of(str(tmp_path / "s/x/epoch-0001.npy"))
+    assert record["epochs"][1] == {"subset": "x/epoch-0001.npy", "samples": 10, **written}
     with pytest.raises(UsageError, match=r"NAME\.schedule\.json"):
         write_schedule(str(tmp_path / "x.json"), Schedule("rs2", 0, []))
 
@@ -198,3 +201,31 @@ def test_a_reshard_understands_repeats_and_schedules(tmp_path, mmfilter):
         ids = np.load(tmp_path / "new" / f"epoch-000{number}" / "sample_ids.npy")
         assert format_uids(ids) == epoch.strings()
     assert parse_uids(uids[:1]) in epochs[0].uids
+
+
+def test_a_schedule_knows_what_it_was_drawn_from(tmp_path):
+    from command import command
+    from rules_util import make_uids, run, split, write_pool
+
+    columns = {"uid": make_uids(40), "text": ["a"] * 40, "s": np.arange(40) / 40}
+    write_pool(tmp_path / "out" / "metadata", split(columns, 2))
+    npy = run(tmp_path / "out", {"threshold": {"score": "s", "min": 0.5}}).path
+    words = ("schedule", tmp_path / "out", "--kind", "rs2", "--epochs", 2, "--subset", npy, "--keep", 0.5)
+    assert command(*words).code == 0
+    path = tmp_path / "out/schedules/rs2.schedule.json"
+    source = json.loads(path.read_text())["source"]
+    assert source["uids"] == Subset.read(npy).digest and source["file"]["bytes"] == os.path.getsize(npy)
+    assert len(load_schedule(str(path))) == 2
+    run(tmp_path / "out", {"threshold": {"score": "s", "max": 0.4}})
+    with pytest.raises(DataError, match=r"was drawn from .*s\.npy, which is another subset now"):
+        load_schedule(str(path))
+    assert command(*words).code == 0
+    epoch = tmp_path / "out/schedules/rs2/epoch-0001.npy"
+    data = epoch.read_bytes()
+    epoch.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert load_schedule(str(path))
+    with pytest.raises(DataError, match=r"epoch-0001\.npy: is not the file .*make the schedule anew"):
+        Subset.read(str(epoch))
+    epoch.write_bytes(data[:-16])
+    with pytest.raises(DataError, match=r"epoch-0001\.npy"):
+        load_schedule(str(path))

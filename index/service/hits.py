@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from starlette.responses import Response
 
-from mmfilter.decisions import decision_paths, read_parquet
+from mmfilter.decisions import decision_paths, read_decisions
 from mmfilter.uids import format_uids
 
 from .columns import CAPTION, HIDDEN
@@ -93,7 +93,7 @@ def _verdicts(pool: Pool, snapshot: Snapshot, stem: str, uid: str) -> list[dict[
     path = decision_paths(pool.out, snapshot.kept_by).get(stem) if snapshot.kept_by else None
     if path is None:
         return []
-    decided = read_parquet(path)
+    decided = read_decisions(path, snapshot.subsets[snapshot.kept_by].record)
     found = decided.filter(decided["uid"] == uid).to_dicts()
     texts = {step["path"]: step.get("text", "") for step in snapshot.subsets[snapshot.kept_by].record["steps"]}
     return [

@@ -13,12 +13,11 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.commit_file import optional_commit
-from mmfilter.decisions import read_record
+from mmfilter.decisions import read_record, read_subset
 from mmfilter.errors import DataError, MMFilterError, nearest
 from mmfilter.images import ImageLimits
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
-from mmfilter.subset import Subset
 from mmfilter.table import open_table
 
 from ..evidence import Evidence
@@ -186,9 +185,10 @@ class Pool:
         """By name; a damaged one is as it was before, or left out. One without a record was not selected here."""
         for name in _names(self.out, "subsets", ".npy"):
             try:
-                subset = Subset.read(storage.join(self.out, "subsets", f"{name}.npy"))
                 there = storage.exists(storage.join(self.out, "subsets", f"{name}.json"))
-                yield name, Chosen(subset.contains(columns.uids), read_record(self.out, name) if there else {})
+                record = read_record(self.out, name) if there else {}
+                subset, _ = read_subset(self.out, name, record)
+                yield name, Chosen(subset.contains(columns.uids), record)
             except MMFilterError as error:
                 self._failed(error)
                 if old and old.columns is columns and name in old.subsets:

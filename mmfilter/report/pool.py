@@ -9,7 +9,15 @@ import polars as pl
 
 from .. import storage
 from ..commit_file import optional_commit
-from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
+from ..decisions import (
+    UID_REPEATED,
+    check_decisions,
+    decision_paths,
+    failure_paths,
+    read_decisions,
+    read_parquet,
+    read_record,
+)
 from ..errors import DataError
 from ..run_pool import left_out, run_of_metadata
 from ..sidecar import pool_tars
@@ -96,13 +104,14 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
     has no decision.
     """
     record = read_record(out, name)
+    check_decisions(out, name, record)
     steps = [_step(raw) for raw in record["steps"]]
     table = open_table(out, metadata or None).whole()
     numbers = {step.path: i for i, step in enumerate(steps)}
     paths = decision_paths(out, name)
     keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
     for stem in table.stems:
-        decided = _decided(table, stem, paths.get(stem, ""), name)
+        decided = _decided(table, stem, paths.get(stem, ""), record)
         for path in decided["dropped_by"].unique(maintain_order=True).to_list():
             if path not in ("", UID_REPEATED) and path not in numbers:  # a rule of rules that took the blame itself
                 numbers[path] = len(steps)
@@ -125,12 +134,12 @@ def _step(raw: dict[str, Any]) -> Step:
     return Step(path, rule, text, read, dropped, alone, columns, thresholds)
 
 
-def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
-    again = f"run 'mmfilter select' again to decide subset '{name}' on the pool as it is now"
+def _decided(table: Table, stem: str, path: str, record: dict[str, Any]) -> pl.DataFrame:
+    again = f"run 'mmfilter select' again to decide subset '{record.get('name', '')}' on the pool as it is now"
     if not path:
         raise DataError(f"shard {stem}: it has no decisions; {again}")
     uids = table.read(["uid"], stem).select("uid")
-    decided = read_parquet(path, ["uid", "keep", "dropped_by"], ["uid", "dropped_by"])
+    decided = read_decisions(path, record, ["uid", "keep", "dropped_by"], ["uid", "dropped_by"])
     if decided["keep"].dtype != pl.Boolean:
         raise DataError(f"{path}: column 'keep' holds {decided['keep'].dtype}, not true and false; {again}")
     if not decided["uid"].equals(uids["uid"]):
