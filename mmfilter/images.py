@@ -14,6 +14,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of what strangers' files h
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Decoders that run no other program; EPS, for one, would start Ghostscript."""
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+"""How EPS files begin."""
 
 
 class DecodeError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .fields import CAPTION_MEMBERS, ReadOptions, is_pickle, json_caption
-from .images import image_ending
+from .images import POSTSCRIPT, DecodeError, image_ending
 from .records import Sample
 from .text import valid_text
 
@@ -47,11 +47,13 @@ class Keeping:
 
 
 def outgoing(sample: Sample, keeping: Keeping) -> list[Outgoing]:
-    """The members of a sample's copy, in the tar's order, then what is added."""
+    """The members of a sample's copy, in the tar's order, then what is added. Raises DecodeError."""
     members_out: list[Outgoing] = []
     for extension, offset, size, check in sample.members:
         if extension == sample.image_member:
             ending = image_ending(sample.image)
+            if sample.image.startswith(POSTSCRIPT):
+                raise DecodeError("format_not_allowed", "PostScript, for which a trainer's Pillow starts Ghostscript")
             change, name = (COPY, ending or extension) if ending in (*TRAINED_ON, "") else (PNG, "png")
             image = Outgoing(name, offset, size, check, change, size if change == COPY else -1)
             members_out.append(image)

@@ -12,7 +12,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from tars import sample, tar
+from tars import sample, tar, uid
 
 from mmfilter.fields import is_pickle
 from mmfilter.open_clip_run import is_trained_on
@@ -134,3 +134,18 @@ def test_what_may_be_named_runs_nothing_in_plain_webdataset(tmp_path):
             with contextlib.suppress(Exception):
                 Decoder([]).decode({"__key__": "0", name: gzip.compress(data) if name.endswith("gz") else data})
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("head", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6" + bytes(26)])
+def test_a_picture_that_starts_a_program_is_not_passed_on(tmp_path, mmfilter, head):
+    (tmp_path / "pool").mkdir()
+    rows = [*sample(0), *sample(1, image=head + b"%%BoundingBox: 0 0 9 9\n" * 50)]
+    (tmp_path / "pool" / "0.tar").write_bytes(tar(rows))
+    subset = tmp_path / "s.npy"
+    Subset.from_uids([uid(0), uid(1)]).write(str(subset))
+    words = ("reshard", subset, "--pool", tmp_path / "pool", "--out", tmp_path / "new")
+    code, _, err = mmfilter(*words)
+    assert code == 1 and "Ghostscript" in err and "Traceback" not in err
+    assert mmfilter(*words, "--allow-missing")[0] in (0, 3)
+    with tarfile.open(tmp_path / "new/00000000.tar") as file:
+        assert {name[:32] for name in file.getnames()} == {uid(0)}
