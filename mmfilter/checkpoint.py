@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .errors import DataError, UsageError, short_reason
 from .json_file import demand, read_object
 from .model_config import check_config as check_names
-from .model_config import hf_tokenizer
+from .model_config import hf_tokenizer, vocabulary_beside
 from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
@@ -99,7 +99,7 @@ def resolve_vocabulary(text_cfg: dict[str, Any], folder: str) -> None:
     kwargs = text_cfg.get("tokenizer_kwargs") or {}
     if "bpe_path" not in kwargs:
         return
-    path = os.path.abspath(os.path.join(folder, kwargs["bpe_path"]))
+    path = os.path.abspath(os.path.join(folder, vocabulary_beside(folder, kwargs["bpe_path"])))
     if not os.path.isfile(path):
         raise DataError(f"{path}: the model's vocabulary is missing; copy the whole model folder")
     if not os.path.getsize(path):

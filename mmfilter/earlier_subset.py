@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 from . import storage
 from .errors import ConflictError
 from .own_files import check_replaceable, is_card, is_subset
-from .subset_record import record_path
 
 
 def check_own(out: str, name: str, decisions: bool) -> None:
     """Raise ConflictError where OUT/subsets/NAME.npy is a file that no `select` wrote."""
     path = storage.join(out, "subsets", f"{name}.npy")
     check_replaceable(path, is_subset, "a subset")
-    if not decisions or not storage.exists(path) or storage.exists(record_path(out, name)):
+    if not decisions or not storage.exists(path) or storage.exists(storage.join(out, "subsets", f"{name}.json")):
         return  # a killed selection leaves decisions, and without decisions a subset alone
     if not storage.isdir(storage.join(out, "subsets", name)):
         raise ConflictError(

@@ -70,7 +70,7 @@ def _check_tokenizer(text: dict[str, Any], where: str, folder: str) -> None:
         if value not in allowed:
             raise _refused(where, field, value, ", ".join(map(str, filter(None, allowed))))
     path = kwargs.get("bpe_path", "")
-    if not isinstance(path, str) or ("bpe_path" in kwargs and not _within(folder, path)):
+    if not isinstance(path, str) or ("bpe_path" in kwargs and not _within(folder, vocabulary_beside(folder, path))):
         raise _refused(where, "bpe_path", path, "the name of a file beside it")
     name = text.get("hf_tokenizer_name")
     if not name:
@@ -86,6 +86,16 @@ def _refused(where: str, field: str, value: Any, allowed: str) -> DataError:
         f"{where}: {field} {str(value)[:200]!r} is not taken from a model's files, as it may choose what is fetched or "
         f"run. Allowed: {allowed}"
     )
+
+
+def vocabulary_beside(folder: str, path: str) -> str:
+    """The path of a vocabulary from a model's folder; of an absolute one that leads elsewhere the file of its name there.
+
+    Older versions wrote absolute paths, and folders are moved.
+    """
+    name = os.path.basename(path)
+    moved = os.path.isabs(path) and not _within(folder, path) and os.path.isfile(os.path.join(folder, name))
+    return name if moved else path
 
 
 def _within(folder: str, path: str) -> bool:

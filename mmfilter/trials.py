@@ -223,8 +223,6 @@ def _model(trials: Trials) -> str:
         source = pairs.source(trials.pool, 8, True, None, trials.read)
         source.one_caption = True
         vocabulary(trials.scale.vocabulary, folder, config["model_cfg"], source)
-        kwargs = config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]
-        kwargs["bpe_path"] = os.path.join(folder, kwargs["bpe_path"])
         storage.write_atomic(path, (json.dumps(config, indent=1) + "\n").encode())
     return path
 
