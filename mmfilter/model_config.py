@@ -89,7 +89,7 @@ def _refused(where: str, field: str, value: Any, allowed: str) -> DataError:
 
 
 def vocabulary_beside(folder: str, path: str) -> str:
-    """The path of a vocabulary from a model's folder; of an absolute one that leads elsewhere the file of its name there.
+    """The path of a vocabulary from a model's folder; of an absolute one from elsewhere the file of its name there.
 
     Older versions wrote absolute paths, and folders are moved.
     """
