@@ -10,8 +10,9 @@ order of its keys, where the vocabulary lies) is nothing to it.
 """
 
 import copy
+import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .checkpoint import read_config, resolve_vocabulary
@@ -71,6 +72,19 @@ def _digests(config: Mapping[str, Any], vocabulary: str, quick_gelu: bool = Fals
         "preprocessing": fingerprint(config.get("preprocess_cfg") or {}),
         "vocabulary": vocabulary,
     }
+
+
+def packaged_digest(files: Collection[tuple[str, str]]) -> str | None:
+    """A digest of models that Python packages bring, each as (package, path in it); None where one is not there."""
+    digests = []
+    for package, path in files:
+        spec = importlib.util.find_spec(package)
+        folders = list(spec.submodule_search_locations or ()) if spec else []
+        found = next((file for folder in folders if os.path.isfile(file := os.path.join(folder, path))), None)
+        if found is None:
+            return None
+        digests.append([os.path.basename(path), sha256_file(found)])
+    return fingerprint(digests)
 
 
 def precision_on(spec: ModelSpec, device: str) -> str:

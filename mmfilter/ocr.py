@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from .errors import need
 
+MODELS = tuple(("rapidocr", f"models/PP-OCRv6_{part}_small.onnx") for part in ("det", "rec"))  # that `_engine` loads
 MULTIPLE = 32  # of px: what the detector's network takes
 RING = 0.2  # how far around a box its surroundings reach, of the box's shorter side: text often stands on a band
 

@@ -70,6 +70,11 @@ class Score(Plug):
     def needs(self) -> frozenset[str]:
         raise NotImplementedError
 
+    @property
+    def packaged(self) -> tuple[tuple[str, str], ...]:
+        """(package, path in it) of each model that it uses and that a Python package brings: part of what it is."""
+        return ()
+
     def look(self, batch: Batch) -> dict[str, np.ndarray]:
         """For a score that needs pixels and embeddings both, which are there only when the pixels are gone.
 

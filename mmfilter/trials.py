@@ -160,7 +160,13 @@ def _check_own(out: str) -> None:
 def _made_from(trials: Trials, model: str) -> dict[str, Any]:
     """What the trials hang on by content: the shards, the start model, and by task the data that it measures on."""
     tasks = {f"task {task.key}": measured_on(task)["inputs"] for task in trials.tasks}
-    return {"pool": pool_digest(trials.pool), **model_digests(model), **tasks}
+    try:
+        digests = model_digests(model)
+    except (
+        DataError
+    ):  # of a folder that was moved, its vocabulary is not where it was: a training that wants it says so
+        digests = {}
+    return {"pool": pool_digest(trials.pool), **digests, **tasks}
 
 
 def _holds(path: str, drawn: Subset) -> bool:
@@ -258,7 +264,8 @@ def _trained(asked: Any) -> bool:
     other = [name for name in now if was.get(name) != now[name] and name not in ("pool", "out", "subset", "model")]
     if other:
         raise ConflictError(f"{path}: was trained with other {', '.join(other)}; give another --out")
-    if changed := others(told.get("made_from") or {}, made_from(asked, list(asked.pool))):
+    was_made = told.get("made_from")  # an earlier version did not say
+    if isinstance(was_made, dict) and (changed := others(was_made, made_from(asked, list(asked.pool)))):
         raise ConflictError(f"{path}: was trained with another {', '.join(changed)}; give another --out")
     return whole(asked.out)
 

@@ -11,6 +11,7 @@ from typing import Any
 from . import storage
 from .errors import ConflictError, DataError, UsageError
 from .fields import ReadOptions
+from .model_identity import packaged_digest
 from .parts import FORM, defaults, earlier_read, filled, read_conflict, read_part
 from .plug_names import named, renamed
 from .plugs import Score
@@ -22,7 +23,7 @@ from .sources import Origin, read_origin, stored_sources
 from .weights import ModelSpec
 
 PIXELS = frozenset({"image", "bytes"})
-RESOLVED = "resolved"  # in a model's part: what the recipe does not say, and the embeddings hang on
+RESOLVED = "resolved"  # in a part: what the recipe does not say of a model, and the values hang on
 IDENTITY = ("architecture", "preprocessing", "vocabulary", "precision")
 
 
@@ -65,6 +66,8 @@ def plan_work(
             "fields": _fields(score),
             "models": {name: _plain(recipe.embed[name].model_dump()) for name in models},
         }
+        if score.packaged:
+            parts[score_part(score)][RESOLVED] = {"packaged": packaged_digest(score.packaged)}
     return Work(out, recipe.embed, recipe.scores, recipe.read, parts)
 
 

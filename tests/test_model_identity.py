@@ -140,3 +140,14 @@ def test_an_evaluation_is_of_one_vocabulary(place, tmp_path):
     other_words(place)
     done = command(*words)
     assert done.code == 1 and "another vocabulary" in done.err
+
+
+def test_another_model_of_a_package_is_a_conflict(place, monkeypatch):
+    """As after an upgrade that brings another language model: half of a column would be the former's."""
+    commit = json.loads((place / "out/metadata/00000000.json").read_text())
+    assert len(commit["parts"]["score:language"]["resolved"]["packaged"]) == 64
+    monkeypatch.setattr("mmfilter.work.packaged_digest", lambda files: "0" * 64)
+    done = embed(place, "00000000", "--local")
+    assert done.code == 1 and "Its part 'score:language' was packaged" in done.err
+    monkeypatch.setattr("mmfilter.work.packaged_digest", lambda files: None)
+    assert embed(place, "00000000", "--local").code == 0

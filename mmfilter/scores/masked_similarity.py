@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from ..ocr import check_installed, paint_over, read_text
+from ..ocr import MODELS, check_installed, paint_over, read_text
 from ..plugs import Batch, Score
 from ..preprocess import Unpreparable
 from .clip_similarity import cosine
@@ -40,6 +40,10 @@ class MaskedSimilarity(Score):
     def needs(self) -> frozenset[str]:
         name = self.model
         return frozenset({"image", "threads", f"embedder:{name}", f"img_emb:{name}", f"txt_emb:{name}"})
+
+    @property
+    def packaged(self) -> tuple[tuple[str, str], ...]:
+        return MODELS
 
     def check(self) -> None:
         check_installed()
