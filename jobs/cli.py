@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, cannot_write
+from mmfilter.errors import FAILED, MMFilterError, is_of_environment, of_environment
 
 from .stopping import stoppable
 from .terminal import print
@@ -90,10 +90,10 @@ def run(words: list[str]) -> int:
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except (OSError, MemoryError) as error:
+        if not is_of_environment(error) or isinstance(error, BrokenPipeError):
             raise
-        print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        print(f"mmfilter: {of_environment(error, 'a file')}", file=sys.stderr)
         return FAILED
     return 0
 

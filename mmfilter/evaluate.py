@@ -11,6 +11,7 @@ from . import storage
 from .checkpoint import read_config
 from .embed import load
 from .errors import ConflictError, DataError, MMFilterError
+from .narrow import with_less
 from .plugs import Task
 from .recipe import fingerprint
 from .results import RESULTS, TaskResult, read_results, write_results
@@ -62,7 +63,7 @@ def evaluate(
 
 def _measured(task: Task, embedder: Any) -> TaskResult:
     """The task's result. Raises DataError where its main metric is no number."""
-    result = task.run(embedder)
+    result = with_less(lambda: task.run(embedder), task.key)
     if task.main_metric and math.isnan(result.main):
         given = ", ".join(name for name, value in result.metrics.items() if not math.isnan(value)) or "none"
         raise DataError(f"of {result.samples:,} samples '{task.main_metric}' is no number; metrics that are: {given}")

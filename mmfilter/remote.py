@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 
-from .errors import StoreError, UsageError, need
+from .errors import StoreError, StoreRefusal, UsageError, need
 
 T = TypeVar("T")
 
@@ -74,7 +74,8 @@ def retrying(call: Callable[[], T], path: str) -> T:
             if _status(error) == 412:
                 raise FileExistsError(errno.EEXIST, "another object stands there", path) from error
             if _hopeless(error):
-                raise StoreError(f"{path}: {_told(error)}") from error
+                kind = StoreRefusal if _refused(error) else StoreError
+                raise kind(f"{path}: {_told(error)}") from error
             if not left:
                 raise StoreError(
                     f"{path}: the store failed {TRIES} times, at last with: {_told(error)}. "
@@ -103,10 +104,16 @@ def _status(error: BaseException) -> int | None:
 
 
 def _hopeless(error: Exception) -> bool:
-    named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound", "ParamValidationError"))
+    named = type(error).__name__.endswith("ParamValidationError")
     numbered = isinstance(error, OSError) and error.errno in HOPELESS_NUMBERS
-    refused = getattr(error, "status", 0) in (400, 401, 403, 405, 451)  # a web server
-    return isinstance(error, HOPELESS) or named or numbered or refused
+    status = getattr(error, "status", 0) in (400, 405)  # a web server
+    return isinstance(error, HOPELESS) or named or numbered or status or _refused(error)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the store knows who asks and says no, or asks for credentials that are not there."""
+    named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound"))
+    return isinstance(error, PermissionError) or named or getattr(error, "status", 0) in (401, 403, 451)
 
 
 def _told(error: Exception) -> str:

@@ -1,9 +1,11 @@
 """Paths that are local or fsspec URLs (`s3://`, `gs://`, `hf://`): list, read, write atomically.
 
-Of a remote path every function may also raise StoreError, when the store does not answer.
+Of a remote path every function may also raise StoreError, when the store does not answer; of a local one
+MachineError, when the environment keeps it from being read or written, in time after three tries (`mmfilter.patience`).
 """
 
 import errno
+import io
 import os
 import uuid
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import cannot_write
+from .errors import TransientError, cannot_write, check_environment
+from .patience import PatientWriter, open_patiently, patiently
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, stem
 from .patterns import expand
 
@@ -40,7 +43,7 @@ __all__ = [
 
 def size(path: str) -> int:
     """Bytes. Raises FileNotFoundError."""
-    return int(_info(path)["size"]) if is_remote(path) else os.path.getsize(path)
+    return int(_info(path)["size"]) if is_remote(path) else patiently(lambda: os.path.getsize(path), path)
 
 
 def _info(path: str) -> dict:
@@ -53,7 +56,7 @@ def _info(path: str) -> dict:
 def identity(path: str) -> dict[str, int | str]:
     """What tells that an input changed without reading it: its size, and mtime or etag."""
     if not is_remote(path):
-        stat = os.stat(path)
+        stat = patiently(lambda: os.stat(path), path)
         return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     info = _info(path)
     tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or ""
@@ -61,18 +64,19 @@ def identity(path: str) -> dict[str, int | str]:
 
 
 def identity_or_none(path: str) -> dict[str, int | str] | None:
-    """`identity`, or None for a path that cannot be found."""
+    """`identity`, or None for a path where nothing is. Raises MachineError where that cannot be known."""
     try:
         return identity(path)
     except OSError:
         return None
 
 
-def open_read(path: str) -> BinaryIO:
-    """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
-    if not is_remote(path):
-        return open(path, "rb")
-    return remote.open_read(path)
+def open_read(path: str, regular: bool = False) -> BinaryIO:
+    """A binary stream. Raises FileNotFoundError; never runs or unpacks anything.
+
+    With `regular` a local path that is a pipe or a device is an OSError, and is not waited for.
+    """
+    return remote.open_read(path) if is_remote(path) else open_patiently(path, regular)
 
 
 def read_bytes(path: str) -> bytes:
@@ -81,8 +85,18 @@ def read_bytes(path: str) -> bytes:
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
-    """An OSError in the block is an MMFilterError that names `path`."""
+def reading(path: str) -> Iterator[None]:
+    """An OSError in the block that is the environment's fault is a MachineError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        check_environment(path, error)
+        raise
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """An OSError in the block is a MachineError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -94,29 +108,37 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name and rename it when the block ends well.
 
     A reader sees the whole file or none. On an error the temporary file is removed. The file is
-    flushed to disk before the rename, so that a commit that is there can be trusted after a crash.
+    flushed to disk before the rename, so that a commit that is there can be trusted after a crash; a flush that fails
+    is not tried again, since the system may have let go of what it could not write.
     An object store has no rename: the temporary file is a local one, and is sent when it is whole.
     """
     if is_remote(path):
-        with _writing(path), remote.upload(path) as stream:
+        with writing(path), remote.upload(path) as stream:
             yield stream
         return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with _writing(path):
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with open(temporary, "wb") as stream:
+        with writing(path):
+            patiently(lambda: os.makedirs(os.path.dirname(path) or ".", exist_ok=True), path, writes=True)
+            with io.BufferedWriter(PatientWriter(temporary, path)) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            patiently(lambda: os.replace(temporary, path), path, writes=True)
     finally:
-        if os.path.exists(temporary):
+        with suppress(OSError):  # the next driver sweeps what cannot be removed now
             os.unlink(temporary)
 
 
 def write_atomic(path: str, data: bytes) -> None:
-    """`open_atomic` for bytes that are at hand."""
+    """`open_atomic` for bytes that are at hand; what fails in a way that may pass is tried once more, from the start."""
+    try:
+        _write(path, data)
+    except TransientError:
+        _write(path, data)
+
+
+def _write(path: str, data: bytes) -> None:
     with open_atomic(path) as stream:
         stream.write(data)
 
@@ -128,11 +150,12 @@ def create(path: str, data: bytes) -> bool:
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     write_atomic(temporary, data)
     try:
-        os.link(temporary, path)
+        patiently(lambda: os.link(temporary, path), path, writes=True)
     except FileExistsError:
         return False
     finally:
-        os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
     return True
 
 
@@ -141,5 +164,5 @@ def remove(path: str) -> None:
     if is_remote(path):
         remote.remove(path)
         return
-    with _writing(path), suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(path)
+    with writing(path), suppress(FileNotFoundError, NotADirectoryError):
+        patiently(lambda: os.unlink(path), path, writes=True)
