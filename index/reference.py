@@ -74,8 +74,7 @@ def read_reference(path: str, asked: Asked) -> Reference:
     if is_pool(path):
         return _of_pool(path, asked)
     if path.endswith(".txt") and os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            texts = [line.strip() for line in file if line.strip()]
+        texts = [line.strip() for line in storage.read_bytes(path).decode().split("\n") if line.strip()]
         if not texts or not asked.model:
             raise UsageError(f"{path}: a list of texts needs a model and a line of text; give both")
         empty = np.zeros(len(texts), np.uint64)

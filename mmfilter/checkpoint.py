@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import DataError, UsageError
-from .storage import write_atomic
+from . import storage
+from .errors import DataError, UsageError, check_environment
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -47,11 +47,10 @@ def read_config(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, CONFIG)
     if not os.path.isfile(path):
         raise UsageError(f"{folder}: not a model folder, it has no {CONFIG}; `mmfilter train` writes one")
-    with open(path, encoding="utf-8") as stream:
-        try:
-            config = json.load(stream)
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error}); copy the folder again") from error
+    try:
+        config = json.loads(storage.read_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); copy the folder again") from error
     if not isinstance(config, dict) or "text_cfg" not in config.get("model_cfg", {}):
         raise DataError(f"{path}: no 'model_cfg' with a 'text_cfg'; it is not an open_clip configuration")
     return config
@@ -116,6 +115,7 @@ def load_weights(model: Any, path: str) -> None:
     try:
         fill(model, path)
     except (RuntimeError, OSError) as error:
+        check_environment(path, error)
         raise DataError(f"{path}: not the weights of this configuration ({str(error).splitlines()[0]})") from error
 
 
@@ -128,8 +128,10 @@ def save(folder: str, model: Any, config: dict[str, Any]) -> None:
         name: (value.half() if value.is_floating_point() else value).contiguous(memory_format=torch.contiguous_format)
         for name, value in sorted(model.state_dict().items())
     }
-    write_atomic(os.path.join(folder, WEIGHTS), pack(tensors))
-    write_atomic(os.path.join(folder, CONFIG), (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    storage.write_atomic(os.path.join(folder, WEIGHTS), pack(tensors))
+    storage.write_atomic(
+        os.path.join(folder, CONFIG), (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def build_model(model_cfg: dict[str, Any]) -> Any:

@@ -22,8 +22,8 @@ ANSWERS = ABSENT | _numbers("EISDIR EEXIST ENOTEMPTY EINVAL ENAMETOOLONG ELOOP E
 """Errnos that say what stands at a path, or what was asked of it. Every other errno is the environment's fault."""
 
 TRANSIENT = _numbers(
-    "EIO ESTALE ETIMEDOUT EREMOTEIO EAGAIN EINTR EBUSY EDEADLK ENOLCK ENOLINK ECOMM EPROTO EBADMSG EUCLEAN ENODATA ETIME "
-    "ECONNRESET ECONNABORTED ECONNREFUSED ENETUNREACH ENETDOWN ENETRESET EHOSTDOWN EHOSTUNREACH ENOBUFS"
+    "EIO ESTALE ETIMEDOUT EREMOTEIO EAGAIN EINTR EBUSY EDEADLK ENOLCK ENOLINK ECOMM EPROTO EBADMSG EUCLEAN ENODATA "
+    "ETIME ECONNRESET ECONNABORTED ECONNREFUSED ENETUNREACH ENETDOWN ENETRESET EHOSTDOWN EHOSTUNREACH ENOBUFS"
 )
 """Errnos that may pass, or are of one file alone: tried three times, then the attempt has failed, and others go on."""
 
@@ -132,7 +132,7 @@ def _kind(error: BaseException) -> type[MachineError]:
 
 CURES = {
     MachineError: "check the mount, the permissions and the room",
-    TransientError: "check the disk, the mount and the network",
+    TransientError: "check the mount, the disk and the network",
     ShortageError: "give it fewer --workers or --threads, close other programs, or raise the limit (ulimit)",
 }
 

@@ -106,7 +106,7 @@ def _open(path: str, wanted: bool) -> BinaryIO | None:
     With `wanted` a disk or store that does not answer is no absence: raises TransientError, StoreError.
     """
     try:
-        return storage.open_read(path, regular=True)
+        return storage.open_file(path)
     except (TransientError, StoreError):
         if wanted:
             raise
@@ -130,7 +130,7 @@ def counted_failures(path: str, status: str, error: str) -> list[Failure]:
 
 def listed_keys(path: str) -> list[str]:
     """The keys of the tar's files, in its order. Raises OSError, MachineError."""
-    with storage.open_read(path, regular=True) as stream:
+    with storage.open_file(path) as stream:
         entries = members(stream, lambda name: 0)
         names = [entry.name for entry in entries if isinstance(entry, Member) and entry.kind == "file"]
     return list(dict.fromkeys(filter(None, (split_name(name)[0] for name in names))))

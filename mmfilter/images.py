@@ -5,12 +5,14 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
 
 from .errors import is_of_machine
+
+T = TypeVar("T")
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what strangers' files hold; a filter in threads is no filter
 
@@ -57,7 +59,7 @@ EMBEDDED = ImageLimits(avif=True)
 
 def probe(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
     """(width, height) from the header alone. Raises DecodeError."""
-    with _judged(lambda: _opened(data, limits), limits) as image:
+    with judged(lambda: _opened(data, limits), limits) as image:
         return image.size
 
 
@@ -71,10 +73,10 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     MemoryError where the machine is short of memory. Decoders report a file's impossible sizes as a lack of memory
     too: that one is the file's which comes back each time while there is memory for any other picture.
     """
-    return _judged(lambda: _decode(data, limits), limits)
+    return judged(lambda: _decode(data, limits), limits)
 
 
-def _judged(call: Callable[[], Image.Image], limits: ImageLimits) -> Image.Image:
+def judged(call: Callable[[], T], limits: ImageLimits) -> T:
     """`call()`. Raises MemoryError where the machine is short of memory, DecodeError where the picture is why."""
     for _ in range(TRIES):
         try:

@@ -70,6 +70,6 @@ def _shortage(what: str, error: Exception) -> ShortageError:
         return error
     told = f"{type(error).__name__}: {str(error)[:120]}".rstrip(": ")
     return ShortageError(
-        f"{what}: this machine has no memory left for it ({told}), with one thread neither. That says nothing about the "
-        f"data, and nothing was recorded; {CURES[ShortageError]}, then run the same command again"
+        f"{what}: this machine has no memory left for it ({told}), with one thread neither. That says nothing about "
+        f"the data, and nothing was recorded; {CURES[ShortageError]}, then run the same command again"
     )

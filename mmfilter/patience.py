@@ -8,9 +8,9 @@ import errno
 import io
 import os
 import random
-import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 from .errors import SHORT, TRANSIENT, TransientError, cannot_write, is_of_environment, unreadable
@@ -44,16 +44,8 @@ def patiently(call: Callable[[], T], path: str, writes: bool = False, between: C
     raise AssertionError
 
 
-def open_patiently(path: str, regular: bool = False) -> BinaryIO:
-    """A binary stream whose reads are tried again. Raises FileNotFoundError and other answers, MachineError.
-
-    With `regular` only a file is opened: a named pipe, which would be waited for, a socket or a device is an OSError.
-    """
-    if regular:
-        mode = patiently(lambda: os.stat(path), path).st_mode
-        if not stat.S_ISREG(mode):
-            kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
-            raise OSError(kind, "it is a folder" if kind == errno.EISDIR else "it is a pipe, socket or device", path)
+def open_patiently(path: str) -> BinaryIO:
+    """A binary stream whose reads are tried again. Raises FileNotFoundError and other answers, MachineError."""
     return io.BufferedReader(PatientFile(path), BUFFER)
 
 
@@ -138,7 +130,7 @@ class PatientWriter(io.RawIOBase):
 
     def __init__(self, path: str, becomes: str) -> None:
         self.path = becomes  # what messages name
-        self.file: Any = patiently(lambda: open(path, "wb", buffering=0), becomes, writes=True)
+        self.file: Any = patiently(partial(open, path, "wb", buffering=0), becomes, writes=True)
 
     def writable(self) -> bool:
         return True
@@ -165,5 +157,3 @@ class PatientWriter(io.RawIOBase):
         if not self.closed:
             super().close()
             self.file.close()
-
-

@@ -66,7 +66,7 @@ def read_samples(
     """
     reader = _Reader(path, options, Counter() if notes is None else notes)
     try:
-        stream = storage.open_read(path, regular=True)
+        stream = storage.open_file(path)
     except OSError as error:
         check_environment(path, error)
         lost = expected_failures(path)

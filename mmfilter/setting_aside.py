@@ -1,4 +1,4 @@
-"""What OUT holds of a shard that was given up: a failure for each of its samples, and nothing that counts them again."""
+"""What OUT holds of a shard that was given up: a failure for each of its samples, and nothing else that counts them."""
 
 import io
 from contextlib import suppress

@@ -51,8 +51,7 @@ def _whole(model: str, pretrained: str) -> tuple[dict[str, Any], str]:
 def _file(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise UsageError(f"model: there is no file {path}")
-    with open(path, encoding="utf-8") as stream:
-        config = json.load(stream)
+    config = json.loads(read_bytes(path))
     config = config if "model_cfg" in config else {"model_cfg": config}
     checkpoint.resolve_vocabulary(config["model_cfg"]["text_cfg"], os.path.dirname(path))
     return config

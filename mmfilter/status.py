@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from . import remote, storage
-from .errors import DataError, MMFilterError
+from .errors import DataError, MachineError, MMFilterError
 from .sidecar import read_commit, read_failures
 
 EVERY = 5.0  # seconds between two notes of a driver
@@ -53,7 +53,7 @@ def _note(path: str) -> dict[str, Any]:
     try:
         record = json.loads(storage.read_bytes(path))
         return record if isinstance(record["time"], (int, float)) else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, MachineError, ValueError, KeyError, TypeError):
         return {}
 
 

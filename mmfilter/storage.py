@@ -7,6 +7,7 @@ MachineError, when the environment keeps it from being read or written, in time 
 import errno
 import io
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,8 @@ from typing import BinaryIO
 
 from . import remote
 from .errors import TransientError, cannot_write, check_environment
-from .patience import PatientWriter, open_patiently, patiently
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, stem
+from .patience import PatientWriter, open_patiently, patiently
 from .patterns import expand
 
 __all__ = [
@@ -32,12 +33,15 @@ __all__ = [
     "list_files",
     "names",
     "open_atomic",
+    "open_file",
     "open_read",
     "read_bytes",
+    "reading",
     "remove",
     "size",
     "stem",
     "write_atomic",
+    "writing",
 ]
 
 
@@ -56,8 +60,8 @@ def _info(path: str) -> dict:
 def identity(path: str) -> dict[str, int | str]:
     """What tells that an input changed without reading it: its size, and mtime or etag."""
     if not is_remote(path):
-        stat = patiently(lambda: os.stat(path), path)
-        return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        found = patiently(lambda: os.stat(path), path)
+        return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
     info = _info(path)
     tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or ""
     return {"bytes": int(info["size"]), "etag": str(tag)}
@@ -71,12 +75,19 @@ def identity_or_none(path: str) -> dict[str, int | str] | None:
         return None
 
 
-def open_read(path: str, regular: bool = False) -> BinaryIO:
-    """A binary stream. Raises FileNotFoundError; never runs or unpacks anything.
+def open_read(path: str) -> BinaryIO:
+    """A binary stream. Raises FileNotFoundError; never runs or unpacks anything."""
+    return remote.open_read(path) if is_remote(path) else open_patiently(path)
 
-    With `regular` a local path that is a pipe or a device is an OSError, and is not waited for.
-    """
-    return remote.open_read(path) if is_remote(path) else open_patiently(path, regular)
+
+def open_file(path: str) -> BinaryIO:
+    """`open_read` of a file alone: a local pipe, which would be waited for, a socket or a device is an OSError."""
+    if not is_remote(path):
+        mode = patiently(lambda: os.stat(path), path).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
+            raise OSError(number, "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe, socket or device", path)
+    return open_read(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -131,7 +142,7 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: str, data: bytes) -> None:
-    """`open_atomic` for bytes that are at hand; what fails in a way that may pass is tried once more, from the start."""
+    """`open_atomic` for bytes that are at hand; what may pass is tried once more, from the start."""
     try:
         _write(path, data)
     except TransientError:

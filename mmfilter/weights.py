@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from . import storage
 from .checkpoint import WEIGHTS, checkpoint_config, read_config, resolve_vocabulary
 from .errors import COPY, ConflictError, DataError, UsageError, nearest
 from .hub import fetch_hub, fetch_tag, quiet, why
@@ -159,7 +160,7 @@ def _file(path: str) -> str:
 
 def sha256_file(path: str) -> str:
     """Hex digest, read in chunks of 4 MiB."""
-    with open(path, "rb") as stream:
+    with storage.open_read(path) as stream:
         digest = hashlib.sha256()
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
