@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from mmfilter.errors import OK, SET_ASIDE
+from mmfilter.errors import OK, SET_ASIDE, MMFilterError
 
 from . import options as o
 from .cluster import Width
@@ -113,6 +113,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)
         clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
+        some = given_up(counts)
         noted = {"missing": note(asked.missing), "pool": of_run.noted()}
         result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
@@ -130,13 +131,23 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
                 to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
                 request = Request(limits, recipe.read, True)
                 with clock.step("reshard"):
-                    result["reshard"] = reshard_subset(selection["path"], paths, to, plain, request)
+                    there = [path for path in paths if storage.stem(path) not in some]
+                    result["reshard"] = reshard_subset(selection["path"], there, to, plain, request)
                 clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
         clock.save()
         if recipe.select is not None:
             result["report"] = report_run(out, asked.name, asked.labels)
         result["seconds"] = clock.seconds
     return result
+
+
+def given_up(counts: Any) -> Any:
+    """The shards that were set aside, which have no sample to go on with. Raises MMFilterError where all were."""
+    aside = counts.set_aside
+    if len(aside) == counts.shards:
+        first = min(aside)
+        raise MMFilterError(f"all {len(aside):,} shards were set aside; {first}: {aside[first]}")
+    return aside
 
 
 def _pool_scores(recipe: Any, asked: RunOptions, width: Width) -> dict[str, int]:

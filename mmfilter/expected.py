@@ -5,12 +5,13 @@ import json
 from typing import Any, BinaryIO
 
 from . import storage
-from .errors import MMFilterError, StoreError, TransientError
+from .errors import MMFilterError, ShortageError, StoreError, StoreRefusal, TransientError
 from .folders import is_tar
 from .member_names import split_name
 from .records import Failure
 from .tar import Member, members
 
+PASSING = (TransientError, ShortageError, StoreError)  # by itself or with less at a time
 MOST = 1_000_000  # samples that a tar is taken to hold: a file beside it that tells of more is not believed
 MOST_STATS = 1 << 24  # bytes of a _stats.json
 MOST_KEYS = 1 << 29  # bytes of a parquet's columns of keys, uids and statuses, as its footer states them
@@ -29,7 +30,7 @@ def expected_keys(path: str, wanted: bool = False) -> dict[str, str] | int | Non
     Only their number where the parquet is absent or useless, or tells of none and the stats do; None where nothing is
     known. A sidecar that cannot be read counts as absent: it must not cost the samples. With `wanted` (the tar is
     damaged, and a sidecar alone tells what was in it) a disk or store that fails for a moment is no absence: raises
-    TransientError, StoreError.
+    one of PASSING.
     """
     keys = parquet_keys(path, wanted)
     if keys:
@@ -46,8 +47,8 @@ def parquet_keys(path: str, wanted: bool = False) -> dict[str, str] | None:
     try:
         with stream:
             return _keys(stream)
-    except (TransientError, StoreError):
-        if wanted:
+    except PASSING as error:
+        if wanted and not isinstance(error, StoreRefusal):
             raise
     except Exception:  # Arrow and Python's own types raise whatever they please on odd columns and values
         pass
@@ -58,6 +59,8 @@ def _keys(stream: BinaryIO) -> dict[str, str] | None:
     """Key -> uid of the samples that succeeded; of a large file only the footer and these columns are read."""
     import pyarrow.parquet as pq
 
+    if not stream.seekable():  # of a store that tells no size
+        stream = io.BytesIO(stream.read(MOST_KEYS))
     size = stream.seek(0, io.SEEK_END)
     stream.seek(max(0, size - 8))
     if int.from_bytes(stream.read(4), "little") > min(size, MOST_FOOTER):
@@ -91,8 +94,8 @@ def stated_count(path: str, wanted: bool = False) -> int | None:
         with stream:
             data = stream.read(MOST_STATS + 1)
         count = int(json.loads(data)["successes"]) if len(data) <= MOST_STATS else -1
-    except (TransientError, StoreError):
-        if wanted:
+    except PASSING as error:
+        if wanted and not isinstance(error, StoreRefusal):
             raise
         return None
     except Exception:  # of json nested without end, too: a RecursionError
@@ -103,12 +106,12 @@ def stated_count(path: str, wanted: bool = False) -> int | None:
 def _open(path: str, wanted: bool) -> BinaryIO | None:
     """A file, None where there is none, or what stands there is none or may not be read.
 
-    With `wanted` a disk or store that does not answer is no absence: raises TransientError, StoreError.
+    With `wanted` a disk or store that does not answer is no absence: raises one of PASSING.
     """
     try:
         return storage.open_file(path)
-    except (TransientError, StoreError):
-        if wanted:
+    except PASSING as error:
+        if wanted and not isinstance(error, StoreRefusal):
             raise
     except (OSError, MMFilterError):
         pass

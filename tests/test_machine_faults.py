@@ -4,7 +4,11 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command import command
@@ -12,11 +16,14 @@ from fault_util import FOREVER, fault
 from jobs_util import recipe_text, results
 from tars import write_pool
 
+from jobs.outdir import count_attempt, forget_machine
 from mmfilter import narrow, patience
+from mmfilter.sidecar import read_failures
 
 PASSING = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT]
 STOPPING = [errno.EACCES, errno.EROFS, errno.ENOSPC]
 SHORT = [errno.EMFILE, errno.ENFILE, errno.ENOMEM]
+BOTH = ["language", "phash"]
 RUN = ("run", "t.yaml", "--pool", "pool", "--out", "out", "--name", "t", "--local")
 
 
@@ -86,7 +93,8 @@ def test_fault_48_what_fails_for_long_loses_nothing(here, made, monkeypatch, num
     assert told.failed and done.code in (1, 3) and "Traceback" not in done.err
     nothing_lost(here)
     if done.code == 1:
-        assert done.err.startswith("mmfilter: ") and errno.errorcode[number] in done.err and str(here) in done.err
+        said = done.err.splitlines()[-1]
+        assert said.startswith("mmfilter: ") and errno.errorcode[number] in said and str(here) in said, done.err
     mended(here, made[1])
     assert not list(Path("out/attempts").glob("*"))
 
@@ -110,8 +118,115 @@ def test_fault_48_a_shard_that_cannot_be_read_for_now_is_set_aside_for_now(here,
     mended(here, made[1])
 
 
-def test_fault_48_a_shard_set_aside_that_was_valid_before_counts_once(here, made, monkeypatch):
-    assert command(*RUN).code == 0
-    Path("t.yaml").write_text(recipe_text("x", embed={}, scores=["phash", "language", "image_text"][:1], select="everything"))
-    both = recipe_text("x", embed={}, scores=["phash", {"content": {}}][:1], select="everything")
-    assert both
+def test_fault_48_a_shard_set_aside_that_was_valid_before_counts_once(here, monkeypatch):
+    """While a score is added one shard cannot be read: its commit is withdrawn, and in = kept + dropped + failed."""
+    one, two = (recipe_text("x", embed={}, scores=scores, select="everything") for scores in (["language"], BOTH))
+    for out in ("out", "quiet"):
+        Path("t.yaml").write_text(one)
+        assert command(*RUN[:5], out, *RUN[6:]).code == 0
+        Path("t.yaml").write_text(two)
+        with fault(monkeypatch, "read", here / "pool/00000001.tar", errno.EIO, 1, FOREVER if out == "out" else 0):
+            assert command(*RUN[:5], out, *RUN[6:]).code == (3 if out == "out" else 0)
+    counts = json.loads(Path("out/subsets/t.json").read_text())["counts"]
+    assert (counts["in"], counts["kept"], counts["dropped"], counts["failed"]) == (30, 20, 0, 10)
+    rows = read_failures("out", "00000001")
+    assert len(rows) == 10 and {row.status for row in rows} == {"shard_set_aside"}
+    assert all("EIO" in row.error and "00000001.tar" in row.error and row.key and row.uid for row in rows)
+    done = command("select", "t.yaml", "--out", "out", "--name", "t", "--json")
+    assert json.loads(done.out)["counts"] == counts
+    done = command("explain", rows[0].uid, "--out", "out")
+    assert "shard_set_aside" in done.out and "EIO" in done.out
+    done = command(*RUN)
+    assert done.code == 0 and results("out") == results("quiet")
+    assert json.loads(Path("out/subsets/t.json").read_text())["counts"]["kept"] == 30
+
+
+def test_fault_48_attempts_that_were_no_machines_fault_stay(here):
+    for n in range(3):
+        count_attempt("out", "00000001", f"crash {n}")
+    done = command(*RUN)
+    assert done.code == 3 and json.loads(Path("out/attempts/00000001.json").read_text())["attempts"] == 3
+    count_attempt("out", "00000002", "crash")
+    count_attempt("out", "00000002", "EIO", of_machine=True)
+    assert forget_machine("out", "00000002")
+    assert json.loads(Path("out/attempts/00000002.json").read_text()) == {"attempts": 1, "error": "EIO"}
+    count_attempt("out", "00000003", "EIO", of_machine=True)
+    assert not forget_machine("out", "00000003") and not Path("out/attempts/00000003.json").exists()
+
+
+def short_of(monkeypatch, times):
+    """The next `times` pictures that are decoded find no memory."""
+    from PIL.ImageFile import ImageFile
+
+    load, left = ImageFile.load, [times]
+
+    def short(self):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise MemoryError
+        return load(self)
+
+    monkeypatch.setattr(ImageFile, "load", short)
+
+
+@pytest.mark.parametrize("times", [1, 5, 12, FOREVER])
+def test_fault_50_without_memory_the_threads_are_halved_and_then_it_stops(here, made, monkeypatch, times):
+    with monkeypatch.context() as patch:
+        short_of(patch, times)
+        done = command(*RUN, "--threads", "4")
+    nothing_lost(here)
+    assert not Path("out/attempts").exists()
+    if times == FOREVER:
+        assert done.code == 1 and "no memory left" in done.err and "MemoryError" in done.err
+        assert narrow._State.halved == 2 and not list(Path("out/metadata").glob("*"))
+    else:
+        assert done.code == 0 and results("out") == made[1], done.err
+    mended(here, made[1])
+
+
+def test_fault_50_several_tasks_at_once_become_fewer(monkeypatch):
+    from jobs.cluster import Width
+    from jobs.driver import drive
+
+    monkeypatch.setattr(narrow, "PAUSE", 0.0)
+    monkeypatch.setattr(
+        "jobs.driver.settle", lambda *_: SimpleNamespace(workers=4, device="cpu", threads=1, batch_size=1)
+    )
+    busy, lock = [0], threading.Lock()
+
+    def task(number):
+        with lock:
+            busy[0] += 1
+        try:
+            time.sleep(0.05)
+            if busy[0] > 1:
+                raise MemoryError
+            return number
+        finally:
+            with lock:
+                busy[0] -= 1
+
+    done = list(drive(range(6), lambda setup: task, Width(local=True), threads=True))
+    assert sorted(done) == [(n, n) for n in range(6)]
+
+
+def test_fault_50_on_ray_half_the_workers_go_on(monkeypatch):
+    """As the crew hears it, without Ray: a worker whose machine is short goes, and its task is done alone."""
+    from jobs.crew import Crew, Hand
+    from jobs.driver import Short
+    from mmfilter.errors import ShortageError
+
+    crew, sent = Crew.__new__(Crew), []
+    crew.ray = SimpleNamespace(kill=sent.append, get=lambda reference: reference)
+    crew.hands = [Hand(actor, ready=True) for actor in "abcd"]
+    crew.wanted, crew.fewer, crew.suspects = 4, 0, deque()
+    for allowed in (2, 1, 1):
+        hand = crew.hands[0]
+        hand.flying = {7: 0.0}
+        answer = Short(ShortageError("no memory"))
+        crew.calls = {answer: (hand, 7)}
+        crew._wait = lambda a=answer: [a]
+        assert list(crew._hear()) == [] and crew.wanted - crew.fewer == allowed
+        assert crew.suspects.popleft() == 7
+    hand.alone, hand.flying, crew.calls = True, {7: 0.0}, {answer: (hand, 7)}
+    assert list(crew._hear()) == [(7, answer)], "the last one, and alone: the job stops"
