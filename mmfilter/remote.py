@@ -74,8 +74,7 @@ def retrying(call: Callable[[], T], path: str) -> T:
             if _status(error) == 412:
                 raise FileExistsError(errno.EEXIST, "another object stands there", path) from error
             if _hopeless(error):
-                kind = StoreRefusal if _refused(error) else StoreError
-                raise kind(f"{path}: {_told(error)}") from error
+                raise (StoreRefusal if _refused(error) else StoreError)(f"{path}: {_told(error)}") from error
             if not left:
                 raise StoreError(
                     f"{path}: the store failed {TRIES} times, at last with: {_told(error)}. "
@@ -104,14 +103,13 @@ def _status(error: BaseException) -> int | None:
 
 
 def _hopeless(error: Exception) -> bool:
-    named = type(error).__name__.endswith("ParamValidationError")
     numbered = isinstance(error, OSError) and error.errno in HOPELESS_NUMBERS
-    status = getattr(error, "status", 0) in (400, 405)  # a web server
-    return isinstance(error, HOPELESS) or named or numbered or status or _refused(error)
+    asked_wrong = type(error).__name__.endswith("ParamValidationError") or getattr(error, "status", 0) in (400, 405)
+    return isinstance(error, HOPELESS) or numbered or asked_wrong or _refused(error)
 
 
 def _refused(error: Exception) -> bool:
-    """Whether the store knows who asks and says no, or asks for credentials that are not there."""
+    """Whether the store says no to whoever asks, or there are no credentials to ask with."""
     named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound"))
     return isinstance(error, PermissionError) or named or getattr(error, "status", 0) in (401, 403, 451)
 

@@ -1,4 +1,4 @@
-"""Faults of disks and mounts, injected where this process asks its system: at the n-th call of a kind below a folder."""
+"""Faults of disks and mounts, injected where this process asks its system: the n-th call of a kind below a folder."""
 
 import builtins
 import contextlib
