@@ -113,8 +113,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)
         clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
-        some = given_up(counts)
-        noted = {"missing": note(asked.missing), "pool": of_run.noted()}
+        there, noted = not_aside(paths, counts), {"missing": note(asked.missing), "pool": of_run.noted()}
         result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
             with clock.step("pool_scores"):
@@ -131,7 +130,6 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
                 to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
                 request = Request(limits, recipe.read, True)
                 with clock.step("reshard"):
-                    there = [path for path in paths if storage.stem(path) not in some]
                     result["reshard"] = reshard_subset(selection["path"], there, to, plain, request)
                 clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
         clock.save()
@@ -141,13 +139,15 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
     return result
 
 
-def given_up(counts: Any) -> Any:
-    """The shards that were set aside, which have no sample to go on with. Raises MMFilterError where all were."""
-    aside = counts.set_aside
-    if len(aside) == counts.shards:
-        first = min(aside)
-        raise MMFilterError(f"all {len(aside):,} shards were set aside; {first}: {aside[first]}")
-    return aside
+def not_aside(paths: list[str], counts: Any) -> list[str]:
+    """The shards to go on with: those that were not set aside. Raises MMFilterError where all were."""
+    from mmfilter import storage
+
+    there = [path for path in paths if storage.stem(path) not in counts.set_aside]
+    if not there:
+        first, why = min(counts.set_aside.items())
+        raise MMFilterError(f"all {len(paths):,} shards were set aside; {first}: {why}")
+    return there
 
 
 def _pool_scores(recipe: Any, asked: RunOptions, width: Width) -> dict[str, int]:

@@ -18,7 +18,7 @@ from .errors import SHORT, TRANSIENT, TransientError, cannot_write, is_of_enviro
 T = TypeVar("T")
 
 PAUSES = (0.5, 3.0)  # seconds, at most, after the first and after the second failure
-BUFFER = 8192  # bytes
+BUFFER = 1 << 14  # bytes
 AGAIN = SHORT | TRANSIENT
 CHANGED = "it was replaced while it was read"
 _random = random.Random()  # its own: nobody's seed is disturbed
@@ -61,6 +61,7 @@ class PatientFile(io.RawIOBase):
         self.path = path
         self.file: Any = patiently(self._open, path)
         self.at_open: tuple[int, int] = patiently(lambda: _told(self.file), path)
+        self.can_seek: bool = self.file.seekable()
 
     def _open(self) -> Any:
         return open(self.path, "rb", buffering=0)
@@ -69,18 +70,13 @@ class PatientFile(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        return bool(self.file.seekable())
+        return self.can_seek
 
     def tell(self) -> int:
         return int(self.file.tell())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        try:
-            return int(self.file.seek(offset, whence))
-        except OSError as error:
-            if not is_of_environment(error):
-                raise
-            return patiently(lambda: int(self.file.seek(offset, whence)), self.path)
+        return self.file.seek(offset, whence)  # asks no disk
 
     def readinto(self, buffer: Any) -> int | None:
         try:
@@ -97,7 +93,7 @@ class PatientFile(io.RawIOBase):
     def _again(self, error: OSError, call: Callable[[], T]) -> T:
         """The two tries that are left after `error`, from where the file was."""
         first: list[OSError] = [error]
-        at = self.tell() if self.seekable() else None
+        at = self.tell() if self.can_seek else None
 
         def once() -> T:
             if first:

@@ -109,7 +109,7 @@ def quiet(tmp_path_factory):
 
 
 @pytest.mark.parametrize("what", BESIDE)
-def test_fault_49_whatever_stands_beside_a_tar(here, quiet, what):
+def test_fault_58_whatever_stands_beside_a_tar(here, quiet, what):
     for ending in (".parquet", "_stats.json"):
         BESIDE[what](here / f"{STEM}{ending}")
     done = command(*RUN)
@@ -117,7 +117,7 @@ def test_fault_49_whatever_stands_beside_a_tar(here, quiet, what):
     assert "Traceback" not in command("inspect", "pool", "--local").err
 
 
-def test_fault_49_whatever_the_stats_state(here, quiet):
+def test_fault_58_whatever_the_stats_state(here, quiet):
     for number, text in enumerate(STATS.values()):
         Path(f"{STEM}_stats.json").write_text(text)
         assert expected.stated_count(f"{STEM}.tar") is None, text
@@ -126,7 +126,7 @@ def test_fault_49_whatever_the_stats_state(here, quiet):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE], ids=errno.errorcode.get)
-def test_fault_49_a_sidecar_that_cannot_be_read_is_absent_where_its_tar_is_sound(here, quiet, monkeypatch, number):
+def test_fault_58_a_sidecar_that_cannot_be_read_is_absent_where_its_tar_is_sound(here, quiet, monkeypatch, number):
     for kind in ("open", "read", "stat"):
         shutil.rmtree("out", ignore_errors=True)
         Path(f"{STEM}.parquet").write_bytes(parquet([f"{n:09d}" for n in range(5, 10)]))
@@ -135,7 +135,7 @@ def test_fault_49_a_sidecar_that_cannot_be_read_is_absent_where_its_tar_is_sound
         assert told.failed and done.code == 0 and results("out") == quiet, (kind, done.err)
 
 
-def test_fault_49_of_a_damaged_tar_it_is_waited_for(here, monkeypatch):
+def test_fault_58_of_a_damaged_tar_it_is_waited_for(here, monkeypatch):
     """The parquet alone tells what was lost: a commit without it would count too few."""
     members = [member for n in range(5, 10) for member in sample(n)]
     Path(f"{STEM}.tar").write_bytes(tar(members)[:-6000])

@@ -81,7 +81,7 @@ def each(*groups):
 
 
 @each(PASSING, SHORT)
-def test_fault_48_what_fails_once_costs_nothing(here, made, monkeypatch, number, where, kind, n):
+def test_fault_57_what_fails_once_costs_nothing(here, made, monkeypatch, number, where, kind, n):
     with fault(monkeypatch, kind, here / where, number, n) as told:
         done = command(*RUN)
     assert told.failed == 1 and done.code in (0, 1) and "Traceback" not in done.err
@@ -92,7 +92,7 @@ def test_fault_48_what_fails_once_costs_nothing(here, made, monkeypatch, number,
 
 
 @each(PASSING, STOPPING, SHORT)
-def test_fault_48_what_fails_for_long_loses_nothing(here, made, monkeypatch, number, where, kind, n):
+def test_fault_57_what_fails_for_long_loses_nothing(here, made, monkeypatch, number, where, kind, n):
     with fault(monkeypatch, kind, here / where, number, n, FOREVER) as told:
         done = command(*RUN)
     assert told.failed and done.code in (1, 3) and "Traceback" not in done.err
@@ -106,7 +106,7 @@ def test_fault_48_what_fails_for_long_loses_nothing(here, made, monkeypatch, num
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
 @pytest.mark.parametrize(("kind", "n"), [("open", 1), ("read", 4)])
-def test_fault_48_a_shard_that_cannot_be_read_for_now_is_set_aside_for_now(here, made, monkeypatch, number, kind, n):
+def test_fault_57_a_shard_that_cannot_be_read_for_now_is_set_aside_for_now(here, made, monkeypatch, number, kind, n):
     tar = here / "pool/00000001.tar"
     with fault(monkeypatch, kind, tar, number, n, FOREVER):
         done = command(*RUN)
@@ -123,7 +123,7 @@ def test_fault_48_a_shard_that_cannot_be_read_for_now_is_set_aside_for_now(here,
     mended(here, made[1])
 
 
-def test_fault_48_a_shard_set_aside_that_was_valid_before_counts_once(here, monkeypatch):
+def test_fault_57_a_shard_set_aside_that_was_valid_before_counts_once(here, monkeypatch):
     """While a score is added one shard cannot be read: its commit is withdrawn, and in = kept + dropped + failed."""
     one, two = (recipe_text("x", embed={}, scores=scores, select="everything") for scores in (["language"], BOTH))
     for out in ("out", "quiet"):
@@ -146,7 +146,7 @@ def test_fault_48_a_shard_set_aside_that_was_valid_before_counts_once(here, monk
     assert json.loads(Path("out/subsets/t.json").read_text())["counts"]["kept"] == 30
 
 
-def test_fault_48_attempts_that_were_no_machines_fault_stay(here):
+def test_fault_57_attempts_that_were_no_machines_fault_stay(here):
     for n in range(3):
         count_attempt("out", "00000001", f"crash {n}")
     done = command(*RUN)
@@ -176,7 +176,7 @@ def short_of(monkeypatch, times):
 
 
 @pytest.mark.parametrize("times", [1, 5, 12, FOREVER])
-def test_fault_50_without_memory_the_threads_are_halved_and_then_it_stops(here, made, monkeypatch, times):
+def test_fault_59_without_memory_the_threads_are_halved_and_then_it_stops(here, made, monkeypatch, times):
     with monkeypatch.context() as patch:
         short_of(patch, times)
         done = command(*RUN, "--threads", "4")
@@ -190,7 +190,7 @@ def test_fault_50_without_memory_the_threads_are_halved_and_then_it_stops(here, 
     mended(here, made[1])
 
 
-def test_fault_50_several_tasks_at_once_become_fewer(monkeypatch):
+def test_fault_59_several_tasks_at_once_become_fewer(monkeypatch):
     from jobs.cluster import Width
     from jobs.driver import drive
 
@@ -216,7 +216,7 @@ def test_fault_50_several_tasks_at_once_become_fewer(monkeypatch):
     assert sorted(done) == [(n, n) for n in range(6)]
 
 
-def test_fault_50_on_ray_half_the_workers_go_on(monkeypatch):
+def test_fault_59_on_ray_half_the_workers_go_on(monkeypatch):
     """As the crew hears it, without Ray: a worker whose machine is short goes, and its task is done alone."""
     from jobs.crew import Crew, Hand
     from jobs.driver import Short
