@@ -52,7 +52,7 @@ def open_index(out: str, name: str | None = None, metadata: str | None = None) -
         try:
             found = peek_index(out, name, metadata)
             _ = found.faiss  # read here, while it is there
-        except (DataError, OSError):
+        except (DataError, OSError):  # of a version that was taken away while it was opened
             if version_folder(out, name) == folder:
                 raise
         else:
@@ -117,7 +117,7 @@ def read_info(folder: str) -> dict[str, Any]:
 
 def _check_file(path: str, was: dict[str, Any]) -> None:
     """Raise DataError unless the file is the one that was written: FAISS trusts what it reads."""
-    size = os.path.getsize(path) if os.path.exists(path) else -1
+    size = storage.size(path) if storage.exists(path) else -1
     if size != was["bytes"]:
         raise DataError(f"{path}: {size} bytes where {was['bytes']} were written; build the index again")
     if "sha256" in was and sha256(path) != was["sha256"]:
@@ -126,8 +126,11 @@ def _check_file(path: str, was: dict[str, Any]) -> None:
 
 def sha256(path: str) -> str:
     """64 hex digits."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with storage.open_read(path) as stream:
+        while chunk := stream.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def reordered(vectors: Vectors, shards: list[dict[str, Any]], out: str, name: str) -> Vectors:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from mmfilter import check, storage
-from mmfilter.errors import ConflictError, MMFilterError, UsageError, cannot_write, unreadable
+from mmfilter.errors import ConflictError, MMFilterError, TransientError, UsageError, cannot_write, unreadable
 from mmfilter.fields import ReadOptions
 from mmfilter.form import SHARDS, look_at_form
 from mmfilter.hints import nearest_beside
@@ -146,19 +146,26 @@ def _check_models(recipe: Recipe, request: Request, names: list[str]) -> None:
 
 def _check_first_shard(read: ReadOptions, request: Request) -> None:
     """Open the first shard that is to be read. Raises MMFilterError where the environment refuses, and nothing of
-    the tar: then every other shard would be recorded as broken.
+    the tar: then every other shard would fail as well. One that may be alone in it is passed over.
     """
     path = _undone(request)
     if not path:
         return
-    try:
-        with storage.open_read(path) as stream:
-            stream.read(1)
-    except FileNotFoundError:
-        return  # a pattern matched it a moment ago
-    except OSError as error:
-        raise unreadable(path, error) from error
-    problem = None if request.keep_going else look_at_form(_first(path, request.paths), read).problem()
+    first = _first(path, request.paths)
+    while True:
+        try:
+            with storage.open_read(first[0]) as stream:
+                stream.read(1)
+            break
+        except FileNotFoundError:
+            return  # a pattern matched it a moment ago
+        except TransientError:
+            if len(first) == 1:
+                raise
+            first = first[1:]
+        except OSError as error:
+            raise unreadable(first[0], error) from error
+    problem = None if request.keep_going else look_at_form(first, read).problem()
     if problem:
         raise UsageError(f"{path}: {problem}")
 

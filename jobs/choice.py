@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.errors import MachineError
 from mmfilter.expected import stated_count
 from mmfilter.weights import ModelSpec
 
@@ -113,7 +114,7 @@ def _shard(path: str) -> tuple[int, int, bool]:
     """(bytes, samples, whether those are stated). What is damaged or absent is the job's to find."""
     try:
         size = storage.size(path)
-    except OSError:
+    except (OSError, MachineError):
         return 0, 0, True
     samples = stated_count(path)
     return size, samples or 0, samples is not None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmfilter.errors import FAILED, NO_ROOM, MMFilterError, NoFile, cannot_write
+from mmfilter.errors import FAILED, MMFilterError, NoFile, is_of_environment, of_environment
 
 from .stopping import stoppable
 from .terminal import print
@@ -91,13 +91,13 @@ def run(words: list[str]) -> int:
     except MMFilterError as error:
         print(f"mmfilter: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        if isinstance(error, NoFile):
-            print(f"mmfilter: {error.filename}: {error.strerror}; give a file", file=sys.stderr)
-            return FAILED
-        if error.errno not in NO_ROOM:
+    except NoFile as error:
+        print(f"mmfilter: {error.filename}: {error.strerror}; give a file", file=sys.stderr)
+        return FAILED
+    except (OSError, MemoryError) as error:
+        if not is_of_environment(error) or isinstance(error, BrokenPipeError):
             raise
-        print(f"mmfilter: {cannot_write(error.filename or 'a file', error)}", file=sys.stderr)
+        print(f"mmfilter: {of_environment(error, 'a file')}", file=sys.stderr)
         return FAILED
     return 0
 

@@ -21,7 +21,7 @@ from mmfilter.errors import MMFilterError
 
 from . import beat, resting, stopping
 from .cluster import Shape, Width, machines, settle
-from .driver import ATTEMPTS, Crash, Make, Setup
+from .driver import ATTEMPTS, Crash, Make, Setup, Short
 from .stopping import held_back
 from .terminal import print
 
@@ -96,6 +96,8 @@ class Crew:
     def _recruit(self) -> None:
         if time.monotonic() < self.recruits:
             return
+        for hand in [hand for hand in self.hands[self.wanted - self.fewer :] if not hand.flying]:
+            self._dismiss(hand)
         for _ in range(min(self.wanted - self.fewer, self.left) - len(self.hands)):
             hand = Hand(self.rested.pop() if self.rested else resting.start(self.kind))
             self.hands.append(hand)
@@ -104,7 +106,7 @@ class Crew:
     def _hand_out(self) -> None:
         """Tasks to the workers that are ready. More than one at a time only while there are enough for all."""
         for depth in range(self.shape.lanes):
-            for hand in self.hands:
+            for hand in self.hands[: self.wanted - self.fewer]:
                 if not hand.ready or hand.alone or len(hand.flying) > depth:
                     continue
                 if self.queue and (not depth or len(self.queue) >= len(self.hands)):
@@ -135,9 +137,13 @@ class Crew:
             if number is None:
                 self._welcome(hand, *answer)
             else:
+                was_alone, hand.alone = hand.alone, False
                 del hand.flying[number]
-                hand.alone = False
-                yield number, answer
+                if isinstance(answer, Short) and not (was_alone and self.wanted - self.fewer == 1):
+                    self._narrow(str(answer.error), (self.wanted - self.fewer + 1) // 2)
+                    self.suspects.append(number)
+                else:
+                    yield number, answer
 
     def _wait(self) -> list[Any]:
         """The next call that is done, if any is within a tick; none once a signal has arrived."""
@@ -173,7 +179,7 @@ class Crew:
         if not hand.ready and not with_node:
             self._failed_start(error)
         if short:
-            self._narrow(error)
+            self._narrow(why(error), 1)
         for number in hand.flying:
             if with_node:
                 self.lost[number] += 1
@@ -186,12 +192,12 @@ class Crew:
             else:
                 yield number, Crash(f"its worker died ({type(error).__name__}): {why(error)}")
 
-    def _narrow(self, error: Exception) -> None:
-        """Go on with one worker less, if it is not the last."""
-        before, self.fewer = self.fewer, min(self.fewer + 1, self.wanted - 1)
+    def _narrow(self, told: str, by: int) -> None:
+        """Go on with so many workers less, if they are not the last."""
+        before, self.fewer = self.fewer, min(self.fewer + by, self.wanted - 1)
         self.recruits = time.monotonic() + TICK  # the memory of the one that was killed comes back first
         left = f"; {self.wanted - self.fewer} of {self.wanted} workers go on" if self.fewer > before else ""
-        print(f"mmfilter: {why(error)}{left}", file=sys.stderr)
+        print(f"mmfilter: {told}{left}", file=sys.stderr)
 
     def _lost_with_node(self, hand: Hand, error: Exception) -> bool:
         from ray.exceptions import ActorUnavailableError, NodeDiedError

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mmfilter.errors import NO_ROOM, MMFilterError, StoreError, cannot_write
+from mmfilter.errors import (
+    MMFilterError,
+    ShortageError,
+    StoreError,
+    StoreRefusal,
+    TransientError,
+    is_of_environment,
+    of_environment,
+)
+from mmfilter.narrow import with_less
 
 from . import beat, marker
 from .cluster import Width, settle, start_ray
@@ -32,9 +41,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Crash:
-    """A task that raised something unforeseen, or killed its worker."""
+    """A task that raised something unforeseen, or killed its worker.
+
+    `of_machine`: a disk, a network or a store kept failing, which says nothing about the task; the next command begins
+    to count anew.
+    """
 
     error: str
+    of_machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,18 +58,31 @@ class Refusal:
     error: MMFilterError
 
 
+@dataclass(frozen=True)
+class Short(Refusal):
+    """A task for which the machine has too little memory or too few file handles beside what else it does."""
+
+
 def guarded(call: Callable[[Any], Any], task: Any) -> Any:
-    """The task's result, or a Refusal or Crash in its place."""
+    """The task's result, or a Refusal or Crash in its place. Where the machine is short it is tried with less."""
     try:
-        return call(task)
+        return with_less(lambda: call(task), _name(task))
     except MMFilterError as error:
-        if not isinstance(error, StoreError):
-            return Refusal(error)
-        return Crash(str(error))  # it may be this object alone, and another time it may answer
+        return _answer(error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            return Refusal(cannot_write(error.filename or "a temporary file (TMPDIR)", error))
+        if isinstance(error, OSError) and is_of_environment(error):
+            return _answer(of_environment(error, "a temporary file (TMPDIR)"))
         return Crash(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+
+
+def _answer(error: MMFilterError) -> Any:
+    if isinstance(error, (StoreError, TransientError)) and not isinstance(error, StoreRefusal):
+        return Crash(str(error), of_machine=True)  # it may be this file alone, and another time it may be read
+    return Short(error) if isinstance(error, ShortageError) else Refusal(error)
+
+
+def _name(task: Any) -> str:
+    return str(getattr(task, "path", "") or getattr(task, "name", "") or task)[:200]
 
 
 def drive(tasks: Sequence[Any], make: Make, width: Width, threads: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -94,13 +121,21 @@ def _in_threads(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tupl
     marker.begin(None)
     call = make(Setup(shape.device, shape.threads, shape.batch_size))
     single = partial(threadpool_limits, 1)  # OpenMP's limit is each thread's own, BLAS's the process's
-    with threadpool_limits(1), ThreadPoolExecutor(shape.workers, initializer=single) as pool:
-        flying = {pool.submit(guarded, call, task): task for task in tasks}
-        try:
-            for done in as_completed(flying):
-                yield flying.pop(done), done.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    waiting, workers = list(tasks), shape.workers
+    while waiting:
+        short = []
+        with threadpool_limits(1), ThreadPoolExecutor(workers, initializer=single) as pool:
+            flying = {pool.submit(guarded, call, task): task for task in waiting}
+            try:
+                for done in as_completed(flying):
+                    task, result = flying.pop(done), done.result()
+                    if isinstance(result, Short) and workers > 1:
+                        short.append(task)
+                    else:
+                        yield task, result
+            finally:
+                pool.shutdown(cancel_futures=True)
+        waiting, workers = short, max(1, workers // 2)
 
 
 def _on_ray(tasks: Sequence[Any], make: Make, width: Width) -> Iterator[tuple[Any, Any]]:

@@ -11,14 +11,14 @@ import typer
 
 from mmfilter import storage
 from mmfilter.errors import OK, SET_ASIDE
-from mmfilter.expected import counted_failures
 from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
 from mmfilter.model_identity import identity, local_identity, precision_on
 from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
+from mmfilter.setting_aside import set_aside
 from mmfilter.shard import ShardReport, process_piece, process_shard
-from mmfilter.sidecar import failures_path, read_commit, write_failures
+from mmfilter.sidecar import read_commit
 from mmfilter.weights import ModelSpec, local_sha256, resolve
 from mmfilter.work import (
     RESOLVED,
@@ -37,7 +37,7 @@ from . import options as o
 from .cluster import Width, device_of, machines, settle, start_ray, with_decoders
 from .counts import PoolCounts, lines, summary
 from .driver import ATTEMPTS, Crash, Setup, drive
-from .outdir import count_attempt, count_death, each, forget_attempts, read_attempts
+from .outdir import count_attempt, count_death, each, forget_attempts, forget_machine, read_attempts
 from .progress import Progress, count_read
 from .terminal import print
 
@@ -236,6 +236,7 @@ def _decoding(width: Width, work: Work, models: Mapping[str, ModelSpec]) -> Widt
 def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCounts) -> None:
     out = make.work.out
     tried = {storage.stem(name) for name in storage.names(storage.join(out, "attempts"))}
+    tried = {stem for stem in tried & set(map(storage.stem, paths)) if forget_machine(out, stem)}
     left = [path for path in paths if storage.stem(path) not in tried or not _given_up(path, out, counts)]
     with Progress("embed", len(paths)) as progress:
         tasks: list[str | Piece] = _cut(left, make, width)
@@ -248,7 +249,7 @@ def _drive(paths: list[str], make: MakeEmbedder, width: Width, counts: PoolCount
                 if isinstance(task, Piece) and (path not in unjoined or not isinstance(result, ShardReport)):
                     continue  # a piece that crashed is no attempt: its shard is done whole next
                 if isinstance(result, Crash):
-                    count_attempt(out, stem, result.error)
+                    count_attempt(out, stem, result.error, result.of_machine)
                     tried.add(stem)
                     if not _given_up(path, out, counts):
                         again.append(path)
@@ -285,9 +286,7 @@ def _given_up(path: str, out: str, counts: PoolCounts) -> bool:
     if attempts["attempts"] < ATTEMPTS:
         return False
     reason = (str(attempts["error"]).splitlines() or [""])[0]
-    rows = counted_failures(path, "shard_set_aside", f"{ATTEMPTS} attempts failed: {reason}")
-    if not storage.exists(failures_path(out, stem)):
-        write_failures(out, stem, rows)
+    rows = set_aside(path, out, f"{ATTEMPTS} attempts failed: {reason}")
     counts.set_aside[stem] = reason
     counts.read += len(rows)
     counts.failed["shard_set_aside"] += len(rows)

@@ -105,10 +105,12 @@ def read_attempts(out: str, stem: str) -> dict[str, Any]:
     return optional_object(attempts_path(out, stem), cure, shape) or {"attempts": 0, "error": ""}
 
 
-def count_attempt(out: str, stem: str, error: str) -> int:
-    """Record one more failed attempt; returns how many there are now."""
+def count_attempt(out: str, stem: str, error: str, of_machine: bool = False) -> int:
+    """Record one more failed attempt, and how many of them were the machine's; returns how many there are now."""
     record = read_attempts(out, stem)
     record |= {"attempts": record["attempts"] + 1, "error": error}
+    if of_machine:
+        record["of_machine"] = record.get("of_machine", 0) + 1
     storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
     return int(record["attempts"])
 
@@ -120,6 +122,17 @@ def count_death(out: str, stem: str) -> None:
     if not record.get("died"):
         record = {"attempts": record["attempts"] + 1, "error": "the process that did it died", "died": True}
         storage.write_atomic(attempts_path(out, stem), json.dumps(record).encode())
+
+
+def forget_machine(out: str, stem: str) -> bool:
+    """Take back the attempts that a disk, a network or a store made fail; whether others are left."""
+    record = read_attempts(out, stem)
+    left = record["attempts"] - record.pop("of_machine", 0)
+    if left <= 0:
+        forget_attempts(out, stem)
+    elif left < record["attempts"]:
+        storage.write_atomic(attempts_path(out, stem), json.dumps({**record, "attempts": left}).encode())
+    return left > 0
 
 
 def forget_attempts(out: str, stem: str) -> None:

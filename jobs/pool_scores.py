@@ -56,7 +56,7 @@ def mapper(width: Width, stage: str, on_gpu: bool = False) -> Run:
                 for task, result in drive(left, _Make(function), width, threads=True):
                     if isinstance(result, Crash):
                         again.append(task)
-                        error = result.error
+                        error = result.error.splitlines()[0]
                     else:
                         results[task[0]] = result
                         progress.advance()

@@ -120,7 +120,7 @@ def run_trials(asked: Any, subsets: Sequence[str], width: Width) -> None:
             for trial, result in drive(left, Make(), width):
                 if isinstance(result, Crash):
                     again.append(trial)
-                    error = result.error
+                    error = result.error.splitlines()[0]
                 else:
                     progress.advance()
             left = again

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from mmfilter.errors import OK, SET_ASIDE
+from mmfilter.errors import OK, SET_ASIDE, MMFilterError
 
 from . import options as o
 from .cluster import Width
@@ -120,7 +120,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
             counts = embed_pool(recipe, paths, out, asked.width, asked.redo, begin)
         clock.did("embed", counts.done_before < counts.shards)
         save_run(out, embed=summary(counts))
-        noted = {"missing": note(asked.missing), "pool": of_run.noted()}
+        there, noted = not_aside(paths, counts), {"missing": note(asked.missing), "pool": of_run.noted()}
         result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
             with clock.step("pool_scores"):
@@ -137,13 +137,24 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
                 to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
                 request = Request(limits, recipe.read, True)
                 with clock.step("reshard"):
-                    result["reshard"] = reshard_subset(selection["path"], paths, to, plain, request)
+                    result["reshard"] = reshard_subset(selection["path"], there, to, plain, request)
                 clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
         clock.save()
         if recipe.select is not None:
             result["report"] = report_run(out, asked.name, asked.labels)
         result["seconds"] = clock.seconds
     return result
+
+
+def not_aside(paths: list[str], counts: Any) -> list[str]:
+    """The shards to go on with: those that were not set aside. Raises MMFilterError where all were."""
+    from mmfilter import storage
+
+    there = [path for path in paths if storage.stem(path) not in counts.set_aside]
+    if not there:
+        first, why = min(counts.set_aside.items())
+        raise MMFilterError(f"all {len(paths):,} shards were set aside; {first}: {why}")
+    return there
 
 
 def _pool_scores(recipe: Any, asked: RunOptions, width: Width) -> dict[str, int]:

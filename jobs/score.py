@@ -69,7 +69,8 @@ def score_pool(
     """
     check_score_files(recipe, recipe.pool_scores)
     table = open_table(out, metadata)
-    todo = [score for score in recipe.scores if not set(score.columns) <= set(table.columns)]
+    whole = table.whole().columns  # a command that stopped half way has left some shards without
+    todo = [score for score in recipe.scores if not set(score.columns) <= set(whole)]
     for score in todo:
         if reads_pixels(score):
             raise UsageError(

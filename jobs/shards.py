@@ -11,7 +11,8 @@ from mmfilter import patterns, storage
 from mmfilter.errors import UsageError, unreadable
 from mmfilter.folders import is_tar
 from mmfilter.hints import nearest_beside
-from mmfilter.presence import absent, is_present
+from mmfilter.patience import patiently
+from mmfilter.presence import absent
 from mmfilter.reshard_files import check_pool
 from mmfilter.text import valid_text
 
@@ -131,8 +132,8 @@ def _listable(pattern: str) -> None:
         return
     folder = folder or "."
     try:
-        if is_present(folder):
-            os.scandir(folder).close()
+        if storage.exists(folder):
+            patiently(lambda: os.scandir(folder).close(), folder)
     except NotADirectoryError:
         pass
     except OSError as error:

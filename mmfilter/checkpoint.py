@@ -14,11 +14,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .errors import DataError, UsageError, short_reason
+from . import storage
+from .errors import DataError, UsageError, check_environment, short_reason
 from .json_file import demand, read_object
 from .model_config import check_config as check_names
 from .model_config import hf_tokenizer, vocabulary_beside
-from .storage import write_atomic
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
@@ -150,6 +150,7 @@ def load_weights(model: Any, path: str) -> None:
     try:
         fill(model, path)
     except (RuntimeError, OSError) as error:
+        check_environment(path, error)
         raise DataError(f"{path}: not the weights of this configuration ({str(error).splitlines()[0]})") from error
 
 
@@ -162,8 +163,10 @@ def save(folder: str, model: Any, config: dict[str, Any]) -> None:
         name: (value.half() if value.is_floating_point() else value).contiguous(memory_format=torch.contiguous_format)
         for name, value in sorted(model.state_dict().items())
     }
-    write_atomic(os.path.join(folder, WEIGHTS), pack(tensors))
-    write_atomic(os.path.join(folder, CONFIG), (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    storage.write_atomic(os.path.join(folder, WEIGHTS), pack(tensors))
+    storage.write_atomic(
+        os.path.join(folder, CONFIG), (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def build_model(model_cfg: dict[str, Any]) -> Any:

@@ -3,13 +3,35 @@
 import difflib
 import errno
 import importlib
+import os
 from collections.abc import Iterable
 from types import ModuleType
 
 OK, FAILED, USAGE, SET_ASIDE, INTERRUPTED = 0, 1, 2, 3, 130  # exit codes
 COPY = "`mmfilter recipe copy NAME` writes a packaged recipe to a file of yours"  # in what asks to change a recipe
 OF_DEVICE = ("out of memory", "allocate memory", "CUDA", "cuDNN", "NCCL")  # in torch's RuntimeErrors
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}  # the disk's fault, and no shard's
+
+
+def _numbers(names: str) -> frozenset[int]:
+    """The errnos of these names that this system knows."""
+    return frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
+
+
+ABSENT = _numbers("ENOENT ENOTDIR")
+ANSWERS = ABSENT | _numbers("EISDIR EEXIST ENOTEMPTY EINVAL ENAMETOOLONG ELOOP ENXIO ESPIPE EILSEQ EXDEV")
+"""Errnos that say what stands at a path, or what was asked of it. Every other errno is the environment's fault."""
+
+TRANSIENT = _numbers(
+    "EIO ESTALE ETIMEDOUT EREMOTEIO EAGAIN EINTR EBUSY EDEADLK ENOLCK ENOLINK ECOMM EPROTO EBADMSG EUCLEAN ENODATA "
+    "ETIME ECONNRESET ECONNABORTED ECONNREFUSED ENETUNREACH ENETDOWN ENETRESET EHOSTDOWN EHOSTUNREACH ENOBUFS"
+)
+"""Errnos that may pass, or are of one file alone: tried three times, then the attempt has failed, and others go on."""
+
+NO_ROOM = _numbers("ENOSPC EDQUOT EROFS EFBIG")
+"""Errnos of writing alone."""
+
+SHORT = _numbers("EMFILE ENFILE ENOMEM")
+"""Errnos of a machine of which too much is asked at a time. What is in none of the three stops the job."""
 
 
 class MMFilterError(Exception):
@@ -33,7 +55,23 @@ class ConflictError(MMFilterError):
 
 
 class StoreError(MMFilterError):
-    """An object store refuses, or kept failing however long it was asked; it says nothing about what it holds."""
+    """An object store kept failing however long it was asked; it says nothing about what it holds."""
+
+
+class StoreRefusal(StoreError):
+    """An object store denies access; waiting does not mend it."""
+
+
+class MachineError(MMFilterError):
+    """A disk, a mount or the set-up keeps a path from being read or written; it says nothing about the data."""
+
+
+class TransientError(MachineError):
+    """One that may pass, or is of one file alone."""
+
+
+class ShortageError(MachineError):
+    """The machine has no memory, or no file handle, left for so much at a time."""
 
 
 class NotFetched(MMFilterError):
@@ -65,17 +103,65 @@ def short_reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:120]}"
 
 
-def cannot_write(path: str, error: OSError) -> MMFilterError:
+def is_of_environment(error: BaseException) -> bool:
+    """Whether an OSError, or a MemoryError, is the environment's fault and says nothing of what is at the path."""
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno not in ANSWERS
+    return isinstance(error, MemoryError)
+
+
+def check_environment(path: str, error: BaseException) -> None:
+    """Raise the MachineError that `error`, met while `path` was read, amounts to; nothing where it is the data's.
+
+    The first line of a handler that takes what it caught for a finding.
+    """
+    if is_of_environment(error):
+        raise unreadable(path, error) from error
+
+
+def named(error: BaseException) -> str:
+    """What the system says, and the errno's name: `Input/output error, EIO`."""
+    number = getattr(error, "errno", None)
+    if number is None:
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{getattr(error, 'strerror', None) or os.strerror(number)}, {errno.errorcode.get(number, number)}"
+
+
+def _kind(error: BaseException) -> type[MachineError]:
+    number = getattr(error, "errno", None)
+    if isinstance(error, MemoryError) or number in SHORT:
+        return ShortageError
+    return TransientError if number in TRANSIENT else MachineError
+
+
+CURES = {
+    MachineError: "check the mount, the permissions and the room",
+    TransientError: "check the mount, the disk and the network",
+    ShortageError: "give it fewer --workers or --threads, close other programs, or raise the limit (ulimit)",
+}
+
+
+def cannot_write(path: str, error: OSError) -> MachineError:
     """What is raised in place of an OSError met while writing `path`."""
-    return MMFilterError(f"{path}: cannot be written ({error.strerror or error}). The same command goes on from here")
+    kind = _kind(error)
+    cure = f"{CURES[kind][0].upper()}{CURES[kind][1:]}"
+    return kind(f"{path}: cannot be written ({named(error)}). {cure}; the same command goes on from here")
 
 
-def unreadable(path: str, error: OSError) -> MMFilterError:
+def unreadable(path: str, error: BaseException) -> MachineError:
     """What is raised where the environment, and not the data, keeps a path from being read."""
-    return MMFilterError(
-        f"{path}: exists or may exist, but cannot be read ({error.strerror or error}). Nothing was recorded; check the "
-        "mount and the permissions, then run the same command again"
+    kind = _kind(error)
+    return kind(
+        f"{path}: exists or may exist, but cannot be read ({named(error)}). That says nothing about the data, and "
+        f"nothing was recorded; {CURES[kind]}, then run the same command again"
     )
+
+
+def of_environment(error: OSError | MemoryError, otherwise: str) -> MachineError:
+    """What is raised in place of an error of the environment that names no more than a file, or not even that."""
+    writes = getattr(error, "errno", None) in NO_ROOM
+    path = str(getattr(error, "filename", None) or otherwise)
+    return cannot_write(path, error) if writes else unreadable(path, error)  # type: ignore[arg-type]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

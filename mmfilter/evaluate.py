@@ -13,6 +13,7 @@ from .embed import load
 from .errors import ConflictError, DataError, MMFilterError
 from .json_file import FORMAT, read_object
 from .model_identity import changed, identity
+from .narrow import with_less
 from .plug_names import named, renamed
 from .plugs import Task
 from .provenance import fingerprint
@@ -66,7 +67,7 @@ def evaluate(
 
 def _measured(task: Task, embedder: Any) -> TaskResult:
     """The task's result. Raises DataError where its main metric is no number."""
-    result = task.run(embedder)
+    result = with_less(lambda: task.run(embedder), task.key)
     if task.main_metric and math.isnan(result.main):
         given = ", ".join(name for name, value in result.metrics.items() if not math.isnan(value)) or "none"
         raise DataError(f"of {result.samples:,} samples '{task.main_metric}' is no number; metrics that are: {given}")

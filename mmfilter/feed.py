@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from . import narrow
 from .ahead import ahead
 from .culprits import culprits
 from .fields import ReadOptions
@@ -158,8 +159,9 @@ def _opened(
 ) -> Iterator[tuple[int, Opened]]:
     """(unit, sample) in order, decoded by a pool that works up to two batches ahead."""
     pending: deque[tuple[int, Future[Opened | Failure]]] = deque()
-    window = 2 * plan.batch_size
-    with ThreadPoolExecutor(plan.threads, "decode") as pool:
+    threads = narrow.threads(plan.threads)
+    window = max(1, 2 * plan.batch_size * threads // plan.threads)
+    with ThreadPoolExecutor(threads, "decode") as pool:
         items = _read(path, plan, clock, notes)
         more = True
         while more or pending:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .errors import TransientError
 from .fields import JSON_FIELD, ReadOptions
 from .images import DecodeError, image_ending, probe
 from .records import Failure, Sample
@@ -77,16 +78,25 @@ class Form:
 
 
 def look_at_form(paths: Iterable[str], read: ReadOptions, most: int = LOOKED_AT) -> Form:
-    """The form of the first `most` samples; a shard that cannot be read is passed over. Never raises on content."""
+    """The form of the first `most` samples; a shard that cannot be read is passed over. Never raises on content.
+
+    Raises TransientError where no shard can be read.
+    """
     named = read.uids.removeprefix(JSON_FIELD) if read.uids.startswith(JSON_FIELD) else ""
     form = Form(uid_field=named, how=read.how)
+    raised = None
     for path in list(paths)[:SHARDS]:
-        for sample in read_samples(path, read):
-            if isinstance(sample, Failure) and not sample.key:
-                continue  # damage of the file
-            _add(form, sample, read)
-            if form.read >= most:
-                return form
+        try:
+            for sample in read_samples(path, read):
+                if isinstance(sample, Failure) and not sample.key:
+                    continue  # damage of the file
+                _add(form, sample, read)
+                if form.read >= most:
+                    return form
+        except TransientError as error:
+            raised = error
+    if raised is not None and not form.read:
+        raise raised
     return form
 
 

@@ -1,14 +1,18 @@
 """Decode images that strangers made: allowed formats, stated limits, and a reason when it fails."""
 
+import functools
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImagePalette, UnidentifiedImageError
 
 from .errors import is_of_machine
+
+T = TypeVar("T")
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of what strangers' files hold; a filter in threads is no filter
 
@@ -57,15 +61,49 @@ EMBEDDED = ImageLimits(avif=True)
 
 def probe(data: bytes, limits: ImageLimits = ImageLimits()) -> tuple[int, int]:
     """(width, height) from the header alone. Raises DecodeError."""
-    with _opened(data, limits) as image:
+    with judged(lambda: _opened(data, limits), limits) as image:
         return image.size
+
+
+TRIES = 3  # of a decoder that asks for more memory than there is
 
 
 def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """The first frame, loaded, in its own mode: no conversion and no turn by EXIF, as open_clip sees it.
 
-    Raises DecodeError: not_an_image, format_not_allowed, too_many_pixels, truncated_image, corrupt_image.
+    Raises DecodeError: not_an_image, format_not_allowed, too_many_pixels, truncated_image, corrupt_image. Raises
+    MemoryError where the machine is short of memory. Decoders report a file's impossible sizes as a lack of memory
+    too: that one is the file's which comes back each time while there is memory for any other picture.
     """
+    return judged(lambda: _decode(data, limits), limits)
+
+
+def judged(call: Callable[[], T], limits: ImageLimits) -> T:
+    """`call()`. Raises MemoryError where the machine is short of memory, DecodeError where the picture is why."""
+    for _ in range(TRIES):
+        try:
+            return call()
+        except MemoryError as error:
+            told = str(error)[:120] or "MemoryError"
+        _check_memory(limits)
+    raise DecodeError("corrupt_image", f"its decoder asks for more memory than such a picture takes ({told})")
+
+
+def _check_memory(limits: ImageLimits) -> None:
+    """Raise MemoryError where there is none for the largest image, or not for a decoder at a sound one."""
+    bytearray(4 * min(limits.max_pixels, ImageLimits.max_pixels))
+    with Image.open(io.BytesIO(_sound())) as image:
+        image.load()
+
+
+@functools.cache
+def _sound() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 120, 30)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
     with _opened(data, limits) as image:
         try:
             image.load()
@@ -73,7 +111,7 @@ def decode(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
                 # palette of its core, but fails on all that asks for one
                 image.palette = ImagePalette.ImagePalette("RGB", image.im.getpalette("RGB", "RGB"))
         except Exception as error:  # Pillow's decoders raise whatever they please on hostile bytes
-            _raise_of_machine(error, limits)
+            _raise_of_machine(error)
             status = "truncated_image" if "truncated" in str(error) or "incomplete" in str(error) else "corrupt_image"
             raise DecodeError(
                 status, f"{image.format} cannot be decoded ({str(error)[:120] or type(error).__name__})"
@@ -91,7 +129,7 @@ def _opened(data: bytes, limits: ImageLimits) -> Image.Image:
     except UnidentifiedImageError as error:
         raise _unidentified(data) from error
     except Exception as error:
-        _raise_of_machine(error, limits)
+        _raise_of_machine(error)
         raise DecodeError(
             "corrupt_image", f"its header cannot be read ({str(error)[:120] or type(error).__name__})"
         ) from error
@@ -137,13 +175,11 @@ def _scans(data: bytes) -> int:
     return scans
 
 
-def _raise_of_machine(error: Exception, limits: ImageLimits) -> None:
-    """Raise what is no fault of the image. A decoder also reports a file's impossible sizes as a lack of memory: it is
-    the machine's where the memory that an image may take cannot be had.
-    """
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        bytearray(4 * min(limits.max_pixels, ImageLimits.max_pixels))  # raises MemoryError
-    elif is_of_machine(error):
+def _raise_of_machine(error: Exception) -> None:
+    """Raise what is no fault of the image: a lack of memory, whoever's words it is in, as a MemoryError."""
+    if "out of memory" in str(error):
+        raise MemoryError(str(error)) from error
+    if is_of_machine(error):
         raise error
 
 
@@ -199,7 +235,7 @@ def displayed(image: Image.Image) -> Image.Image:
             return grey(image).convert("RGB")
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     except Exception as error:
-        _raise_of_machine(error, ImageLimits())
+        _raise_of_machine(error)
         raise DecodeError(
             "not_encodable", f"{image.mode} cannot be shown ({str(error)[:120] or type(error).__name__})"
         ) from error
@@ -224,7 +260,7 @@ def to_png(data: bytes, limits: ImageLimits = ImageLimits()) -> bytes:
     try:
         image.save(stream, "PNG")
     except Exception as error:  # as of decoding
-        _raise_of_machine(error, limits)
+        _raise_of_machine(error)
         raise DecodeError(
             "not_encodable", f"cannot be written as a PNG ({str(error)[:120] or type(error).__name__})"
         ) from error

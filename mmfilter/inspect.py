@@ -158,7 +158,7 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
     if not storage.exists(f"{base}_stats.json"):
         todo = "it is written last: the download may not have finished. Download the shard again"
         found.append(Finding("warning", "no_stats", stem, 1, f"no {stem}_stats.json", todo))
-    elif (stated := stated_count(path)) is None:
+    elif (stated := stated_count(path, wanted=True)) is None:
         text = f"{stem}_stats.json cannot be read, or states no `successes` from 0 to {MOST:,}"
         found.append(Finding("warning", "stats_unreadable", stem, 1, text, "it counts as absent; " + RESTORE))
     elif stated != told:
@@ -168,7 +168,7 @@ def _of_sidecars(path: str, told: int) -> list[Finding]:
     if not storage.exists(f"{base}.parquet"):
         todo = "only needed to say which samples are lost when the tar is damaged"
         found.append(Finding("note", "no_parquet", stem, 1, f"no {stem}.parquet", todo))
-    elif (keys := parquet_keys(path)) is None:
+    elif (keys := parquet_keys(path, wanted=True)) is None:
         text = f"{stem}.parquet cannot be read, has no column of keys, or more than {MOST:,} rows"
         found.append(Finding("warning", "parquet_unreadable", stem, 1, text, RESTORE))
     elif len(keys) != told:

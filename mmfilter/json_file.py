@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import storage
-from .errors import ConflictError, DataError, unreadable
+from .errors import ConflictError, DataError, NoFile, unreadable
 
 FORMAT = 2
 """The version of run folders that this mmfilter writes: the integer `format` of run.json, commits, indices, records and
@@ -149,7 +149,7 @@ def _read(path: str, cure: str) -> bytes:
         raise FileNotFoundError(errno.ENOENT, "does not exist", path) from error
     except FileNotFoundError:
         raise
-    except (IsADirectoryError, storage.NoFile) as error:
+    except (IsADirectoryError, NoFile) as error:
         what = "a folder" if isinstance(error, IsADirectoryError) else "a pipe or a device"
         raise DataError(f"{path}: is {what}, where mmfilter has a file; move it elsewhere, then {cure}") from error
     except OSError as error:

@@ -41,15 +41,12 @@ def stand_apart(path: str) -> bool:
     """Whether members of a key have other keys' members between them, by the names of the tar at `path`."""
     earlier: set[str] = set()
     last = ""
-    try:
-        with storage.open_read(path) as stream:
-            for entry in members(stream, lambda name: 0):
-                key = split_name(entry.name)[0] if isinstance(entry, Member) and entry.kind == "file" else ""
-                if key and key != last:
-                    if key in earlier:
-                        return True
-                    earlier.add(key)
-                    last = key
-    except OSError:
-        pass  # the reading itself says so
+    with storage.open_read(path) as stream, storage.reading(path):
+        for entry in members(stream, lambda name: 0):
+            key = split_name(entry.name)[0] if isinstance(entry, Member) and entry.kind == "file" else ""
+            if key and key != last:
+                if key in earlier:
+                    return True
+                earlier.add(key)
+                last = key
     return False

@@ -8,13 +8,15 @@ import errno
 import os
 import posixpath
 import re
+import stat
 from contextlib import suppress
 
 from . import folders, remote
-from .errors import unreadable
+from .errors import ABSENT, unreadable
+from .patience import patiently
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of a local path: nothing is there
+NOTHING = ABSENT | {errno.ELOOP, errno.ENAMETOOLONG}  # of a local path: nothing is there
 
 
 def is_remote(path: str) -> bool:
@@ -49,12 +51,25 @@ def stem(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    return remote.info(path) is not None if is_remote(path) else os.path.exists(path)
+    """Whether something is at `path`. Raises MachineError where that cannot be known (a dead mount)."""
+    return remote.info(path) is not None if is_remote(path) else _mode(path) is not None
 
 
 def isdir(path: str) -> bool:
-    """Whether `path` is a folder; on an object store: whether something is in it."""
-    return bool(remote.listing(path)) if is_remote(path) else os.path.isdir(path)
+    """Whether `path` is a folder; on an object store: whether something is in it. Raises as `exists` does."""
+    return bool(remote.listing(path)) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
+
+
+def _mode(path: str) -> int | None:
+    """What kind of thing a local path is, or None where nothing is."""
+    try:
+        return patiently(lambda: os.stat(path), path).st_mode
+    except ValueError:  # a NUL in it
+        return None
+    except OSError as error:
+        if error.errno in NOTHING:
+            return None
+        raise unreadable(path, error) from error
 
 
 def names(folder: str) -> list[str]:
@@ -65,9 +80,9 @@ def names(folder: str) -> list[str]:
     if is_remote(folder):
         return [posixpath.basename(path) for path, _ in remote.listing(folder)]
     try:
-        return sorted(os.listdir(folder or "."))
+        return sorted(patiently(lambda: os.listdir(folder or "."), folder or "."))
     except OSError as error:
-        if error.errno in ABSENT:
+        if error.errno in NOTHING:
             return []
         raise unreadable(folder or ".", error) from error
 

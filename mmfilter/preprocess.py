@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from .images import ImageLimits, judged
+
 MAX_RESIZED = 1 << 27
 """Pixels. Resizing the shortest side of a 1 x 60000 image to 224 makes 3e9 of them before the crop."""
 
@@ -99,12 +101,18 @@ def draft(data: bytes, side: int) -> Image.Image | None:
     exact decoder then says what. The header's size must have been checked by then.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            full = image.size
-            if min(full) < 4 * side or image.mode != "RGB":
-                return None
-            image.draft("RGB", (2 * side, 2 * side))
-            image.load()
-            return image.copy() if image.size != full else None
+        return judged(lambda: _draft(data, side), ImageLimits())
+    except MemoryError:  # the machine's: the exact decoder's pixels are others
+        raise
     except Exception:
         return None
+
+
+def _draft(data: bytes, side: int) -> Image.Image | None:
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        full = image.size
+        if min(full) < 4 * side or image.mode != "RGB":
+            return None
+        image.draft("RGB", (2 * side, 2 * side))
+        image.load()
+        return image.copy() if image.size != full else None

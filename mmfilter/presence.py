@@ -1,6 +1,5 @@
 """Which of the named shards exist, found by listing folders; an error that is not "no such file" is never absence."""
 
-import errno
 import os
 import posixpath
 from collections import defaultdict
@@ -8,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from . import remote, storage
-from .errors import unreadable
-from .paths import ABSENT
+from .errors import MachineError, unreadable
+from .paths import NOTHING
+from .patience import patiently
 
 READERS = 32  # folders listed at once on an object store
 
@@ -36,13 +36,13 @@ def absent(paths: Iterable[str]) -> list[str]:
 
 def _missing(folder: str, paths: list[str]) -> set[str]:
     if len(paths) == 1:
-        return set() if is_present(paths[0]) else set(paths)
+        return set() if storage.exists(paths[0]) else set(paths)
     names = set(_remote_names(folder) if storage.is_remote(folder) else _local_names(folder, paths))
     missing = {path for path in paths if posixpath.basename(path) not in names}
     if (
-        not names and storage.is_remote(folder) and is_present(paths[0])
+        not names and storage.is_remote(folder) and storage.exists(paths[0])
     ):  # a store that lists nothing, such as a web server
-        return {path for path in paths if not is_present(path)}
+        return {path for path in paths if not storage.exists(path)}
     return missing
 
 
@@ -54,25 +54,13 @@ def _local_names(folder: str, paths: list[str]) -> Iterator[str]:
     """Names in a local folder; a symbolic link counts where it leads to something."""
     requested = {posixpath.basename(path) for path in paths}
     try:
-        with os.scandir(folder or ".") as entries:
-            for entry in entries:
-                if entry.name in requested and (not entry.is_symlink() or is_present(entry.path)):
-                    yield entry.name
+        for entry in patiently(lambda: list(os.scandir(folder or ".")), folder or "."):
+            if entry.name in requested and (not entry.is_symlink() or storage.exists(entry.path)):
+                yield entry.name
+    except MachineError:
+        if os.access(folder or ".", os.R_OK):
+            raise  # else it is a folder that may be entered and not listed
+        yield from (posixpath.basename(path) for path in paths if storage.exists(path))
     except OSError as error:
-        if error.errno == errno.EACCES:  # a folder that may be entered and not listed
-            yield from (posixpath.basename(path) for path in paths if is_present(path))
-        elif error.errno not in ABSENT:
+        if error.errno not in NOTHING:
             raise unreadable(folder, error) from error
-
-
-def is_present(path: str) -> bool:
-    """Whether something exists at `path`. Raises MMFilterError where that cannot be known (a dead mount)."""
-    if storage.is_remote(path):
-        return storage.exists(path)
-    try:
-        os.stat(path)
-    except OSError as error:
-        if error.errno in ABSENT:
-            return False
-        raise unreadable(path, error) from error
-    return True

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar
 
-from .errors import StoreError, need
+from .errors import StoreError, StoreRefusal, need
 from .schemes import EXTRAS, check_scheme
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def retrying(call: Callable[[], T], path: str) -> T:
             if _status(error) == 412:
                 raise FileExistsError(errno.EEXIST, "another object stands there", path) from error
             if _hopeless(error):
-                raise StoreError(f"{path}: {_told(error)}") from error
+                raise (StoreRefusal if _refused(error) else StoreError)(f"{path}: {_told(error)}") from error
             if not left:
                 raise StoreError(
                     f"{path}: the store failed {TRIES} times, at last with: {_told(error)}. "
@@ -101,10 +101,15 @@ def _status(error: BaseException) -> int | None:
 
 
 def _hopeless(error: Exception) -> bool:
-    named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound", "ParamValidationError"))
     numbered = isinstance(error, OSError) and error.errno in HOPELESS_NUMBERS
-    refused = getattr(error, "status", 0) in (400, 401, 403, 405, 451)  # a web server
-    return isinstance(error, HOPELESS) or named or numbered or refused
+    asked_wrong = type(error).__name__.endswith("ParamValidationError") or getattr(error, "status", 0) in (400, 405)
+    return isinstance(error, HOPELESS) or numbered or asked_wrong or _refused(error)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the store says no to whoever asks, or there are no credentials to ask with."""
+    named = type(error).__name__.endswith(("CredentialsError", "ProfileNotFound"))
+    return isinstance(error, PermissionError) or named or getattr(error, "status", 0) in (401, 403, 451)
 
 
 def _told(error: Exception) -> str:

@@ -18,7 +18,7 @@ member_too_large    over 1 GiB
 content_error       anything else in its name, json or caption that raises an error
 member_sparse member_continued    its bytes do not stand in the tar as they are
 lost                the parquet or _stats.json beside the tar tells of it, the tar does not hold it
-unreadable          the tar cannot be opened
+unreadable          no tar is there, or a pipe or a device in its place
 empty not_a_tar corrupt_header truncated  bytes were lost and nothing tells which samples were in them
 """
 
@@ -27,6 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import storage
+from .errors import check_environment
 from .expected import expected_failures, expected_keys
 from .fields import (
     CONTENT,
@@ -60,22 +61,21 @@ def read_samples(
     """Every sample of the shard at `path` once, well or failed, in the tar's order; then what is lost.
 
     `notes` counts what happened to the file as a whole. With `want_images` False only the first bytes of images
-    are read (a reshard's index, a lint), unless uids are made of them. Never raises on content.
+    are read (a reshard's index, a lint), unless uids are made of them. Never raises on content, and never takes the
+    environment's fault for content: raises MachineError where the tar is there and cannot be read to its end.
     """
     reader = _Reader(path, options, Counter() if notes is None else notes)
     try:
         stream = storage.open_read(path)
     except OSError as error:
+        check_environment(path, error)
         lost = expected_failures(path)
         why = f"{path} cannot be opened: {error.strerror or error}"
         yield from ([Failure(f.key, f.uid, "lost", why) for f in lost] or [Failure("", "", "unreadable", why)])
         return
-    with stream:
-        try:
-            for entry in members(stream, wanted_bytes(options, want_images), reader.notes):
-                yield from reader.take(entry)
-        except OSError as error:
-            reader.gaps.append(Gap(0, 0, "unreadable", f"reading {path} stopped: {error.strerror or error}"))
+    with stream, storage.reading(path):
+        for entry in members(stream, wanted_bytes(options, want_images), reader.notes):
+            yield from reader.take(entry)
     yield from reader.finish()
 
 
@@ -185,7 +185,7 @@ class _Reader:
 
     def _lost(self) -> list[Failure]:
         why = "; ".join(gap.error for gap in self.gaps[:3]) or "the tar holds no member of it"
-        keys = expected_keys(self.path)
+        keys = expected_keys(self.path, wanted=bool(self.gaps or self.incomplete))
         self.known = keys is not None and (bool(keys) or not self.finished)  # none told of, and some here: it lies
         seen = {key.rsplit("/", 1)[-1] for key in self.finished}
         if isinstance(keys, dict) and (not seen or seen & keys.keys()):

@@ -1,23 +1,24 @@
 """Paths that are local or fsspec URLs (`s3://`, `gs://`, `hf://`): list, read, write atomically.
 
-Of a remote path every function may also raise StoreError, when the store does not answer.
+Of a remote path every function may also raise StoreError, when the store does not answer; of a local one
+MachineError, when the environment keeps it from being read or written, in time after three tries (`mmfilter.patience`).
 """
 
 import errno
+import io
 import os
-import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from . import remote
-from .errors import NoFile, cannot_write
+from .errors import TransientError, cannot_write, check_environment
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, sizes, sizes_below, stem
+from .patience import PatientWriter, open_patiently, patiently
 from .patterns import expand
 
 __all__ = [
-    "NoFile",
     "ShardPath",
     "create",
     "exists",
@@ -33,18 +34,20 @@ __all__ = [
     "open_atomic",
     "open_read",
     "read_bytes",
+    "reading",
     "remove",
     "size",
     "sizes",
     "sizes_below",
     "stem",
     "write_atomic",
+    "writing",
 ]
 
 
 def size(path: str) -> int:
     """Bytes. Raises FileNotFoundError."""
-    return int(_info(path)["size"]) if is_remote(path) else os.path.getsize(path)
+    return int(_info(path)["size"]) if is_remote(path) else patiently(lambda: os.path.getsize(path), path)
 
 
 def _info(path: str) -> dict:
@@ -57,7 +60,7 @@ def _info(path: str) -> dict:
 def identity(path: str) -> dict[str, int | str]:
     """What tells that an input changed without reading it: its size, and mtime or etag."""
     if not is_remote(path):
-        found = os.stat(path)
+        found = patiently(lambda: os.stat(path), path)
         return {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
     info = _info(path)
     tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("LastModified") or ""
@@ -65,7 +68,7 @@ def identity(path: str) -> dict[str, int | str]:
 
 
 def identity_or_none(path: str) -> dict[str, int | str] | None:
-    """`identity`, or None for a path that cannot be found."""
+    """`identity`, or None for a path where nothing is. Raises MachineError where that cannot be known."""
     try:
         return identity(path)
     except OSError:
@@ -73,18 +76,8 @@ def identity_or_none(path: str) -> dict[str, int | str] | None:
 
 
 def open_read(path: str) -> BinaryIO:
-    """A binary stream. Raises FileNotFoundError, NoFile; never runs or unpacks anything."""
-    if is_remote(path):
-        return remote.open_read(path)
-    stream = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise NoFile(errno.EINVAL, "it is a pipe or a device, not a file", path)
-    return stream
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    """A binary stream of a file. Raises FileNotFoundError, NoFile for a pipe or a device; runs and unpacks nothing."""
+    return remote.open_read(path) if is_remote(path) else open_patiently(path)
 
 
 def read_bytes(path: str) -> bytes:
@@ -93,8 +86,18 @@ def read_bytes(path: str) -> bytes:
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[None]:
-    """An OSError in the block is an MMFilterError that names `path`."""
+def reading(path: str) -> Iterator[None]:
+    """An OSError in the block that is the environment's fault is a MachineError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        check_environment(path, error)
+        raise
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """An OSError in the block is a MachineError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -106,29 +109,37 @@ def open_atomic(path: str) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name and rename it when the block ends well.
 
     A reader sees the whole file or none. On an error the temporary file is removed. The file is
-    flushed to disk before the rename, so that a commit that is there can be trusted after a crash.
+    flushed to disk before the rename, so that a commit that is there can be trusted after a crash; a flush that fails
+    is not tried again, since the system may have let go of what it could not write.
     An object store has no rename: the temporary file is a local one, and is sent when it is whole.
     """
     if is_remote(path):
-        with _writing(path), remote.upload(path) as stream:
+        with writing(path), remote.upload(path) as stream:
             yield stream
         return
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with _writing(path):
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-            with open(temporary, "wb") as stream:
+        with writing(path):
+            patiently(lambda: os.makedirs(os.path.dirname(path) or ".", exist_ok=True), path, writes=True)
+            with io.BufferedWriter(PatientWriter(temporary, path)) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            patiently(lambda: os.replace(temporary, path), path, writes=True)
     finally:
-        if os.path.exists(temporary):
+        with suppress(OSError):  # the next driver sweeps what cannot be removed now
             os.unlink(temporary)
 
 
 def write_atomic(path: str, data: bytes | memoryview) -> None:
-    """`open_atomic` for bytes that are at hand."""
+    """`open_atomic` for bytes that are at hand; what may pass is tried once more, from the start."""
+    try:
+        _write(path, data)
+    except TransientError:
+        _write(path, data)
+
+
+def _write(path: str, data: bytes | memoryview) -> None:
     with open_atomic(path) as stream:
         stream.write(data)
 
@@ -140,11 +151,12 @@ def create(path: str, data: bytes) -> bool:
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     write_atomic(temporary, data)
     try:
-        os.link(temporary, path)
+        patiently(lambda: os.link(temporary, path), path, writes=True)
     except FileExistsError:
         return False
     finally:
-        os.unlink(temporary)
+        with suppress(OSError):
+            os.unlink(temporary)
     return True
 
 
@@ -153,5 +165,5 @@ def remove(path: str) -> None:
     if is_remote(path):
         remote.remove(path)
         return
-    with _writing(path), suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(path)
+    with writing(path), suppress(FileNotFoundError, NotADirectoryError):
+        patiently(lambda: os.unlink(path), path, writes=True)

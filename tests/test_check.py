@@ -49,7 +49,7 @@ def test_a_rule_that_compares_words_with_a_number(here, rule):
 def test_an_out_that_cannot_be_written(here, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     code, _, said = command("run", "t.yaml", "--pool", "pool", "--out", "out", "--local")
-    assert code == 1 and "cannot be written (Permission denied)" in said and not Path("out").exists()
+    assert code == 1 and "cannot be written (Permission denied, EACCES)" in said and not Path("out").exists()
 
 
 @pytest.mark.parametrize("verb", ["select", "score"])

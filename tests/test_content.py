@@ -187,16 +187,26 @@ def test_what_the_machine_lacks_is_no_fault_of_a_sample(tmp_path, monkeypatch):
 
 
 def test_a_decoder_that_is_short_of_memory_is_asked_whether_the_machine_is(monkeypatch):
-    from PIL import Image
+    from PIL.ImageFile import ImageFile
+
+    load, data, left = ImageFile.load, picture("RGB", "PNG"), [1]
 
     def short(self):
-        raise MemoryError
+        left[0] -= 1
+        if left[0] >= 0:
+            raise MemoryError
+        return load(self)
 
-    data = picture("RGB", "PNG")
-    monkeypatch.setattr(Image.Image, "load", short)
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", short)
-    with pytest.raises(DecodeError, match="MemoryError"):
+    monkeypatch.setattr(ImageFile, "load", short)
+    assert decode(data).size, "it was for a moment"
+    left[0] = 9
+    with pytest.raises(MemoryError):
+        decode(data)  # nor is there any for a sound picture
+    monkeypatch.setattr(ImageFile, "load", lambda self: short(self) if self.format == "PNG" else load(self))
+    left[0] = 9
+    with pytest.raises(DecodeError, match="more memory than such a picture takes") as raised:
         decode(data)
+    assert raised.value.status == "corrupt_image"
     monkeypatch.setattr("mmfilter.images.bytearray", lambda size: short(None), raising=False)
     with pytest.raises(MemoryError):
         decode(data)

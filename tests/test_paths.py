@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, mo
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(MMFilterError, match="cannot be read \\(Permission denied\\)"):
+    with pytest.raises(MMFilterError, match="cannot be read \\(Permission denied, EACCES\\)"):
         storage.list_files(str(tmp_path), ".tar")
 
 

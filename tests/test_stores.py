@@ -13,7 +13,7 @@ from store_util import served, store
 from tars import sample, tar, write_pool
 
 from jobs.cluster import Width
-from jobs.driver import Crash, guarded
+from jobs.driver import Refusal, guarded
 from jobs.outdir import count_attempt, forget_attempts, load_run, read_attempts
 from jobs.run import RunOptions, run_recipe
 from mmfilter import patterns, remote, storage
@@ -100,7 +100,7 @@ def test_fault_45_a_store_that_stays_away_is_no_absence(store, pool, tmp_path, t
     store.weather.calm()
     assert patterns.glob(f"{store.root}/out/**/*.json") == []
     assert run(tiny_model, [path], f"{store.root}/out")["counts"]["in"] == 7
-    assert isinstance(guarded(lambda _: remote.retrying(_refused, path), None), Crash)
+    assert isinstance(guarded(lambda _: remote.retrying(_refused, path), None), Refusal)
 
 
 def _refused():

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .. import narrow
 from ..ahead import ahead
 from ..embed import Embedder, bad_rows
 from ..errors import DataError
@@ -84,7 +85,7 @@ def _prepared(
             return failure_of(item.key, "", error)
 
     pending: deque[Future[tuple[str, np.ndarray, L] | Failure]] = deque()
-    with ThreadPoolExecutor(THREADS, "decode") as pool:
+    with ThreadPoolExecutor(narrow.threads(THREADS), "decode") as pool:
         for item in items:
             pending.append(pool.submit(work, item))
             if len(pending) >= 2 * embedder.batch:

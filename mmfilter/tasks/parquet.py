@@ -25,7 +25,8 @@ def rows(root: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Each row once, in order, with ``key``: its file and place. Raises DataError on files of another kind."""
     for path in parquet_files(root):
         try:
-            file = pq.ParquetFile(io.BytesIO(storage.read_bytes(path)) if storage.is_remote(path) else path)
+            remote = storage.is_remote(path)
+            file = pq.ParquetFile(io.BytesIO(storage.read_bytes(path)) if remote else storage.open_read(path))
             lacks = sorted(set(columns) - set(file.schema_arrow.names))
             if lacks:
                 raise DataError(f"{path}: no column {', '.join(lacks)}; it has: {', '.join(file.schema_arrow.names)}")
