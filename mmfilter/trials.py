@@ -162,9 +162,7 @@ def _made_from(trials: Trials, model: str) -> dict[str, Any]:
     tasks = {f"task {task.key}": measured_on(task)["inputs"] for task in trials.tasks}
     try:
         digests = model_digests(model)
-    except (
-        DataError
-    ):  # of a folder that was moved, its vocabulary is not where it was: a training that wants it says so
+    except DataError:  # the folder was moved, and its vocabulary is not where it was: a training says so
         digests = {}
     return {"pool": pool_digest(trials.pool), **digests, **tasks}
 
