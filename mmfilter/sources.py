@@ -104,7 +104,7 @@ def pool_content(table: Stored, stems: Iterable[str], needs: Collection[str]) ->
     Of a shard of format 1 its input, counts and parts stand for the content; of a foreign shard the sizes and dates of
     its files.
     """
-    return fingerprint([_shard_content(table, stem, needs) for stem in stems])
+    return fingerprint([_shard_content(table, stem, needs) for stem in sorted(stems)])
 
 
 def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any]:
@@ -136,12 +136,30 @@ class Stale:
     column: str
     shards: tuple[str, ...]
     of_pool: bool
+    score: str = ""
 
     def describe(self) -> str:
         """A sentence."""
         if self.shards:
             return f"column {self.column} was computed from other content of {listed(self.shards)}"
         return f"column {self.column} was computed over another pool (shards were added, removed or done again since)"
+
+
+VERBS = {"duplicates": "dedup", "overlap": "dedup", "clusters": "cluster"}
+"""Pool scores that have a verb of their own."""
+
+
+def score_of(origin: Origin | None) -> str:
+    """The registry name of the score that made a column's file; "" where it does not say."""
+    part = origin.part if origin else None
+    return str(part.get("score") or "") if isinstance(part, dict) else ""
+
+
+def cure(scores: Iterable[str]) -> str:
+    """What brings columns of these scores up to the pool, without a full stop."""
+    verbs = sorted({f"`mmfilter {VERBS[score]}`" for score in scores if score in VERBS})
+    beside = f", or {' and '.join(verbs)} with their options where these made them" if verbs else ""
+    return f"`mmfilter run` or `mmfilter score` with the recipe that made the columns brings them up{beside}"
 
 
 def find_stale(table: Stored, stems: Iterable[str], columns: Iterable[str]) -> list[Stale]:
@@ -159,8 +177,10 @@ def _stale(table: Stored, stems: tuple[str, ...], name: str) -> Stale:
     with ThreadPoolExecutor(READERS) as pool:
         origins = list(pool.map(lambda stem: _checked(table, name, stem), stems))
     changed = tuple(stem for stem, (_, fresh) in zip(stems, origins, strict=True) if not fresh)
+    score = next((name for origin, _ in origins if (name := score_of(origin))), "")
     over = {(str(o.sources["pool"]), tuple(o.sources["needs"])) for o, _ in origins if o and "pool" in o.sources}
-    return Stale(name, changed, any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over)))
+    other = any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over))
+    return Stale(name, changed, other, score)
 
 
 def _checked(table: Stored, name: str, stem: str) -> tuple[Origin | None, bool]:
