@@ -17,7 +17,7 @@ from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_piece, process_shard
-from mmfilter.sidecar import failures_path, read_commit, write_failures
+from mmfilter.sidecar import failures_path, metadata_path, read_commit, read_commit_file, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
 from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_work, select_parts
 
@@ -129,15 +129,15 @@ def resolved_weights(work: Work, models: Mapping[str, ModelSpec]) -> dict[str, s
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
-    """Path -> parts still to do, for the shards that lack any. Raises ConflictError.
+    """Path -> parts still to do, for the shards that lack any, or whose files are gone or cut. Raises ConflictError.
 
-    The commits' folder is listed once; a shard that is not in it costs nothing more.
+    The folders of metadata and failures are listed once; a shard without a commit costs nothing more.
     """
-    made = {name.removesuffix(".json") for name in storage.names(storage.join(work.out, "metadata"))}
+    sizes = {**storage.sizes(storage.join(work.out, "metadata")), **storage.sizes(storage.join(work.out, "failures"))}
 
     def lacks(path: str) -> list[str]:
-        stem = storage.stem(path)
-        return pending(work, read_commit(work.out, stem) if stem in made else None, path)
+        commit_path = metadata_path(work.out, storage.stem(path), "json")
+        return pending(work, read_commit_file(commit_path) if commit_path in sizes else None, path, sizes)
 
     found = zip(paths, each(lacks, paths, storage.is_remote(work.out)), strict=True)
     return {path: parts for path, parts in found if parts}

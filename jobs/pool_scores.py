@@ -146,7 +146,7 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     was = filled(renamed(origin and origin.part, SCORES), part, {"fields": defaults(type(score))})
     if was == part:
         return False
-    if was is not None and not redo and (changed := _changed(was, part)):
+    if was is not None and not redo and (changed := changed_fields(was, part)):
         raise ConflictError(
             f"{out}: column{'s' * (len(score.columns) > 1)} {', '.join(score.columns)} (shard {stem}): made with "
             f"{'; '.join(changed)}. Rules and reports that read them would say something else. Put back what changed, "
@@ -155,7 +155,7 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     return True
 
 
-def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changed_fields(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of the score and its fields is not as it was, each as `name VALUE, now VALUE`."""
     if (was.get("score"), was.get("version")) != (now["score"], now["version"]):
         made = [f"the score {part.get('score')} (version {part.get('version')})" for part in (was, now)]

@@ -9,7 +9,7 @@ import typer
 
 from mmfilter import storage
 from mmfilter.allow import Allow, sentences
-from mmfilter.check import check_score_files
+from mmfilter.check import check_score_files, columns_of
 from mmfilter.columns import add_columns
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
@@ -88,6 +88,7 @@ def score_pool(
             raise UsageError(
                 f"{recipe.where}: the score of '{score.columns[0]}' looks at pixels; `mmfilter embed` computes it"
             )
+    table.check_fresh(_read_by(recipe))
     work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
@@ -98,15 +99,20 @@ def score_pool(
     written = add_pool_scores(pool_scores_of(recipe, out, redo), out, width, metadata, redo, allow=allow)
     new = [c for s in todo for c in s.columns]
     new += [c for s in recipe.pool_scores if written[s.columns[0]] for c in s.columns]
-    after = open_table(out, metadata, *allow)
-    after.check_fresh({need for score in (*recipe.scores, *recipe.pool_scores) for need in score.needs})
     return {
         "shards": len(table.stems),
         "columns": new,
         "brought_up": [c for s in recipe.scores if score_part(s) in scored for c in s.columns if c not in new],
         "seconds": round(time.perf_counter() - started, 2),
-        **after.gaps(),
+        **table.gaps(),
     }
+
+
+def _read_by(recipe: Recipe) -> set[str]:
+    """The columns that the recipe's scores read and that none of them computes."""
+    needs = {need for score in recipe.scores for need in score.needs}
+    needs |= {need for score in recipe.pool_scores for need in score.needs}
+    return needs - columns_of(recipe)
 
 
 def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> list[str]:

@@ -9,11 +9,13 @@ import numpy as np
 import polars as pl
 
 from . import storage
+from .allow import Allow, merge, sentences
 from .composition import compose, source_of
 from .decisions import read_record
 from .errors import DataError
 from .sources import read_part
 from .subset import Subset, check, later_repeats, load
+from .subset_record import changes_since, gaps_of
 from .table import Table, open_table
 from .uids import DTYPE, HALVES
 
@@ -24,17 +26,22 @@ SHOWN = 10  # concepts that are named
 class CardOptions:
     """What the files do not know: `license` as Hugging Face writes it, `pretty` the title (default: the recipe's name).
 
-    `metadata` is where the score table is when it is not in the output folder.
+    `metadata` is where the score table is when it is not in the output folder; `allow` says what may be missing or
+    stale.
     """
 
     license: str = "unknown"
     pretty: str = ""
     metadata: str = ""
+    allow: Allow = Allow()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a card tells: the record, the commits by shard, the run, the composition of pool and subset."""
+    """All that a card tells: the record, the commits by shard, the run, the composition of pool and subset.
+
+    `notes` are sentences on what is missing, stale, or another than when the subset was selected.
+    """
 
     name: str
     record: dict[str, Any]
@@ -44,6 +51,7 @@ class Facts:
     concepts: list[tuple[str, int, int]]
     sha256: str
     options: CardOptions
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -58,7 +66,7 @@ def title(record: dict[str, Any], name: str) -> str:
 
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     """Read the subset, its record, and the pool a column at a time."""
-    record, pool = read_record(out, name), open_table(out, options.metadata or None).whole()
+    record, pool = read_record(out, name), open_table(out, options.metadata or None, *options.allow).whole()
     path = storage.join(out, "subsets", f"{name}.npy")
     try:
         data = storage.read_bytes(path)
@@ -71,15 +79,17 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     well = np.ones(len(uids), np.int64)
     well[later_repeats(uids["f0"], uids["f1"])] = 0
     weights = {"pool": well, "subset": subset.counts(uids) * well}
+    composition, concepts = compose(source_of(pool), weights), _concepts(pool, weights)
     return Facts(
         name,
         record,
         _commits(pool),
         _json(storage.join(out, "run.json")) or {},
-        compose(source_of(pool), weights),
-        _concepts(pool, weights),
+        composition,
+        concepts,
         hashlib.sha256(data).hexdigest(),
         options,
+        (*sentences(merge(gaps_of(record), pool.gaps())), *changes_since(pool, record)),
     )
 
 

@@ -76,6 +76,19 @@ def list_files(folder: str, ending: str = "") -> list[str]:
     return [join(folder, name) for name in names(folder) if name.endswith(ending) and not name.startswith(".")]
 
 
+def sizes(folder: str) -> dict[str, int]:
+    """Path -> bytes of the files in `folder`, by one listing; none where it does not exist. Raises as `names`."""
+    if is_remote(folder):
+        return remote.sizes(folder)
+    try:
+        with os.scandir(folder or ".") as found:
+            return {join(folder, entry.name): entry.stat().st_size for entry in found if entry.is_file()}
+    except OSError as error:
+        if error.errno in ABSENT:
+            return {}
+        raise unreadable(folder or ".", error) from error
+
+
 def files_below(folder: str) -> list[str]:
     """The sorted paths of all files in `folder` and in the folders below it, those behind links too."""
     if is_remote(folder):

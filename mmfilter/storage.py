@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from . import remote
 from .errors import cannot_write
-from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, stem
+from .paths import ShardPath, exists, files_below, is_remote, isdir, join, list_files, names, sizes, stem
 from .patterns import expand
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "read_bytes",
     "remove",
     "size",
+    "sizes",
     "stem",
     "write_atomic",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from .. import storage
+from ..allow import Allow
 from ..decisions import UID_REPEATED, decision_paths, failure_paths, read_parquet, read_record
 from ..errors import DataError
 from ..run_pool import left_out, run_of_metadata
@@ -89,15 +90,16 @@ class Pool:
         return found
 
 
-def open_pool(out: str, name: str, metadata: str = "") -> Pool:
+def open_pool(out: str, name: str, metadata: str = "", allow: Allow = Allow()) -> Pool:
     """Read the decisions of subset `name` in `out`, and line them up with the table by uid.
 
-    `metadata` is where the score table is when it is not in `out`. Raises DataError when a sample
-    has no decision.
+    `metadata` is where the score table is when it is not in `out`; `allow` says what of it may be missing or stale.
+    Raises DataError when a sample has no decision, ConflictError for stale columns.
     """
     record = read_record(out, name)
     steps = [_step(raw) for raw in record["steps"]]
-    table = open_table(out, metadata or None).whole()
+    table = open_table(out, metadata or None, *allow).whole()
+    table.check_fresh(table.columns)
     numbers = {step.path: i for i, step in enumerate(steps)}
     paths = decision_paths(out, name)
     keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
