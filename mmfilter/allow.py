@@ -38,11 +38,19 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     said = []
     if missing := found.get("missing"):
         said.append(f"Without {listed(missing)} of the run, which {_lack(missing)} files.")
-    for column, stems in (found.get("left_out_columns") or {}).items():
-        said.append(f"Without column {column}, which {listed(stems)} {_lack(stems)}.")
-    for sentence in (found.get("stale") or {}).values():
+    for columns, stems in by_shards(found.get("left_out_columns") or {}):
+        said.append(f"Without {columns}, which {listed(stems)} {_lack(stems)}.")
+    for sentence in dict.fromkeys((found.get("stale") or {}).values()):
         said.append(f"Stale: {sentence}.")
     return said
+
+
+def by_shards(partial: Mapping[str, Collection[str]]) -> list[tuple[str, list[str]]]:
+    """(`column a` or `columns a, b`, the shards that lack them), columns of the same shards together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for column, stems in sorted(partial.items()):
+        groups.setdefault(tuple(sorted(stems)), []).append(column)
+    return [(f"column{'s' * (len(names) > 1)} {', '.join(names)}", [*stems]) for stems, names in groups.items()]
 
 
 def _lack(stems: Collection[str]) -> str:

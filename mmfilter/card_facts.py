@@ -67,6 +67,7 @@ def title(record: dict[str, Any], name: str) -> str:
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     """Read the subset, its record, and the pool a column at a time."""
     record, pool = read_record(out, name), open_table(out, options.metadata or None, *options.allow).whole()
+    pool.check_fresh(pool.columns)
     path = storage.join(out, "subsets", f"{name}.npy")
     try:
         data = storage.read_bytes(path)

@@ -79,10 +79,11 @@ def list_files(folder: str, ending: str = "") -> list[str]:
 def sizes(folder: str) -> dict[str, int]:
     """Path -> bytes of the files in `folder`, by one listing; none where it does not exist. Raises as `names`."""
     if is_remote(folder):
-        return remote.sizes(folder)
+        found = [entry for entry in remote.entries(folder) if entry["type"] != "directory"]
+        return {join(folder, posixpath.basename(entry["name"])): int(entry["size"] or 0) for entry in found}
     try:
-        with os.scandir(folder or ".") as found:
-            return {join(folder, entry.name): entry.stat().st_size for entry in found if entry.is_file()}
+        with os.scandir(folder or ".") as entries:
+            return {join(folder, entry.name): entry.stat().st_size for entry in entries if entry.is_file()}
     except OSError as error:
         if error.errno in ABSENT:
             return {}

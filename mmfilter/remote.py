@@ -138,13 +138,6 @@ def listing(folder: str) -> list[tuple[str, bool]]:
     return sorted((f"{root}/{posixpath.basename(name)}", is_dir) for name, is_dir in named if name != itself)
 
 
-def sizes(folder: str) -> dict[str, int]:
-    """Path with its scheme -> bytes of the objects in `folder`; none where it is not."""
-    root = folder.rstrip("/")
-    files = [entry for entry in entries(folder) if entry["type"] != "directory"]
-    return {f"{root}/{posixpath.basename(entry['name'])}": int(entry["size"] or 0) for entry in files}
-
-
 def glob(folder: str, pattern: str) -> list[str]:
     """Sorted paths below `folder`, which is taken as it is, that match `pattern`; `*`, `?` and `[...]` within a name,
     `**` over folders.

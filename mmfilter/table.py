@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from . import parquet, storage
-from .allow import Allow, gaps
+from .allow import Allow, by_shards, gaps
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
 from .run_pool import left_out, listed, remembered_metadata, run_of_metadata
@@ -103,13 +103,13 @@ class Table:
                 f"{self.out}: {'; '.join(stale.describe() for stale in refused)}. "
                 f"{cure(stale.score for stale in refused)}; or pass --allow-stale"
             )
-        self.stale.update({stale.column: stale.describe() for stale in found})
+        self.stale.update({column: stale.describe() for stale in found for column in stale.columns})
         self.fresh.update(added)
 
     def _refuse_partial(self, columns: Iterable[str], otherwise: str = "") -> NoReturn:
-        named = [f"column {name} is not computed for {listed(self.partial[name])}" for name in sorted(columns)]
-        scores = [self._score(name) for name in columns]
-        raise DataError(f"{self.out}: {'; '.join(named)}. {cure(scores)}{otherwise}")
+        groups = by_shards({name: self.partial[name] for name in columns})
+        named = "; ".join(f"{listed(stems)} without {names}" for names, stems in groups)
+        raise DataError(f"{self.out}: {named}. {cure(self._score(name) for name in columns)}{otherwise}")
 
     def _score(self, column: str) -> str:
         """The registry name of the score that made an added column; "" where that is not known."""
