@@ -19,7 +19,7 @@ from mmfilter.records import Failure
 from mmfilter.shard import ShardReport, process_piece, process_shard
 from mmfilter.sidecar import failures_path, metadata_path, read_commit, read_commit_file, write_failures
 from mmfilter.weights import ModelSpec, local_sha256, resolve
-from mmfilter.work import Work, embedders_of, looks, needs_pass, pending, plan_work, select_parts
+from mmfilter.work import Work, added_parts, embedders_of, looks, needs_pass, pending, plan_work, select_parts
 
 from . import choice, marker
 from . import options as o
@@ -157,12 +157,14 @@ def embed_pool(
     made from something else, MMFilterError when a model is wanted and its weights are not at hand.
     """
     work = replace(plan_work(recipe, out, {n: local_sha256(s) for n, s in recipe.embed.items()}), redo=redo)
+    work = replace(work, added=added_parts(work))
     todo = find_todo(paths, work)
     wanted = set().union(*(embedders_of(work, parts) for parts in todo.values()))
     models = {name: spec for name, spec in work.models.items() if name in wanted}
     if models:
-        work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo)
+        work = replace(plan_work(recipe, out, resolved_weights(work, models)), redo=redo, added=work.added)
         todo = find_todo(paths, work)
+    work = replace(work, added=added_parts(work, todo.values()))
     begin()
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)
     if todo:

@@ -16,7 +16,7 @@ from .hints import nearest_beside
 from .run_pool import left_out, listed, remembered_metadata, run_of_metadata
 from .shard_record import check_columns
 from .shard_state import Listed, missing_shards, refuse_missing
-from .sidecar import read_commit_file
+from .sidecar import BASE, read_commit_file
 from .sources import METADATA, cure, find_stale, read_origin, score_of
 from .uids import HALVES, halves, taken_apart
 
@@ -280,9 +280,12 @@ def _added_columns(out: str, names: list[str], others: Set[str], columns: dict[s
     for place in storage.list_files(storage.join(out, "columns")):
         paths = {storage.stem(path): path for path in storage.list_files(place, ".parquet")}
         paths = {stem: path for stem, path in paths.items() if stem not in others}
-        added = [name for name in _schema(paths[max(paths)]) if name not in columns] if paths else []
+        if not paths:
+            continue
+        lacking = tuple(stem for stem in names if stem not in paths)
+        added = [name for name in _schema(paths[max(paths)]) if name not in (BASE if not lacking else columns)]
         columns.update(dict.fromkeys(added, posixpath.basename(place)))
-        if lacking := tuple(stem for stem in names if stem not in paths):
+        if lacking:
             partial.update(dict.fromkeys(added, lacking))
     return partial
 
