@@ -1,6 +1,7 @@
 """`reshard`: a subset's samples as new shards, by workers; bytes are copied, and decoded only to blur faces."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -75,6 +76,7 @@ def add(app: typer.Typer) -> None:
         """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
         from mmfilter.fields import member_names, read_options
         from mmfilter.reshard_plan import ReshardOptions
+        from mmfilter.subset_notes import notes_of
 
         from .outdir import absolute, reading_beside
         from .shards import find_shards
@@ -84,7 +86,10 @@ def add(app: typer.Typer) -> None:
         wanted = epochs(absolute(subset), absolute(out))
         request = Request(asked, read_options(reading_beside(absolute(subset)), uids, pool_id, captions))
         results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
-        told: Any = results if subset.endswith(".schedule.json") else results[0]
+        notes = notes_of(absolute(subset))
+        for note in notes:
+            print(f"mmfilter: {note}", file=sys.stderr)
+        told: Any = results if subset.endswith(".schedule.json") else {**results[0], "notes": notes}
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
         raise typer.Exit(OK)
 

@@ -113,6 +113,8 @@ def test_every_reader_says_that_a_column_is_stale(here):
         assert "--allow-stale" in done, words
     said("schedule", "out", "--kind", "seta", "--epochs", 2, "--column", "centroid_similarity", "--allow-stale")
     assert "centroid_similarity" in json.loads(Path("out/schedules/seta.schedule.json").read_text())["source"]["stale"]
+    done = said("reshard", "out/subsets/embeddings.npy", "--pool", "pool", "--out", "new", "--allow-missing", "--json")
+    assert "subset embeddings of " in done and "The pool is another than when it was selected" in done
     said("card", "out", "--name", "text", "--allow-stale")
     card = Path("out/subsets/text.md").read_text()
     assert "Stale: column" in card and "The pool is another than when it was selected" in card
