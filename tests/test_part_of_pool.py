@@ -78,6 +78,14 @@ def test_with_leave_every_verb_goes_on_and_says_so(here):
     assert WITHOUT in said(*VERBS["explain"], "--allow-missing")
 
 
+def test_the_counts_of_a_part_add_up(here):
+    os.unlink("out/metadata/00000001.parquet")
+    said(*VERBS["select"], "--allow-missing")
+    said(*VERBS["report"], "--allow-missing")
+    page = Path("out/report.html").read_text()
+    assert "<b>10</b> in = " in page and "are accounted for" not in page and "recorded with" not in page
+
+
 def test_once_it_is_back_what_was_computed_of_a_part_is_computed_again(here):
     whole = results("out/columns")
     os.rename("out/metadata/00000001.json", "commit.json")

@@ -115,7 +115,7 @@ def open_pool(out: str, name: str, metadata: str = "", allow: Allow = Allow()) -
         starts.append(starts[-1] + decided.height)
     return Pool(
         out, name, table, record, steps,
-        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata, out),
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table, out),
     )  # fmt: skip
 
 
@@ -140,11 +140,11 @@ def _decided(table: Table, stem: str, path: str, name: str) -> pl.DataFrame:
     return decided.with_columns(pl.col("dropped_by").fill_null(""))
 
 
-def _commits(folder: str, out: str) -> dict[str, dict[str, Any]]:
+def _commits(table: Table, out: str) -> dict[str, dict[str, Any]]:
     """Each shard's metadata json, in order, with its tar where that stands now; DataComp's own metadata has none."""
     commits, tars = {}, pool_tars(out)
-    others = left_out(run_of_metadata(folder, out))
-    for path in storage.list_files(folder, ".json"):
+    others = left_out(run_of_metadata(table.metadata, out)) | set(table.missing)
+    for path in storage.list_files(table.metadata, ".json"):
         try:
             commit = dict(json.loads(storage.read_bytes(path)))
             stem = storage.stem(path)
@@ -161,6 +161,7 @@ def read_failures(pool: Pool) -> pl.DataFrame:
     frames = [
         read_parquet(path, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
         for stem, path in failure_paths(pool.out).items()
+        if stem not in pool.table.missing
     ]
     again = pool.rows(np.flatnonzero(~pool.well)).values()
     error = "an earlier sample of the pool has the same uid"
