@@ -14,6 +14,7 @@ from serve_util import ExactIndex, build, copied_out, serving
 
 from index.service.app import create_app
 from index.service.settings import Settings
+from mmfilter.json_file import encode
 from mmfilter.subset import Subset
 from mmfilter.table import open_table
 
@@ -164,5 +165,5 @@ def test_pictures_come_from_where_the_pool_stands_now(client, out):
     for given, made_from, status in [(moved, commit["path"], 404), (commit["path"], moved, 200)]:
         (out / "run.json").write_text(json.dumps({"pool": [given]}))
         path.unlink()
-        path.write_text(json.dumps({**commit, "path": made_from}))
+        path.write_bytes(encode({**commit, "path": made_from}))
         wait_until(lambda status=status: client.get(f"/api/image/{uid}?side=48").status_code == status)
