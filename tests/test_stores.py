@@ -245,7 +245,7 @@ def test_globs_find_what_a_disk_has(store, tmp_path):
 
 def test_a_commit_is_put_if_absent(store):
     out = f"{store.root}/out"
-    commit = {"parts": {"a": 1}, "counts": {"read": 1}, "input": None, "seconds": {"a": 1.0}}
+    commit = {"parts": {"a": 1}, "counts": {"read": 1, "ok": 1}, "input": None, "seconds": {"a": 1.0}}
     commit["counts"]["failed"] = {}
     write_commit(out, "s", commit, first=True)
     write_commit(out, "s", {**commit, "seconds": {"a": 2.0}}, first=True)  # the same work: the first stands
