@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.errors import UsageError
 from mmfilter.json_file import FORMAT
 from mmfilter.plugs import Run
@@ -46,6 +47,7 @@ class IndexOptions:
     seed: int = 0
     metadata: str | None = None
     fresh: bool = False
+    allow: Allow = Allow()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
     name = options.name or f"{options.model}-{options.modality}"
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"--name {name}: an index's name is letters, digits, '-' and '_'; it becomes a folder")
-    vectors = open_vectors(out, options.model, options.modality, options.metadata)
+    vectors = open_vectors(out, options.model, options.modality, options.metadata, options.allow)
     home = os.path.join(out, "index", name)
     for i in range(len(vectors.stems)):
         if vectors.record(i) is None:
@@ -108,7 +110,7 @@ def _current(home: str, out: str, name: str, vectors: Vectors, options: IndexOpt
     if options.factory and options.factory != info["factory"]:
         return None
     here = {shard["shard"]: shard for shard in vectors.identity}
-    if any(here.get(shard["shard"]) != shard for shard in info["shards"]):
+    if knn.changed(here, info["shards"]):
         return None
     return knn.reordered(vectors, info["shards"], out, name)
 
@@ -119,9 +121,8 @@ def _order(vectors: Vectors, was: Vectors | None) -> Vectors:
         return vectors
     rows = dict(zip(vectors.stems, vectors.counts, strict=True))
     stems = (*was.stems, *(stem for stem in vectors.stems if stem not in set(was.stems)))
-    table = vectors.table
     return Vectors(
-        type(table)(table.out, table.metadata, stems, table.columns),
+        vectors.table.some(stems),
         vectors.model,
         vectors.modality,
         tuple(rows[stem] for stem in stems),
@@ -133,7 +134,7 @@ def _base(out: str, name: str, vectors: Vectors, was: Vectors | None, building: 
     memory = memory_here() if options.memory is None else options.memory
     trained = os.path.join(building, "trained.faiss")
     if was is not None:
-        current = knn.peek_index(out, name, options.metadata)
+        current = knn.peek_index(out, name, options.metadata, options.allow)
         factory = given(current.info["factory"], len(vectors), vectors.dim, memory)
         shutil.copyfile(os.path.join(current.folder, "trained.faiss"), trained)
         return _Base(current, _order(vectors, was), len(was.stems), factory)
@@ -178,7 +179,7 @@ def _queries(out: str, vectors: Vectors, options: IndexOptions) -> tuple[np.ndar
     rows, own = [vectors.take(chosen)], [chosen]
     other = next(side for side in SIDES if side != options.modality)
     try:
-        across = open_vectors(out, options.model, other, options.metadata)
+        across = open_vectors(out, options.model, other, options.metadata, options.allow)
     except UsageError:
         return rows[0], own[0]
     counts = dict(zip(across.stems, across.counts, strict=True))
@@ -218,6 +219,7 @@ def _assemble(building: str, base: _Base, parts: list[Part], options: IndexOptio
         "target": options.target,
         "files": files,
         "shards": base.vectors.identity,
+        **base.vectors.table.gaps(),
         "versions": versions(),
         "nprobe": 1,
         "rerank": 1,

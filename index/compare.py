@@ -61,9 +61,10 @@ def compare(subsets: Mapping[str, Subset], pool: Pool, wanted: Wanted, run: Run)
         )
     weights = weigh(pool.uids, subsets)
     absent = {name: len(subset) - int(weights[name].sum()) for name, subset in subsets.items()}
-    found = {"absent": absent, "overlap": overlaps(subsets), "composition": compose(source_of(pool.table), weights)}
+    source = source_of(table := pool.table.whole())
+    found = {"absent": absent, "overlap": overlaps(subsets), "composition": compose(source, weights)}
     model = chosen(pool, wanted)
-    return {**found, "measures": measure(pool, weights, wanted, model, run) if model else None}
+    return {**found, "measures": measure(pool, weights, wanted, model, run) if model else None, **table.gaps()}
 
 
 def weigh(uids: np.ndarray, subsets: Mapping[str, Subset]) -> dict[str, np.ndarray]:

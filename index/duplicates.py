@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from mmfilter.allow import Allow
 from mmfilter.plugs import PoolScore, Run
 from mmfilter.subset import sample_share
 from mmfilter.uids import format_uids
@@ -104,11 +105,11 @@ class Duplicates(PoolScore):
         return _columns(uids, order[root[rank]], similarity[rank], kind[rank])
 
     @staticmethod
-    def evidence(out: str, metadata: str | None = None) -> Any:
+    def evidence(out: str, metadata: str | None = None, allow: Allow = Allow()) -> Any:
         """The `index.evidence.Evidence` of a folder's duplicates, for the report and `explain`; None without any."""
         from .evidence import Evidence
 
-        return Evidence.open(Pool(out, metadata))
+        return Evidence.open(Pool(out, metadata, allow=allow))
 
     def _clusters(self, pool: Pool, run: Run) -> tuple[np.ndarray, np.ndarray]:
         assert self.model

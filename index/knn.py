@@ -3,15 +3,18 @@
 import hashlib
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.errors import ConflictError, DataError, UsageError, nearest
 from mmfilter.json_file import COUNT, read_object
 from mmfilter.run_file import is_file_name
+from mmfilter.run_pool import SHOWN
 from mmfilter.subset import search_sorted, sort_order
 
 from .nearest import best, merge
@@ -38,7 +41,7 @@ SHAPE = {
 TUNED = 11  # neighbours that `recall.tune` asks for
 
 
-def open_index(out: str, name: str | None = None, metadata: str | None = None) -> "KnnIndex":
+def open_index(out: str, name: str | None = None, metadata: str | None = None, allow: Allow = Allow()) -> "KnnIndex":
     """The newest version of OUT/index/NAME (default: the only index there is), read: it answers also when later
     versions have taken its files away.
 
@@ -50,7 +53,7 @@ def open_index(out: str, name: str | None = None, metadata: str | None = None) -
     while True:
         folder = version_folder(out, name)
         try:
-            found = peek_index(out, name, metadata)
+            found = peek_index(out, name, metadata, allow)
             _ = found.faiss  # read here, while it is there
         except (DataError, OSError):  # of a version that was taken away while it was opened
             if version_folder(out, name) == folder:
@@ -59,13 +62,13 @@ def open_index(out: str, name: str | None = None, metadata: str | None = None) -
             return found
 
 
-def peek_index(out: str, name: str, metadata: str | None = None) -> "KnnIndex":
+def peek_index(out: str, name: str, metadata: str | None = None, allow: Allow = Allow()) -> "KnnIndex":
     """`open_index`, with FAISS's file checked and not read until it is asked for; two versions later it is gone."""
     folder = version_folder(out, name)
     info = read_info(folder)
     for file, was in info["files"].items():
         _check_file(os.path.join(folder, file), was)
-    vectors = open_vectors(out, info["model"], info["modality"], metadata)
+    vectors = open_vectors(out, info["model"], info["modality"], metadata, allow)
     return KnnIndex(folder, info, reordered(vectors, info["shards"], out, name))
 
 
@@ -139,14 +142,20 @@ def reordered(vectors: Vectors, shards: list[dict[str, Any]], out: str, name: st
     Raises ConflictError where a shard is gone or was made anew.
     """
     here = {shard["shard"]: shard for shard in vectors.identity}
-    for shard in shards:
-        if here.get(shard["shard"]) != shard:
-            what = "was made anew" if shard["shard"] in here else "is gone"
-            raise ConflictError(
-                f"{out}: shard {shard['shard']} {what} since index '{name}' was built; run `mmfilter index` again"
-            )
+    other = {stem: "was made anew" if stem in here else "is gone" for stem in changed(here, shards)}
+    if other:
+        named = ", ".join(f"shard {stem} {what}" for stem, what in list(other.items())[:SHOWN])
+        more = f" and {len(other) - SHOWN:,} more shards changed" if len(other) > SHOWN else ""
+        raise ConflictError(
+            f"{out}: {named}{more} since index '{name}' was built; run `mmfilter index` again, which brings it up"
+        )
     stems, counts = (tuple(shard[key] for shard in shards) for key in ("shard", "rows"))
-    return replace(vectors, table=replace(vectors.table, stems=stems), counts=counts)
+    return replace(vectors, table=vectors.table.some(stems), counts=counts)
+
+
+def changed(here: Mapping[str, dict[str, Any]], shards: list[dict[str, Any]]) -> list[str]:
+    """The shards of an index whose embeddings are others than `here`, the pool's by shard, has, or that it lacks."""
+    return [shard["shard"] for shard in shards if here.get(shard["shard"]) != shard]
 
 
 class KnnIndex:
@@ -164,6 +173,11 @@ class KnnIndex:
 
     def __len__(self) -> int:
         return len(self.uids)
+
+    @property
+    def lacks(self) -> list[str]:
+        """Shards of the pool that came since the index was built."""
+        return sorted(set(self.vectors.table.pool) - set(self.vectors.stems))
 
     @property
     def faiss(self) -> Any:

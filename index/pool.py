@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.commit_file import optional_commit
 from mmfilter.images import ImageLimits
 from mmfilter.parts import read_limits
@@ -23,19 +24,21 @@ class Pool:
     """A run's folder, or a folder of DataComp's metadata (`metadata`). Small and picklable.
 
     `weights` maps a model to the file or folder that its weights are read from, where one is given (`--weights`).
+    `allow` says what may be missing or stale.
     """
 
     out: str
     metadata: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict, compare=False)
+    allow: Allow = Allow()
 
     @cached_property
     def table(self) -> Table:
-        return open_table(self.out, self.metadata)
+        return open_table(self.out, self.metadata, *self.allow)
 
     def vectors(self, model: str, modality: str = "image") -> Vectors:
         """A model's embeddings, by position. Raises UsageError, DataError."""
-        return open_vectors(self.out, model, modality, self.metadata)
+        return open_vectors(self.out, model, modality, self.metadata, self.allow)
 
     def read(self, *columns: str) -> pl.DataFrame:
         """The columns over all shards, by position. Raises UsageError for one that is not there."""

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.errors import DataError, UsageError, nearest
 from mmfilter.subset import sample_share
 
@@ -44,14 +45,14 @@ class ProbeOptions:
     seed: int = 0
 
 
-def probe(out: str, options: ProbeOptions, metadata: str | None = None) -> dict[str, Any]:
+def probe(out: str, options: ProbeOptions, metadata: str | None = None, allow: Allow = Allow()) -> dict[str, Any]:
     """`probe_knn` and `probe_linear`, accuracies on held-out samples with 95 % intervals (Wilson's), and counts.
 
     `most_common` is what the commonest class alone would get. Samples without a label or a direction are
     left out. The figures hang on the samples alone, not on shards or their order, to the last bits of a
     float32 product. Raises UsageError, DataError.
     """
-    pool = Pool(out, metadata)
+    pool = Pool(out, metadata, allow=allow)
     vectors = pool.vectors(options.model, options.modality)
     names, labels = _labels(pool, options)
     order = np.argsort(pool.uids, order=("f0", "f1"))
@@ -84,6 +85,7 @@ def probe(out: str, options: ProbeOptions, metadata: str | None = None) -> dict[
         "asked": len(asked),
         "left_out": int((~usable).sum()),
         **{name: {"accuracy": float(hits.mean()), "interval": wilson(hits)} for name, hits in found.items()},
+        **pool.table.gaps(),
     }
 
 

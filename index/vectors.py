@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.commit_file import optional_commit
 from mmfilter.content import SAMPLES
 from mmfilter.errors import DataError, UsageError, nearest
 from mmfilter.provenance import fingerprint
-from mmfilter.shard_record import check_blocks, check_size
+from mmfilter.shard_record import CURE, check_blocks, check_size
+from mmfilter.shard_state import check_npzs
 from mmfilter.sidecar import read_arrays
 from mmfilter.table import Table, open_table
 from mmfilter.uids import HALVES, parse_uids
@@ -157,14 +159,18 @@ class Vectors:
         ]
 
 
-def open_vectors(out: str, model: str, modality: str = "image", metadata: str | None = None) -> Vectors:
+def open_vectors(
+    out: str, model: str, modality: str = "image", metadata: str | None = None, allow: Allow = Allow()
+) -> Vectors:
     """The embeddings of a run's folder, or of a folder of DataComp's metadata (`metadata`, as `open_table`).
 
-    Raises UsageError for a model or modality that is not there, DataError for a damaged or odd shard.
+    Raises UsageError for a model or modality that is not there, DataError for a damaged or odd shard, and where some
+    shard has no npz.
     """
     if modality not in SIDES:
         raise UsageError(f"modality '{modality}': it is one of {', '.join(SIDES)}")
-    table = open_table(out, metadata)
+    table = open_table(out, metadata, *allow)
+    check_npzs(table.metadata, table.stems)
     name = f"{model}_{SIDES[modality]}"
     shapes = [_header(_npz(table, stem), name)[1] for stem in table.stems]
     for stem, shape in zip(table.stems, shapes, strict=True):
@@ -189,9 +195,9 @@ def embedded(table: Table, modality: str = "image") -> list[str]:
     return sorted(name.removesuffix(ending) for name in names if name.endswith(ending))
 
 
-def only_model(out: str, modality: str = "image", metadata: str | None = None) -> str:
+def only_model(out: str, modality: str = "image", metadata: str | None = None, allow: Allow = Allow()) -> str:
     """The one model that embedded the pool. Raises UsageError where there is none, or several to choose from."""
-    models = embedded(open_table(out, metadata), modality)
+    models = embedded(open_table(out, metadata, *allow), modality)
     if len(models) == 1:
         return models[0]
     if not models:
@@ -305,4 +311,4 @@ def _parsed(path: str, name: str, identity: tuple[int | str, ...]) -> Header:
             f"{path}: does not exist, and the embeddings stand in it; fetch it beside the parquet, or embed the pool"
         ) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]})") from error
+        raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]}). {CURE}") from error

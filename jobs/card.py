@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from mmfilter.allow import Allow
+
 from . import options as o
 from .terminal import print
 
@@ -16,6 +18,7 @@ def add(app: typer.Typer) -> None:
         license: Annotated[str, typer.Option(help="As Hugging Face writes it: cc-by-4.0, other, unknown.")] = "unknown",
         pretty: Annotated[str, typer.Option(help="The title (default: the recipe's name).")] = "",
         metadata: o.Metadata = None,
+        allow: Allow = Allow(),
     ) -> None:
         """OUT/subsets/NAME.md: where a subset came from, what was removed, what it is made of."""
         from mmfilter.card import write_card
@@ -23,5 +26,5 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute
 
-        options = CardOptions(license, pretty, absolute(metadata) if metadata else "")
+        options = CardOptions(license, pretty, absolute(metadata) if metadata else "", allow)
         print(write_card(absolute(out), name or "", options))

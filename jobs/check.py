@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from mmfilter import check, storage
+from mmfilter.allow import ALL
 from mmfilter.errors import ConflictError, MMFilterError, TransientError, UsageError, cannot_write, unreadable
 from mmfilter.fields import ReadOptions
 from mmfilter.form import SHARDS, look_at_form
@@ -105,7 +106,7 @@ def _stored_columns(recipe: Recipe, request: Request) -> set[str]:
     except UsageError:
         pass
     try:
-        return set(open_table(request.out, request.metadata).columns)
+        return set(open_table(request.out, request.metadata, *ALL).columns)
     except MMFilterError:  # a new OUT, or one that only the cluster reaches
         return set()
 

@@ -1,4 +1,7 @@
-"""What every verb has: --out beside a positional OUT, --progress, --quiet, --verbose; and how the rest is checked."""
+"""What every verb has: --out beside a positional OUT, --progress, --quiet, --verbose; and how the rest is checked.
+
+A verb that reads OUT as a pool has a parameter `allow`: it becomes --allow-missing and --allow-stale.
+"""
 
 import functools
 import inspect
@@ -10,11 +13,12 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from mmfilter.allow import Allow
 from mmfilter.errors import MMFilterError, UsageError
 from mmfilter.folders import is_tar
 
 from . import progress
-from .options import RESULT
+from .options import RESULT, WithoutMissing, WithStale
 from .terminal import print
 
 OutOption = Annotated[str | None, typer.Option("--out", help="The same as a positional OUT.", metavar="OUT")]
@@ -46,6 +50,7 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     """The verb with the options that all verbs have. One whose OUT is positional takes --out OUT as well."""
     signature = inspect.signature(verb)
     name = next((p.name for p in signature.parameters.values() if _is_out(p)), "")
+    reads_pool = "allow" in signature.parameters
 
     @functools.wraps(verb)
     def wrapped(
@@ -53,6 +58,8 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         progress.choose(progress_, quiet, verbose)
         _check_extra(ctx)
+        if reads_pool:
+            arguments["allow"] = Allow(arguments.pop("allow_missing"), arguments.pop("allow_stale"))
         if name:
             arguments[name] = _one(ctx, arguments[name], arguments.pop("out_"), signature.parameters[name].default)
         _check_out(arguments.get(name or "out"), arguments.get("pool"))
@@ -63,12 +70,14 @@ def common(verb: Callable[..., Any]) -> Callable[..., Any]:
                 print(traceback.format_exc(), file=sys.stderr)
             raise
 
-    parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values()]
+    parameters = [p.replace(kind=KEYWORD) for p in signature.parameters.values() if p.name != "allow"]
     if name:
-        at = list(signature.parameters).index(name)
+        at = next(i for i, parameter in enumerate(parameters) if parameter.name == name)
         parameters[at] = _optional(parameters[at])
         option = OutOption if get_args(signature.parameters[name].annotation)[0] is str else OutsOption
         parameters.append(inspect.Parameter("out_", KEYWORD, default=None, annotation=option))
+    flags = {"allow_missing": WithoutMissing, "allow_stale": WithStale} if reads_pool else {}
+    parameters += [inspect.Parameter(flag, KEYWORD, default=False, annotation=kind) for flag, kind in flags.items()]
     parameters += [
         inspect.Parameter("progress_", KEYWORD, default=None, annotation=Mode),
         inspect.Parameter("quiet", KEYWORD, default=False, annotation=Quiet),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
 from mmfilter.errors import UsageError
 
 from . import options as o
@@ -31,6 +32,7 @@ def add(app: typer.Typer) -> None:
         ] = "",
         sample: Annotated[int, typer.Option(min=2, help="Rows of each set where pairs are looked at.")] = 2000,
         seed: Annotated[int, typer.Option(min=0, help="Of that sample.")] = 0,
+        allow: Allow = Allow(),
         page: Annotated[str | None, typer.Option(help="The page to write (default: OUT/compare.html).")] = None,
         address: o.Address = None,
         workers: o.Workers = None,
@@ -42,18 +44,18 @@ def add(app: typer.Typer) -> None:
 
         asked = {"model": model, "modality": modality, "target": target, "sample": sample, "seed": seed}
         width = o.width(address, workers, None, None, None, local)
-        pool = out and given_pool(absolute(out), metadata and absolute(metadata), weights or [])
+        pool = out and given_pool(absolute(out), metadata and absolute(metadata), weights or [], allow)
         found = compare_subsets(subsets, pool or None, asked, width)
         written = write(found, out and absolute(out), page)
         print(json.dumps(found, indent=1, ensure_ascii=False) if as_json else "\n".join([*lines(found), *written]))
 
 
-def given_pool(out: str, metadata: str | None, weights: list[str]) -> Any:
+def given_pool(out: str, metadata: str | None, weights: list[str], allow: Allow) -> Any:
     """The pool in OUT, with the models' weights where `--weights` names them. Raises UsageError."""
     from index.pool import Pool
     from index.reference import given_weights
 
-    pool = Pool(out, metadata)
+    pool = Pool(out, metadata, allow=allow)
     return replace(pool, weights=given_weights([pool], weights))
 
 
@@ -150,7 +152,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         said += [f"  {n:,} samples of {name} are not in the pool"] if n else []
     if found["measures"]:
         said += measured(found["measures"])
-    return said
+    return said + [f"  {sentence}" for sentence in sentences(found)]
 
 
 def measured(measures: dict[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
+
 from . import options as o
 from .terminal import print
 
@@ -28,6 +30,7 @@ def add(app: typer.Typer) -> None:
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """Concepts: columns cluster_id, centroid_similarity, density, ...; OUT/concepts/MODEL with labels and a map."""
@@ -36,12 +39,13 @@ def add(app: typer.Typer) -> None:
         from .dedup import Asked, run_one
         from .outdir import absolute
 
-        model = model or only_model(absolute(out), modality, metadata and absolute(metadata))
+        model = model or only_model(absolute(out), modality, metadata and absolute(metadata), allow)
         fields: dict[str, Any] = {"model": model, "modality": modality, "k": k, "seed": seed}
         fields |= {"iterations": iterations, "passes": passes}
         above = [level for level in levels.split(",") if level]
         node = {"clusters": {**fields, "levels": above, "resamples": resamples}}
-        asked = Asked(out, metadata, redo_changed, o.width(address, workers, None, None, None, local))
+        width = o.width(address, workers, None, None, None, local)
+        asked = Asked(out, metadata, redo_changed, width, allow=allow)
         result = run_one(asked, node, summary)
         print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else "\n".join(lines(result)))
 
@@ -65,4 +69,5 @@ def lines(result: dict[str, Any]) -> list[str]:
     said = [f"{result['samples']:,} samples in {len(concepts):,} clusters"]
     said += [f"  {c['id']:>5} {c['size']:>8,}  {c['tightness']:.3f}  {', '.join(c['label'])}" for c in concepts[:20]]
     said += [f"  and {len(concepts) - 20:,} more"] if len(concepts) > 20 else []
+    said += [f"  {sentence}" for sentence in sentences(result)]
     return [*said, f"columns {', '.join(result['columns'])}", f"list    {result['path']}"]

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
+
 from . import options as o
 from .cluster import Width
 from .terminal import print
@@ -39,6 +41,7 @@ def add(app: typer.Typer) -> None:
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """Duplicates in OUT: columns duplicate_of, ...; with --against, what another set holds: overlap_of, ..."""
@@ -48,7 +51,7 @@ def add(app: typer.Typer) -> None:
         else:
             node = {"duplicates": {**shared, "k": k, "mode": mode, "keep": keep, "score": score, "seed": seed}}
         width = o.width(address, workers, None, None, None, local)
-        asked = Asked(out, metadata, redo_changed, width, tuple(weights or ()))
+        asked = Asked(out, metadata, redo_changed, width, tuple(weights or ()), allow)
         result = run_one(asked, node, summary)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
 
@@ -62,6 +65,7 @@ class Asked:
     redo: bool
     width: Width
     weights: tuple[str, ...] = ()  # NAME=PATH
+    allow: Allow = Allow()
 
 
 def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
@@ -80,13 +84,15 @@ def run_one(asked: Asked, node: dict[str, Any], said: Any) -> Any:
     folder = absolute(asked.out)
     score = build_score(node, "mmfilter cluster" if "clusters" in node else "mmfilter dedup")
     assert isinstance(score, PoolScore)
-    pool = Pool(folder, asked.metadata and absolute(asked.metadata))
+    pool = Pool(folder, asked.metadata and absolute(asked.metadata), allow=asked.allow)
     _check_needs(score, pool)
     weights = given_weights([pool], asked.weights)
     with only_driver(folder):
-        metadata = keep_metadata(folder, asked.metadata)
-        add_pool_scores([score], folder, asked.width, metadata, asked.redo, weights)
-    return said(score, Pool(folder, metadata))
+        metadata = keep_metadata(folder, asked.metadata, asked.allow)
+        add_pool_scores([score], folder, asked.width, metadata, asked.redo, weights, asked.allow)
+    pool = Pool(folder, metadata, allow=asked.allow)
+    pool.table.check_fresh(score.needs)
+    return {**said(score, pool), **pool.table.gaps()}
 
 
 def _check_needs(score: Any, pool: Any) -> None:
@@ -116,5 +122,6 @@ def lines(result: dict[str, Any]) -> list[str]:
     word = "in the other set too" if "list" in result else "duplicates of one that is kept"
     said = [f"{result['samples']:,} samples, {result['found']:,} ({share:.1%}) {word}"]
     said += [f"  {kind:<12} {n:,}" for kind, n in result["kinds"].items()]
+    said += [f"  {sentence}" for sentence in sentences(result)]
     said.append(f"columns {', '.join(result['columns'])}")
     return said + ([f"list    {result['list']}"] if "list" in result else [])

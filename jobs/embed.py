@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from mmfilter import storage
+from mmfilter.commit_file import optional_commit
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
 from mmfilter.model_identity import identity, local_identity, precision_on
@@ -18,11 +19,12 @@ from mmfilter.recipe import Recipe
 from mmfilter.records import Failure
 from mmfilter.setting_aside import set_aside
 from mmfilter.shard import ShardReport, process_piece, process_shard
-from mmfilter.sidecar import read_commit
+from mmfilter.sidecar import metadata_path, read_commit
 from mmfilter.weights import ModelSpec, local_sha256, resolve
 from mmfilter.work import (
     RESOLVED,
     Work,
+    added_parts,
     check_loaded,
     embedders_of,
     looks,
@@ -161,15 +163,16 @@ def resolved_work(recipe: Recipe, work: Work, names: Collection[str], width: Wid
 
 
 def find_todo(paths: list[str], work: Work) -> dict[str, list[str]]:
-    """Path -> parts still to do, for the shards that lack any. Raises ConflictError.
+    """Path -> parts still to do, for the shards that lack any, or whose files are gone or cut. Raises ConflictError.
 
-    The commits' folder is listed once; a shard that is not in it costs nothing more.
+    The folders of metadata and failures are listed once; a shard without a commit costs nothing more.
     """
-    made = {name.removesuffix(".json") for name in storage.names(storage.join(work.out, "metadata"))}
+    folders = [storage.join(work.out, name) for name in ("metadata", "failures")]
+    sizes = {storage.join(f, name): size for f in folders for name, size in storage.sizes(f).items()}
 
     def lacks(path: str) -> list[str]:
-        stem = storage.stem(path)
-        return pending(work, read_commit(work.out, stem) if stem in made else None, path)
+        commit_path = metadata_path(work.out, storage.stem(path), "json")
+        return pending(work, optional_commit(commit_path) if commit_path in sizes else None, path, sizes)
 
     found = zip(paths, each(lacks, paths, storage.is_remote(work.out)), strict=True)
     return {path: parts for path, parts in found if parts}
@@ -189,12 +192,14 @@ def embed_pool(
     made from something else, MMFilterError when a model is wanted and its weights are not at hand.
     """
     work = replace(work_of(recipe, out), redo=redo)
+    work = replace(work, added=added_parts(work))
     todo = find_todo(paths, work)
     wanted = set().union(*(embedders_of(work, parts) for parts in todo.values()))
     models = {name: spec for name, spec in work.models.items() if name in wanted}
     if models:
-        work = resolved_work(recipe, work, models, width)
+        work = replace(resolved_work(recipe, work, models, width), added=work.added)
         todo = find_todo(paths, work)
+    work = replace(work, added=added_parts(work, todo.values()))
     begin()
     counts = PoolCounts(shards=len(paths), done_before=len(paths) - len(todo), made_of=recipe.read.how)
     if todo:

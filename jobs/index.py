@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
 from mmfilter.errors import UsageError
 
 from . import options as o
@@ -29,6 +30,7 @@ def add(app: typer.Typer) -> None:
         address: o.Address = None,
         workers: o.Workers = None,
         local: o.Local = False,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """A kNN index of OUT's embeddings: OUT/index/NAME. Shards that came since are added; nothing is done twice."""
@@ -41,8 +43,8 @@ def add(app: typer.Typer) -> None:
             raise UsageError(f"--recall {recall:g}: it is a share, above 0 and up to 1")
         limit = None if memory is None else memory * 2**30
         metadata = metadata and absolute(metadata)
-        model = model or only_model(absolute(out), modality, metadata)
-        options = IndexOptions(model, modality, name, factory, recall, limit, seed, metadata, fresh)
+        model = model or only_model(absolute(out), modality, metadata, allow)
+        options = IndexOptions(model, modality, name, factory, recall, limit, seed, metadata, fresh, allow)
         info = index_pool(absolute(out), options, o.width(address, workers, None, None, None, local))
         print(json.dumps(info, indent=1) if as_json else "\n".join(lines(info)))
 
@@ -56,10 +58,10 @@ def index_pool(out: str, options: Any, width: Width) -> dict[str, Any]:
     from .outdir import keep_metadata, only_driver
     from .pool_scores import mapper
 
-    open_table(out, options.metadata)  # before a lock is left in a folder that is no pool
+    open_table(out, options.metadata, *options.allow)  # before a lock is left in a folder that is no pool
     with only_driver(out):
-        keep_metadata(out, options.metadata)
-        width = choice.choose(replace(width, gpus=0), choice.rows(open_table(out, options.metadata)))
+        keep_metadata(out, options.metadata, options.allow)
+        width = choice.choose(replace(width, gpus=0), choice.rows(open_table(out, options.metadata, *options.allow)))
         info = build_index(out, options, mapper(width, "index"))
     return {**info, "shards": len(info["shards"]), "path": f"{out}/index/{info['name']}"}
 
@@ -83,4 +85,4 @@ def lines(info: dict[str, Any]) -> list[str]:
     said.append(f"  recall@{info['recall']['k']} {', '.join(recalls)} ({info['recall']['queries']} queries of each)")
     if not info["met"]:
         said.append(f"  this is below the {info['target']:g} asked for: give more --memory, or another --factory")
-    return [*said, f"  {info['path']}"]
+    return [*said, *(f"  {sentence}" for sentence in sentences(info)), f"  {info['path']}"]

@@ -87,6 +87,14 @@ Patience = Annotated[
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Go on without named shards that do not exist; nothing is recorded.")
 ]
+WithoutMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Go on without shards of the run that lack files; the result says which."),
+]
+WithStale = Annotated[
+    bool,
+    typer.Option("--allow-stale", help="Read columns that were computed from other content; the result says which."),
+]
 KeepGoing = Annotated[
     bool,
     typer.Option("--keep-going", help="Start though none of the first samples has a usable form."),

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.dates import now
 from mmfilter.derived import run_of
 from mmfilter.errors import ConflictError, DataError, UsageError, cannot_write
@@ -150,7 +151,7 @@ def load_run(out: str) -> dict[str, Any]:
     return read_run(out)
 
 
-def keep_metadata(out: str, metadata: str | None) -> str | None:
+def keep_metadata(out: str, metadata: str | None, allow: Allow = Allow()) -> str | None:
     """`metadata` made absolute, and noted in OUT/run.json, so that later commands on OUT read it unasked.
 
     Raises UsageError where it holds no metadata.
@@ -160,7 +161,7 @@ def keep_metadata(out: str, metadata: str | None) -> str | None:
     from mmfilter.table import open_table
 
     folder = absolute(metadata)
-    open_table(out, folder)  # a folder without metadata is not noted: later commands would read it unasked
+    open_table(out, folder, *allow)  # a folder without metadata is not noted: later commands would read it unasked
     save_run(out, metadata=folder)
     return folder
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfilter import storage
+from mmfilter.allow import Allow
 from mmfilter.beside import is_whole, withdraw_records, write_records
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
@@ -87,19 +88,21 @@ def add_pool_scores(
     metadata: str | None = None,
     redo: bool = False,
     weights: Mapping[str, str] | None = None,
+    allow: Allow = Allow(),
 ) -> dict[str, int]:
     """Bring OUT/columns up to `scores`, one after the other; returns first column -> shards written.
 
     A score whose pool has changed is computed again. One that was computed otherwise is a ConflictError
     unless `redo`, what a score reads and is not there a UsageError. A second call does nothing; a killed one goes on.
-    `weights` are paths of the models that images beside the pool are embedded with.
+    `weights` are paths of the models that images beside the pool are embedded with. What is missing or stale, where
+    `allow` says that it may be, is recorded among the columns' sources.
     """
     from index.pool import Pool
 
     written = {}
     for score in scores:
         refuse_derived_alike([out, *score.inputs])
-        pool = Pool(out, metadata, weights or {})  # anew: a score may read what the one before wrote
+        pool = Pool(out, metadata, weights or {}, allow)  # anew: a score may read what the one before wrote
         part = pool_part(score, pool)
         stems = pool.table.stems
         todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
@@ -147,7 +150,7 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     was = filled(renamed(origin and origin.part, SCORES), part, {"fields": defaults(type(score))})
     if was == part:
         return False
-    if was is not None and not redo and (changed := _changed(was, part)):
+    if was is not None and not redo and (changed := changed_fields(was, part)):
         raise ConflictError(
             f"{out}: column{'s' * (len(score.columns) > 1)} {', '.join(score.columns)} (shard {stem}): made with "
             f"{'; '.join(changed)}. Rules and reports that read them would say something else. Put back what changed, "
@@ -156,7 +159,7 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     return True
 
 
-def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changed_fields(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of the score and its fields is not as it was, each as `name VALUE, now VALUE`."""
     if (was.get("score"), was.get("version")) != (now["score"], now["version"]):
         made = [f"the score {part.get('score')} (version {part.get('version')})" for part in (was, now)]
@@ -168,12 +171,17 @@ def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo: set[str]) -> None:
     """columns/NAME/STEM.parquet of the shards in `todo`; `columns` are by the pool's position."""
-    start, needs = 0, sorted(score.needs)
+    start, needs, gaps = 0, sorted(score.needs), pool.table.gaps()
     for stem in pool.table.stems:
         uids = pool.table.read(["uid"], stem)["uid"].to_arrow()
         rows = slice(start, start + len(uids))
         start += len(uids)
         if stem in todo:
             here = {"uid": uids.cast("string"), **{name: columns[name][rows] for name in score.columns}}
-            sources = {"shard": shard_sources(pool.table, stem, score.needs), "pool": part["pool"], "needs": needs}
+            sources = {
+                "shard": shard_sources(pool.table, stem, score.needs),
+                "pool": part["pool"],
+                "needs": needs,
+                **gaps,
+            }
             write_column(columns_path(pool.out, score.columns[0], stem), here, part, sources)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
 from mmfilter.errors import UsageError
 
 from . import options as o
@@ -26,6 +27,7 @@ def add(app: typer.Typer) -> None:
         ridge: Annotated[float, typer.Option(help="The linear probe's penalty.")] = 1e-4,
         metadata: o.Metadata = None,
         seed: Annotated[int, typer.Option(help="Which samples are held out.")] = 0,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """kNN and linear probes on OUT's embeddings: a cheap signal of the encoder, not a zero-shot figure."""
@@ -39,9 +41,9 @@ def add(app: typer.Typer) -> None:
             if not value > 0 or (name == "holdout" and value >= 1):
                 raise UsageError(f"--{name} {value:g}: above 0{' and below 1' if name == 'holdout' else ''}, please")
         metadata = metadata and absolute(metadata)
-        model = model or only_model(absolute(out), modality, metadata)
+        model = model or only_model(absolute(out), modality, metadata, allow)
         options = ProbeOptions(model, column, modality, labels, holdout, queries, k, temperature, ridge, seed)
-        found = measure(absolute(out), options, metadata)
+        found = measure(absolute(out), options, metadata, allow)
         print(json.dumps(found, indent=1) if as_json else "\n".join(lines(found)))
 
 
@@ -55,4 +57,4 @@ def lines(found: dict[str, Any]) -> list[str]:
     for name in ("probe_knn", "probe_linear", "most_common"):
         low, high = found[name]["interval"]
         said.append(f"  {name:<12} {found[name]['accuracy']:.4f}  ({low:.4f} to {high:.4f})")
-    return said
+    return said + [f"  {sentence}" for sentence in sentences(found)]

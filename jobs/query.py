@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import Allow, sentences
 from mmfilter.errors import UsageError
+from mmfilter.run_pool import listed
 
 from . import options as o
 from .terminal import print
@@ -31,6 +34,7 @@ def add(app: typer.Typer) -> None:
         where: Annotated[str | None, typer.Option(help="Only where this SQL over the columns holds.")] = None,
         weights: o.Weights = None,
         metadata: o.Metadata = None,
+        allow: Allow = Allow(),
         write: Annotated[str, typer.Option("--write", help="Write the samples found as a subset .npy.")] = "",
         as_json: o.Json = False,
     ) -> None:
@@ -53,7 +57,7 @@ def add(app: typer.Typer) -> None:
         )
         folder = absolute(out)
         chosen = [Subset.read(_there(path)) for path in among or ()]
-        pool = Pool(folder, metadata and absolute(metadata))
+        pool = Pool(folder, metadata and absolute(metadata), allow=allow)
         pool = replace(pool, weights=given_weights([pool], weights or ()))
         found = search(pool, index, question, (k, floor), (chosen, where))
         if write:
@@ -78,7 +82,7 @@ def search(
     from index.knn import open_index
     from mmfilter.uids import parse_uids
 
-    knn = open_index(pool.out, name, pool.metadata)
+    knn = open_index(pool.out, name, pool.metadata, pool.allow)
     mask = np.ones(len(knn), bool)
     for subset in among[0]:
         mask &= np.isin(np.arange(len(knn)), ask.within(knn, subset))
@@ -94,7 +98,17 @@ def search(
     else:
         positions, similarity = knn.above(target, floor, k or len(knn), chosen)
     there = positions >= 0
-    return ask.hits(knn, positions[there], similarity[there])
+    found = ask.hits(knn, positions[there], similarity[there])
+    for sentence in [*sentences(knn.vectors.table.gaps()), *_behind(knn)]:
+        print(f"mmfilter: {sentence}", file=sys.stderr)
+    return found
+
+
+def _behind(knn: Any) -> list[str]:
+    """A sentence where shards of the pool are not in the index."""
+    if not knn.lacks:
+        return []
+    return [f"Index {knn.name} is without {listed(knn.lacks)} that came since; `mmfilter index` brings it up."]
 
 
 def lines(found: list[dict[str, Any]], write: str) -> list[str]:

@@ -1,5 +1,6 @@
 """`rank`: the same training on several subsets, evaluated alike; which of them trains the better model."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ def add(app: typer.Typer) -> None:
         as_json: o.Json = False,
     ) -> None:
         """Train on each subset, on random ones of the same size and on all of the pool; evaluate; compare."""
+        from mmfilter.subset_notes import notes_of
+
         from .leaderboard import show
         from .outdir import absolute, only_driver
 
@@ -48,6 +51,8 @@ def add(app: typer.Typer) -> None:
         if dry_run:
             print("\n".join(plan(asked, paths)))
             return
+        for note in [note for path in paths for note in notes_of(path)]:
+            print(f"mmfilter: {note}", file=sys.stderr)
         with only_driver(asked.out):
             run_trials(asked, paths, Width(address, workers, gpus, threads, None, local))
         print(show([asked.out], as_json))

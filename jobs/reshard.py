@@ -1,6 +1,7 @@
 """`reshard`: a subset's samples as new shards, by workers; bytes are copied, and decoded only to blur faces."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -78,6 +79,7 @@ def add(app: typer.Typer) -> None:
         """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
         from mmfilter.fields import member_names, read_options
         from mmfilter.reshard_plan import ReshardOptions
+        from mmfilter.subset_notes import notes_of
 
         from .outdir import absolute, reading_beside
         from .shards import find_shards
@@ -88,7 +90,10 @@ def add(app: typer.Typer) -> None:
         read = read_options(reading_beside(absolute(subset)), uids, pool_id, captions)
         request = Request(asked, read, deep=deep)
         results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
-        told: Any = results if subset.endswith(".schedule.json") else results[0]
+        notes = notes_of(absolute(subset))
+        for note in notes:
+            print(f"mmfilter: {note}", file=sys.stderr)
+        told: Any = results if subset.endswith(".schedule.json") else {**results[0], "notes": notes}
         print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
         raise typer.Exit(OK)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from mmfilter.allow import ALL
 from mmfilter.errors import OK, SET_ASIDE, MMFilterError
 
 from . import options as o
@@ -141,7 +142,7 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
                 clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
         clock.save()
         if recipe.select is not None:
-            result["report"] = report_run(out, asked.name, asked.labels)
+            result["report"] = report_run(out, asked.name, asked.labels, allow=ALL)
         result["seconds"] = clock.seconds
     return result
 

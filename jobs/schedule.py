@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from mmfilter.allow import Allow, sentences
 from mmfilter.errors import UsageError
 
 from . import options as o
@@ -30,6 +31,7 @@ def add(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the draws.")] = 0,
         metadata: o.Metadata = None,
         name: Annotated[str, typer.Option("--name", help="The schedule's name (default: its kind).")] = "",
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """A subset for each epoch: OUT/schedules/NAME.schedule.json, which reshard and train take."""
@@ -50,10 +52,13 @@ def add(app: typer.Typer) -> None:
             "out": absolute(out),
             "subset": subset and absolute(subset),
             "metadata": metadata and absolute(metadata),
+            "allow": allow,
         }
-        open_table(absolute(out), source["metadata"])  # before anything is written into a folder that is no run
+        open_table(
+            absolute(out), metadata and absolute(metadata), *allow
+        )  # before anything is written into a folder that is no run
         with only_driver(absolute(out)):
-            keep_metadata(absolute(out), metadata)
+            keep_metadata(absolute(out), metadata, allow)
             result = make(source, how, name or kind)
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
 
@@ -70,7 +75,7 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
 
     if not NAME.fullmatch(name):
         raise UsageError(f"a schedule's name is letters, digits, '-' and '_', not '{name}'; give another --name")
-    drawn, difficulty = read(source, how["column"], how["hard"])
+    drawn, difficulty, gaps = read(source, how["column"], how["hard"])
     if not len(drawn):
         raise UsageError(f"{source['subset'] or source['out']}: no uid is in it to make epochs of; give another subset")
     epochs, seed = how["epochs"], how["seed"]
@@ -85,12 +90,12 @@ def make(source: dict[str, Any], how: dict[str, Any], name: str) -> dict[str, An
         told |= {"column": how["column"], "hard": how["hard"], **asdict(how["window"])}
         told["values"] = record_of(difficulty.tobytes())["sha256"]
     path = storage.join(source["out"], "schedules", f"{name}{ENDING}")
-    sizes = write_schedule(path, Schedule(how["kind"], seed, subsets, told))
-    return {"path": path, "from": len(drawn), "epochs": sizes}
+    sizes = write_schedule(path, Schedule(how["kind"], seed, subsets, {**told, **gaps}))
+    return {"path": path, "from": len(drawn), "epochs": sizes, **gaps}
 
 
-def read(source: dict[str, Any], column: str, hard: Literal["low", "high"]) -> tuple[Any, Any]:
-    """(what is drawn from, a Subset; its difficulty (n,) beside it, where there is a column)."""
+def read(source: dict[str, Any], column: str, hard: Literal["low", "high"]) -> tuple[Any, Any, dict[str, Any]]:
+    """(what is drawn from, a Subset; its difficulty (n,) beside it, where there is a column; what is missing)."""
     import numpy as np
 
     from mmfilter.rules.masks import numbers
@@ -100,8 +105,9 @@ def read(source: dict[str, Any], column: str, hard: Literal["low", "high"]) -> t
 
     chosen = Subset.read(source["subset"]) if source["subset"] else None
     if chosen is not None and not column:
-        return chosen, None
-    table = open_table(source["out"], source["metadata"]).read({*HALVES, *([column] if column else [])})
+        return chosen, None, {}
+    pool = open_table(source["out"], source["metadata"], *source["allow"])
+    table = pool.read({*HALVES, *([column] if column else [])})
     uids = np.empty(table.height, DTYPE)
     uids["f0"], uids["f1"] = (table[half].to_numpy() for half in HALVES)
     order = sort_order(uids)  # stable where it matters: of a uid that stands twice the first row counts
@@ -111,9 +117,9 @@ def read(source: dict[str, Any], column: str, hard: Literal["low", "high"]) -> t
     counts = chosen.counts(uids[first]) if chosen is not None else np.ones(int(first.sum()), np.int64)
     drawn = Subset(np.repeat(uids[first], counts))
     if not column:
-        return drawn, None
+        return drawn, None, pool.gaps()
     values = numbers(table, column).astype(np.float64)[order][first]
-    return drawn, np.repeat(values if hard == "high" else -values, counts)
+    return drawn, np.repeat(values if hard == "high" else -values, counts), pool.gaps()
 
 
 def lines(result: dict[str, Any]) -> list[str]:
@@ -122,4 +128,5 @@ def lines(result: dict[str, Any]) -> list[str]:
     said = [f"{len(sizes):,} epochs out of {result['from']:,} samples"]
     said += [f"  {epoch['subset']:<28} {epoch['samples']:>10,}" for epoch in sizes[:20]]
     said += [f"  and {len(sizes) - 20:,} more"] if len(sizes) > 20 else []
+    said += [f"  {sentence}" for sentence in sentences(result)]
     return [*said, f"schedule {result['path']}"]

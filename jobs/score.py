@@ -8,7 +8,8 @@ from typing import Any
 import typer
 
 from mmfilter import storage
-from mmfilter.check import check_score_files
+from mmfilter.allow import Allow, sentences
+from mmfilter.check import check_score_files, columns_of
 from mmfilter.columns import add_columns
 from mmfilter.commit_file import optional_commit
 from mmfilter.errors import ConflictError, UsageError
@@ -35,6 +36,7 @@ def add(app: typer.Typer) -> None:
         workers: o.Workers = None,
         local: o.Local = False,
         redo_changed: o.Redo = False,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """Scores that need no pixels, from stored columns and embeddings: columns/NAME. No tar is read."""
@@ -47,18 +49,29 @@ def add(app: typer.Typer) -> None:
         folder, width = absolute(out), o.width(address, workers, None, None, None, local)
         loaded = load_recipe(recipe, weights)
         check_request(loaded, Request("score", folder, metadata=metadata and absolute(metadata)))
-        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
+        open_table(
+            folder, metadata and absolute(metadata), *allow
+        )  # before anything is written into a folder that is no run
         with only_driver(folder):
-            result = score_pool(loaded, folder, keep_metadata(folder, metadata), width, redo_changed)
-        print(
-            json.dumps(result, indent=1)
-            if as_json
-            else f"{result['shards']:,} shards, columns: {', '.join(result['columns']) or 'none to add'}"
-        )
+            given = keep_metadata(folder, metadata, allow)
+            result = score_pool(loaded, folder, given, width, redo_changed, allow)
+        print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The result for a person."""
+    columns = ", ".join(result["columns"]) or "none to add"
+    brought_up = f"; brought up to the pool: {', '.join(result['brought_up'])}" if result["brought_up"] else ""
+    return [f"{result['shards']:,} shards, columns: {columns}{brought_up}", *(f"  {s}" for s in sentences(result))]
 
 
 def score_pool(
-    recipe: Recipe, out: str, metadata: str | None = None, width: Width = Width(local=True), redo: bool = False
+    recipe: Recipe,
+    out: str,
+    metadata: str | None = None,
+    width: Width = Width(local=True),
+    redo: bool = False,
+    allow: Allow = Allow(),
 ) -> dict[str, Any]:
     """Write columns/NAME for every score of the recipe that the pool lacks; no tar is read.
 
@@ -68,30 +81,48 @@ def score_pool(
     Raises UsageError for a score that looks at pixels, ConflictError where a column was made otherwise.
     """
     check_score_files(recipe, recipe.pool_scores)
-    table = open_table(out, metadata)
-    whole = table.whole().columns  # a command that stopped half way has left some shards without
+    table = open_table(out, metadata, *allow)
+    whole = (
+        {**table.columns} if not table.partial else {c: p for c, p in table.columns.items() if c not in table.partial}
+    )
     todo = [score for score in recipe.scores if not set(score.columns) <= set(whole)]
     for score in todo:
         if reads_pixels(score):
             raise UsageError(
                 f"{recipe.where}: the score of '{score.columns[0]}' looks at pixels; `mmfilter embed` computes it"
             )
+    table.check_fresh(_read_by(recipe))
     work = plan_work(recipe, out, {})
     started = time.perf_counter()
     with ThreadPoolExecutor() as pool, Progress("score", len(table.stems)) as progress:
-        for _ in pool.map(lambda stem: _score_shard(stem, table, work, redo), table.stems):
+        scored: set[str] = set()
+        for parts in pool.map(lambda stem: _score_shard(stem, table, work, redo), table.stems):
+            scored.update(parts)
             progress.advance()
-    written = add_pool_scores(pool_scores_of(recipe, out, redo), out, width, metadata, redo)
+    written = add_pool_scores(pool_scores_of(recipe, out, redo), out, width, metadata, redo, allow=allow)
+    new = [c for s in todo for c in s.columns]
+    new += [c for s in recipe.pool_scores if written[s.columns[0]] for c in s.columns]
     return {
         "shards": len(table.stems),
-        "columns": [c for s in todo for c in s.columns]
-        + [c for s in recipe.pool_scores if written[s.columns[0]] for c in s.columns],
+        "columns": new,
+        "brought_up": [c for s in recipe.scores if score_part(s) in scored for c in s.columns if c not in new],
         "seconds": round(time.perf_counter() - started, 2),
+        **table.gaps(),
     }
 
 
-def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> None:
-    """Add the columns that a shard lacks, or that were computed from what it held before. Raises ConflictError."""
+def _read_by(recipe: Recipe) -> set[str]:
+    """The columns that the recipe's scores read and that none of them computes."""
+    needs = {need for score in recipe.scores for need in score.needs}
+    needs |= {need for score in recipe.pool_scores for need in score.needs}
+    return needs - columns_of(recipe)
+
+
+def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> list[str]:
+    """Add the columns that a shard lacks, or that were computed from what it held before; returns these parts.
+
+    Raises ConflictError.
+    """
     parts = (optional_commit(storage.join(table.metadata, f"{stem}.json")) or {"parts": {}})["parts"]
     todo = []
     for score in work.scores:
@@ -112,3 +143,4 @@ def _score_shard(stem: str, table: Table, work: Any, redo: bool) -> None:
             todo.append(part)
     if todo:
         add_columns(stem, select_parts(work, todo), Clock(), table.metadata)
+    return todo

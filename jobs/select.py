@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mmfilter.allow import ALL, Allow, sentences
 from mmfilter.errors import COPY, OK, SET_ASIDE, MMFilterError, UsageError
 
 from . import options as o
@@ -27,6 +28,7 @@ def add(app: typer.Typer) -> None:
         decisions: Annotated[
             bool, typer.Option(help="Write each sample's verdicts (explain and the report read them).")
         ] = True,
+        allow: Allow = Allow(),
         as_json: o.Json = False,
     ) -> None:
         """Apply a recipe's rules: subsets/NAME.npy, what each rule dropped, every decision."""
@@ -42,35 +44,47 @@ def add(app: typer.Typer) -> None:
         check_request(
             loaded, Request("select", folder, metadata=metadata and absolute(metadata), name=name or loaded.name)
         )
-        open_table(folder, metadata and absolute(metadata))  # before anything is written into a folder that is no run
+        open_table(
+            folder, metadata and absolute(metadata), *allow
+        )  # before anything is written into a folder that is no run
         with only_driver(folder):
-            given = keep_metadata(folder, metadata)
-            result = select_subset(loaded, folder, name or loaded.name, given, decisions)
+            given = keep_metadata(folder, metadata, allow)
+            result = select_subset(loaded, folder, name or loaded.name, given, decisions, allow)
             result["left_out"] = [] if given else sorted(left_out(folder))
         print(json.dumps(result, indent=1) if as_json else "\n".join(lines(result)))
         raise typer.Exit(SET_ASIDE if result["counts"]["failed"] else OK)
 
 
 def select_subset(
-    recipe: Any, out: str, name: str, metadata: str | None = None, decisions: bool = True
+    recipe: Any,
+    out: str,
+    name: str,
+    metadata: str | None = None,
+    decisions: bool = True,
+    allow: Allow = Allow(),
 ) -> dict[str, Any]:
     """Select by the recipe's rules, and write the subset's card; the selection as plain values.
 
-    Raises UsageError, DataError.
+    Raises UsageError, DataError, and ConflictError for columns that its rules read and that are stale or were made
+    with other options than the recipe's.
     """
     from mmfilter.card import read_earlier
     from mmfilter.select import SelectOptions, select
     from mmfilter.table import open_table
+
+    from .column_options import check_options
 
     if recipe.select is None:
         raise UsageError(
             f"{recipe.where}: has no 'select'; add the rules that choose ({COPY}), or use `mmfilter embed`"
         )
     options = SelectOptions(out, name, f"{recipe.where}: select", recipe.source, decisions, recipe.repeat)
-    table, earlier = open_table(out, metadata), read_earlier(out, name, metadata or "")
+    table, earlier = open_table(out, metadata, *allow), read_earlier(out, name, metadata or "", ALL)
+    check_options(recipe, table)
     selection = select(table, recipe.select, options)
     _card(out, name, earlier, selection.counts["in"])
-    return asdict(selection)
+    result = asdict(selection)
+    return {**result, **result.pop("gaps")}
 
 
 def _card(out: str, name: str, earlier: Any, samples: int) -> None:
@@ -112,5 +126,6 @@ def lines(result: dict[str, Any]) -> list[str]:
             f"  left out: {listed(others)} in OUT and not of the run's pool; `mmfilter embed` with their tars in "
             "--pool takes them in"
         )
+    said += [f"  {sentence}" for sentence in sentences(result)]
     whole = counts["kept"] + result.get("copies", 0)
     return [*said, f"subset  {result['path']}" + (f", {whole:,} uids with copies" if result.get("repeat") else "")]

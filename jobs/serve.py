@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from mmfilter.allow import Allow
 from mmfilter.errors import MMFilterError, UsageError, need
 
 from . import options as o
@@ -58,6 +59,7 @@ def add(app: typer.Typer) -> None:
         models: Annotated[bool, typer.Option(help="Load the models that text and image queries take.")] = True,
         weights: o.Weights = None,
         metadata: o.Metadata = None,
+        allow: Allow = Allow(),
     ) -> None:
         """Answer queries over HTTP: a page, a JSON API, and clip-retrieval's."""
         _prepare()
@@ -68,22 +70,38 @@ def add(app: typer.Typer) -> None:
 
         from .outdir import absolute
 
-        if metadata and len(outs) > 1:
-            raise UsageError(
-                f"--metadata {metadata}: it is of one OUT, and {len(outs)} are given; run `mmfilter select` or `index` "
-                "with --metadata on each, which then remember theirs"
-            )
-        given = given_weights([Pool(absolute(out), metadata and absolute(metadata)) for out in outs], weights or ())
+        folder = _folder(metadata, len(outs))
+        given = given_weights([Pool(absolute(out), folder, allow=allow) for out in outs], weights or ())
         settings = Settings(
             max_k, int(max_body * 2**20), concurrency, window / 1000, cache << 20,
             token, tuple(name.lower() for name in allow_host or ()), models,
-            metadata=absolute(metadata) if metadata else "", cors=origins(cors or []), thumbnails=thumbnails,
+            metadata=folder or "", allow=allow, cors=origins(cors or []), thumbnails=thumbnails,
             weights=given, names=(host.lower(), *map(host_name, name or ())),
         )  # fmt: skip
         application = create_app([absolute(out) for out in outs], settings, warm=True)
-        if "*" in settings.cors and not settings.token:
-            print(ANY_PAGE, file=sys.stderr)
+        _warn(application, settings)
         listen(application, bind(host, port), settings)
+
+
+def _folder(metadata: str | None, outs: int) -> str | None:
+    """The folder of metadata, made absolute. Raises UsageError where it is given for several OUTs."""
+    from .outdir import absolute
+
+    if metadata and outs > 1:
+        raise UsageError(
+            f"--metadata {metadata}: it is of one OUT, and {outs} are given; run `mmfilter select` or `index` "
+            "with --metadata on each, which then remember theirs"
+        )
+    return metadata and absolute(metadata)
+
+
+def _warn(application: Any, settings: Any) -> None:
+    """Say on stderr what is missing or stale, and who may read the pool."""
+    for served in application.state.service.pools.values():
+        for sentence in filter(None, [served.trouble, *served.snapshot.gaps]):
+            print(f"mmfilter: {sentence}", file=sys.stderr)
+    if "*" in settings.cors and not settings.token:
+        print(ANY_PAGE, file=sys.stderr)
 
 
 def _prepare() -> None:

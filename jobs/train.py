@@ -1,6 +1,7 @@
 """`train`: a small CLIP of one's own on clean pairs: a data filtering network."""
 
 import shlex
+import sys
 from typing import Any
 
 import typer
@@ -75,10 +76,13 @@ def _check(given: dict[str, Any]) -> None:
 def _options(given: dict[str, Any]) -> Any:
     """The TrainOptions that the flags ask for."""
     from mmfilter.fields import read_options
+    from mmfilter.subset_notes import notes_of
     from mmfilter.train import Augment, TrainOptions
 
     from .outdir import absolute, reading_beside, shard_paths
 
+    for note in notes_of(absolute(given["subset"])) if given["subset"] else []:
+        print(f"mmfilter: {note}", file=sys.stderr)
     same = ("model", "pretrained", "subset", "schedule", "one_caption", "holdout", "lr", "vocabulary", "seed")
     samples = 0 if given["schedule"] else SAMPLES
     return TrainOptions(

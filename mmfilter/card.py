@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from . import storage
+from .allow import Allow
 from .card_facts import CardOptions, Facts, read_facts, title
 from .card_text import sections
 from .decisions import resolve_name
@@ -42,9 +43,9 @@ class Earlier:
     record: dict[str, Any]
 
 
-def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
+def read_earlier(out: str, name: str, metadata: str = "", allow: Allow = Allow()) -> Earlier:
     """The card of subset `name`, before `select` replaces the subset. Without a card, or one that is damaged, the
-    options are the defaults with `metadata`.
+    options are the defaults with `metadata` and `allow`.
     """
     path = storage.join(out, "subsets", f"{name}.md")
     record = earlier_record(record_path(out, name))
@@ -56,8 +57,9 @@ def read_earlier(out: str, name: str, metadata: str = "") -> Earlier:
         matter = parse_yaml(text.decode("utf-8").split("---\n", 2)[1], path)
         license, pretty = str(matter["license"]), str(matter["pretty_name"])
     except (ValueError, IndexError, KeyError, TypeError, UsageError):
-        return Earlier(text, CardOptions(metadata=metadata), record)
-    return Earlier(text, CardOptions(license, "" if pretty == title(record, name) else pretty, metadata), record)
+        return Earlier(text, CardOptions(metadata=metadata, allow=allow), record)
+    given = "" if pretty == title(record, name) else pretty
+    return Earlier(text, CardOptions(license, given, metadata, allow), record)
 
 
 def refresh_card(out: str, name: str, earlier: Earlier) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from . import storage
+from .allow import Allow, merge, sentences
 from .commit_file import optional_commit
 from .composition import compose, source_of
 from .concepts_file import read_concepts
@@ -14,6 +15,7 @@ from .decisions import read_record, read_subset
 from .run_file import read_run
 from .sources import read_part
 from .subset import later_repeats
+from .subset_record import changes_since, gaps_of
 from .table import Table, open_table
 from .uids import DTYPE, HALVES
 
@@ -24,17 +26,22 @@ SHOWN = 10  # concepts that are named
 class CardOptions:
     """What the files do not know: `license` as Hugging Face writes it, `pretty` the title (default: the recipe's name).
 
-    `metadata` is where the score table is when it is not in the output folder.
+    `metadata` is where the score table is when it is not in the output folder; `allow` says what may be missing or
+    stale.
     """
 
     license: str = "unknown"
     pretty: str = ""
     metadata: str = ""
+    allow: Allow = Allow()
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a card tells: the record, the commits by shard, the run, the composition of pool and subset."""
+    """All that a card tells: the record, the commits by shard, the run, the composition of pool and subset.
+
+    `notes` are sentences on what is missing, stale, or another than when the subset was selected.
+    """
 
     name: str
     record: dict[str, Any]
@@ -44,6 +51,7 @@ class Facts:
     concepts: list[tuple[str, int, int]]
     sha256: str
     options: CardOptions
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -58,7 +66,8 @@ def title(record: dict[str, Any], name: str) -> str:
 
 def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     """Read the subset, its record, and the pool a column at a time."""
-    record, pool = read_record(out, name), open_table(out, options.metadata or None).whole()
+    record, pool = read_record(out, name), open_table(out, options.metadata or None, *options.allow).whole()
+    pool.check_fresh(pool.columns)
     subset, digest = read_subset(out, name, record)
     halves = pool.read(HALVES)
     uids = np.empty(halves.height, DTYPE)
@@ -66,15 +75,17 @@ def read_facts(out: str, name: str, options: CardOptions) -> Facts:
     well = np.ones(len(uids), np.int64)
     well[later_repeats(uids["f0"], uids["f1"])] = 0
     weights = {"pool": well, "subset": subset.counts(uids) * well}
+    composition, concepts = compose(source_of(pool), weights), _concepts(pool, weights)
     return Facts(
         name,
         record,
         _commits(pool),
         read_run(out),
-        compose(source_of(pool), weights),
-        _concepts(pool, weights),
+        composition,
+        concepts,
         digest,
         options,
+        (*sentences(merge(gaps_of(record), pool.gaps())), *changes_since(pool, record)),
     )
 
 

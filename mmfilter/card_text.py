@@ -33,6 +33,7 @@ def _summary(facts: Facts) -> str:
         f"{code(f'subsets/{facts.name}.npy')} (sha256 {code(facts.sha256)}), dtype `u8,u8`, sorted."
     ]
     told = _recipe(facts.record)
+    lines += [f"Note: {code(note)}" for note in facts.notes]
     lines += [f"{head}: {plain(told[key])}" for key, head in (("about", "Recipe"), ("paper", "Paper")) if told.get(key)]
     return "\n\n".join(lines)
 

@@ -30,8 +30,7 @@ class Source:
 
 
 def source_of(table: Table) -> Source:
-    """Of a pool's table, read a column at a time."""
-    table = table.whole()
+    """Of a pool's table (`Table.whole`), read a column at a time."""
     names = sorted(set(table.columns) - NOT_SCORES)
     first = table.read(names, table.stems[0]) if table.stems else pl.DataFrame()
     scores = [name for name in names if name in first.columns and first[name].dtype.is_float()]

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from . import storage
+from .allow import Allow, merge, sentences
 from .decisions import (
     check_decisions,
     decision_paths,
@@ -22,7 +23,7 @@ from .errors import MMFilterError, UsageError
 from .likeness import Likeness, read_likeness
 from .rules import build_rule, walk
 from .run_pool import left_out, listed
-from .subset_record import replaced_columns
+from .subset_record import changes_since, gaps_of
 from .table import Table, open_table
 from .text import cut
 from .uids import HALVES, parse_uids
@@ -47,8 +48,8 @@ class Explanation:
 
     `places` are shard/key of every sample with this uid; the rest is about the first. `dropped_by`
     is the path of the first rule that dropped it; `times` is how often it stands in the subset. A failed
-    sample has `failure`, its reason, and `error`, and no verdicts. `notes` say which columns were replaced after
-    the subset was selected: their values are not those that were judged. `likeness` is what a duplicate is to the
+    sample has `failure`, its reason, and `error`, and no verdicts. `notes` say what was missing, and what
+    is stale or was replaced since: such values are not those that were judged. `likeness` is what a duplicate is to the
     sample that is kept for it.
     """
 
@@ -88,15 +89,16 @@ class Explanation:
         found += [f"  alike   {line}" for line in self.likeness.lines()]
         found += [f"  note    {note}" for note in self.notes]
         if self.notes:
-            found.append(f"  note    The verdicts are older than these values. Select {self.name} again.")
+            found.append(f"  note    The verdicts may be older than these values. Select {self.name} again.")
         return found
 
 
-def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanation:
+def explain(out: str, uid: str, name: str = "", metadata: str = "", allow: Allow = Allow()) -> Explanation:
     """Every rule's verdict of subset `name` in `out` on the sample `uid` (32 hex, in any case).
 
     An empty `name` is the only subset there is; `metadata` is where the score table is when it is
-    not in `out`. Raises UsageError on a uid or subset that is not there.
+    not in `out`; with `allow.missing` shards that lack a file are left out. A stale column is a note. Raises UsageError
+    on a uid or subset that is not there.
     """
     uid = uid.strip().lower()
     name = resolve_name(out, name)
@@ -105,17 +107,18 @@ def explain(out: str, uid: str, name: str = "", metadata: str = "") -> Explanati
     decided = list(_find(decision_paths(out, name), uid, partial(read_decisions, record=record)))
     failed = list(_find(failure_paths(out), uid, read_parquet))
     if decided:
-        return _judged(out, uid, (name, record), decided, failed, open_table(out, metadata or None))
+        table = open_table(out, metadata or None, allow.missing, allow_stale=True).whole()
+        return _judged(out, uid, (name, record), decided, failed, table)
     if failed:
         row = failed[0][1]
         return Explanation(
             uid, name, "failed", _places(failed), failure=str(row["status"] or ""), error=str(row["error"] or "")
         )
-    table = storage.join(out, "subsets", name)
+    folder = storage.join(out, "subsets", name)
     others = left_out(out)
     not_searched = f", but not {listed(others)} in OUT, not of the run's pool" if others else ""
     raise UsageError(
-        f"uid {uid} is in no shard: searched {len(decision_paths(out, name))} shards' decisions in {table} and the "
+        f"uid {uid} is in no shard: searched {len(decision_paths(out, name))} shards' decisions in {folder} and the "
         f"failures of {len(failure_paths(out))} shards beside them{not_searched}. Check --out, and that the uid "
         "is 32 hex digits"
     )
@@ -164,7 +167,8 @@ def _judged(
         times = int(read_subset(out, name, record)[0].counts(parse_uids([uid]))[0])
     return Explanation(
         uid, name, status, every, text, url, str(row["dropped_by"] or ""), verdicts, times=times,
-        notes=tuple(replaced_columns(table, record)), likeness=read_likeness(out, uid, table.metadata),
+        notes=(*changes_since(table, record), *sentences(merge(gaps_of(record), table.gaps()))),
+        likeness=read_likeness(out, uid, table.metadata, table.allow),
     )  # fmt: skip
 
 

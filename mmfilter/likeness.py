@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .allow import Allow
 from .errors import MMFilterError
 from .scores import SCORES
 
@@ -31,15 +32,15 @@ class Likeness:
         return [] if self.duplicate is None else [f"duplicate of {self.duplicate['of']}", *sentences(self.duplicate)]
 
 
-def evidence(out: str, metadata: str = "") -> Any:
+def evidence(out: str, metadata: str = "", allow: Allow = Allow()) -> Any:
     """The `index.evidence.Evidence` of a folder; None where its duplicates are not known. Raises MMFilterError."""
-    return SCORES.get("duplicates").evidence(out, metadata or None)
+    return SCORES.get("duplicates").evidence(out, metadata or None, allow)
 
 
-def read_likeness(out: str, uid: str, metadata: str = "") -> Likeness:
+def read_likeness(out: str, uid: str, metadata: str = "", allow: Allow = Allow()) -> Likeness:
     """What is known of `uid` (32 hex)."""
     try:
-        known = evidence(out, metadata)
+        known = evidence(out, metadata, allow)
         row = -1 if known is None else known.find(uid)
         if row < 0:
             return Likeness()

@@ -38,3 +38,8 @@ def listed(stems: Collection[str]) -> str:
     """`1 shard (00000002)`, `7 shards (00000002, ..., ...)`: how many, and the first of them."""
     first = ", ".join(sorted(stems)[:SHOWN]) + (", ..." if len(stems) > SHOWN else "")
     return f"{len(stems):,} shard{'' if len(stems) == 1 else 's'} ({first})"
+
+
+def remembered_metadata(out: str) -> str | None:
+    """The metadata folder that an earlier command was given with --metadata, as OUT/run.json has it."""
+    return read_run(out).get("metadata") or None

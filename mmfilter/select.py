@@ -21,7 +21,7 @@ from .repeat import Repeat, fit_repeats, needs_to_fit, which
 from .rules import check_columns, walk
 from .rules.build import rule_name
 from .subset import Subset, check_name, later_repeats
-from .subset_record import column_origins, withdraw, write_record
+from .subset_record import column_origins, selected_from, withdraw, write_record
 from .table import READERS, Group, Table
 from .uids import DTYPE, HALVES
 from .versions import versions
@@ -54,6 +54,7 @@ class Selection:
     seconds: float
     copies: int = 0
     repeat: list[dict[str, Any]] = field(default_factory=list)
+    gaps: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,7 +98,7 @@ def select(table: Table, rule: Rule, options: SelectOptions) -> Selection:
         raise AssertionError(f"counts do not add up: {counts}")
     steps = masker.report(counts["kept"] + counts["dropped"], masked)
     reasons = {status: n for status, n in sorted(failed.items()) if n}
-    selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat)
+    selection = Selection(path, counts, reasons, steps, time.perf_counter() - started, copies, repeat, table.gaps())
     files = {"npy": npy, "decisions": {stem: masker.written[stem] for stem in table.stems if options.decisions}}
     _write_record(selection, table, options, files, earlier)
     return selection
@@ -287,5 +288,6 @@ def _write_record(
         "versions": versions(),
         "columns": column_origins(table, read),
         "files": files,
+        **selected_from(table, read),
     }
     write_record(storage.join(options.out, "subsets", f"{options.name}.json"), record, earlier)

@@ -17,7 +17,7 @@ from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings
 from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import Work, arrived, needs_pass, pending, select_parts, touched
+from .work import WHOLE, Work, needs_pass, passed, pending, select_parts, touched
 
 
 @dataclass
@@ -53,7 +53,7 @@ def process_piece(
     commit, todo = _pending(piece.path, work)
     if commit is not None and not todo:
         return _report(stem, commit, [])
-    done = Pass(piece.path, select_parts(work, todo), embedders, Clock())
+    done = Pass(piece.path, select_parts(work, passed(work, todo)), embedders, Clock())
     made = made_from(done.work, done.identity, done.embedders)
     if not is_there(work.out, piece, made):
         done.read(source, piece.first, piece.until)
@@ -90,12 +90,12 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     if not todo:
         assert commit is not None
         return _report(stem, commit, [])
-    if commit is not None and (arrived(commit, path) or (work.redo and set(todo) == set(work.parts))):
+    if commit is not None and WHOLE in todo:  # its files are not those of its commit, or of another tar
         commit = None
-    wanted = select_parts(work, todo)
+    wanted, late = select_parts(work, passed(work, todo)), select_parts(work, sorted(work.added & set(todo)))
     clock = Clock()
     if commit is not None and not needs_pass(wanted):
-        add_columns(stem, wanted, clock)
+        add_columns(stem, select_parts(work, todo), clock)
         return replace(_report(stem, commit, todo), seconds=clock.seconds)
     done = Pass(path, wanted, embedders, clock)
     gather(done)
@@ -107,12 +107,14 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
         done.got.failures = merge_failures(read_failures(work.out, stem), done.got.failures)
         clock.add("write", started)
     done.score_rest()
-    commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in todo}}, done, clock)
+    commit = _commit(path, {**before["parts"], **{part: work.parts[part] for part in passed(work, todo)}}, done, clock)
     commit["models"] = {**before.get("models", {}), **commit["models"]}
     clock.add_all(before.get("seconds", {}))  # a score that was added later has taken its time besides
     commit["seconds"] = {stage: round(s, 4) for stage, s in sorted(clock.seconds.items())}
     commit |= {what: before[what] for what in ("input", "also") if what in before}
     write_commit(work.out, stem, commit, first)
+    if late.scores:
+        add_columns(stem, late, clock)
     return _report(stem, commit, todo)
 
 

@@ -105,7 +105,7 @@ def pool_content(table: Stored, stems: Iterable[str], needs: Collection[str]) ->
     Of a shard of format 1 its input, counts and parts stand for the content; of a foreign shard the sizes and dates of
     its files.
     """
-    return fingerprint([_shard_content(table, stem, needs) for stem in stems])
+    return fingerprint([_shard_content(table, stem, needs) for stem in sorted(stems)])
 
 
 def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any]:
@@ -132,17 +132,37 @@ def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any
 
 @dataclass(frozen=True)
 class Stale:
-    """A column whose sources have changed: of these shards, or of the pool as a whole."""
+    """Columns of one score whose sources have changed: of these shards, or of the pool as a whole."""
 
-    column: str
+    columns: tuple[str, ...]
     shards: tuple[str, ...]
     of_pool: bool
+    score: str = ""
 
     def describe(self) -> str:
         """A sentence."""
+        one = len(self.columns) == 1
+        were = f"{'column' if one else 'columns'} {', '.join(self.columns)} {'was' if one else 'were'} computed"
         if self.shards:
-            return f"column {self.column} was computed from other content of {listed(self.shards)}"
-        return f"column {self.column} was computed over another pool (shards were added, removed or done again since)"
+            return f"{were} from other content of {listed(self.shards)}"
+        return f"{were} over another pool (shards were added, removed or done again since)"
+
+
+VERBS = {"duplicates": "dedup", "overlap": "dedup", "clusters": "cluster"}
+"""Pool scores that have a verb of their own."""
+
+
+def score_of(origin: Origin | None) -> str:
+    """The registry name of the score that made a column's file; "" where it does not say."""
+    part = origin.part if origin else None
+    return str(part.get("score") or "") if isinstance(part, dict) else ""
+
+
+def cure(scores: Iterable[str]) -> str:
+    """What brings columns of these scores up to the pool, without a full stop."""
+    verbs = sorted({f"`mmfilter {VERBS[score]}`" for score in scores if score in VERBS})
+    beside = f", or {' and '.join(verbs)} with their options where these made them" if verbs else ""
+    return f"`mmfilter run` or `mmfilter score` with the recipe that made the columns brings them up{beside}"
 
 
 def find_stale(table: Stored, stems: Iterable[str], columns: Iterable[str]) -> list[Stale]:
@@ -151,17 +171,22 @@ def find_stale(table: Stored, stems: Iterable[str], columns: Iterable[str]) -> l
     Raises DataError for a damaged file.
     """
     stems = tuple(stems)
-    folders = {table.columns[name]: name for name in sorted(columns) if table.columns.get(name, METADATA) != METADATA}
-    found = [_stale(table, stems, name) for name in folders.values()]
+    folders: dict[str, list[str]] = {}
+    for name in sorted(columns):
+        if table.columns.get(name, METADATA) != METADATA:
+            folders.setdefault(table.columns[name], []).append(name)
+    found = [_stale(table, stems, tuple(names)) for names in folders.values()]
     return [stale for stale in found if stale.shards or stale.of_pool]
 
 
-def _stale(table: Stored, stems: tuple[str, ...], name: str) -> Stale:
+def _stale(table: Stored, stems: tuple[str, ...], columns: tuple[str, ...]) -> Stale:
     with ThreadPoolExecutor(READERS) as pool:
-        origins = list(pool.map(lambda stem: _checked(table, name, stem), stems))
+        origins = list(pool.map(lambda stem: _checked(table, columns[0], stem), stems))
     changed = tuple(stem for stem, (_, fresh) in zip(stems, origins, strict=True) if not fresh)
+    score = next(filter(None, (score_of(origin) for origin, _ in origins)), "")
     over = {(str(o.sources["pool"]), tuple(o.sources["needs"])) for o, _ in origins if o and "pool" in o.sources}
-    return Stale(name, changed, any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over)))
+    other = any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over))
+    return Stale(columns, changed, other, score)
 
 
 def _checked(table: Stored, name: str, stem: str) -> tuple[Origin | None, bool]:

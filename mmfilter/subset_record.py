@@ -12,7 +12,7 @@ from .errors import DataError
 from .json_file import COUNT, FORMAT, encode, optional_object
 from .plug_names import renamed
 from .scores import SCORES
-from .sources import read_part
+from .sources import pool_content, read_part
 from .table import Table
 
 CURE = "run `mmfilter select` again"
@@ -108,6 +108,30 @@ def column_origins(table: Table, columns: Iterable[str]) -> dict[str, Any]:
         if part is not None:
             matches[column] = renamed(part, SCORES)
     return matches
+
+
+def selected_from(table: Table, columns: Iterable[str]) -> dict[str, Any]:
+    """What a record says of the pool: a digest of its content in these columns, and what it was read without."""
+    needs = sorted(set(columns) & set(table.columns))
+    return {"content": {"pool": pool_content(table, table.stems, needs), "needs": needs}, **table.gaps()}
+
+
+def gaps_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the subset was selected without."""
+    return {key: record[key] for key in ("missing", "left_out_columns", "stale") if record.get(key)}
+
+
+def changes_since(table: Table, record: Mapping[str, Any]) -> list[str]:
+    """Sentences on what is another in the pool than when the subset was selected; none of a record of format 1."""
+    was = record.get("content")
+    if replaced := replaced_columns(table, record):
+        return replaced
+    if not isinstance(was, dict) or not isinstance(was.get("needs"), list):
+        return []
+    needs = [str(need) for need in was["needs"]]
+    if pool_content(table, table.stems, needs) == was.get("pool"):
+        return []
+    return ["The pool is another than when it was selected: shards were added, removed or done again since."]
 
 
 def replaced_columns(table: Table, record: Mapping[str, Any]) -> list[str]:

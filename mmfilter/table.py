@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from . import parquet, storage
+from .allow import Allow, by_shards, gaps
 from .commit_file import optional_commit
 from .errors import ConflictError, DataError, UsageError, nearest
 from .hints import nearest_beside
-from .run_file import read_run
-from .run_pool import SHOWN, left_out, run_of_metadata
+from .run_pool import left_out, listed, remembered_metadata, run_of_metadata
 from .shard_record import check_columns
-from .shard_state import is_commit, run_shards, set_aside
-from .sources import find_stale
+from .shard_state import Listed, missing_shards, refuse_missing
+from .sidecar import BASE
+from .sources import METADATA, cure, find_stale, read_origin, score_of
 from .uids import HALVES, halves, taken_apart
 
 READERS = 2  # threads; what they call has threads of its own
@@ -29,26 +29,41 @@ GROUP = 200_000  # rows that are masked at once: enough that a call costs nothin
 class Table:
     """`stems` are the shards, in order; `columns` maps each column to "metadata" or to its folder in columns/.
 
-    `partial` are the columns that some shard lacks, as one that came since they were computed. `committed` says
+    `partial` maps a column to the shards that lack it, as one that came since it was computed. `committed` says
     whether the shards have commits, which vouch for their files. `missing` are shards of the run that are left out as
-    they lack a commit or a file. With `allow_stale` columns that were computed from other content are read, too;
-    `stale` gathers what was found of them.
+    they lack a commit or a file; `allow` says whether that, and columns that were computed from other content, are no
+    errors. `stale` gathers what was found of these. `pool` are all shards where `stems` are some of them.
     """
 
     out: str
     metadata: str
     stems: tuple[str, ...]
     columns: dict[str, str]
-    partial: frozenset[str] = frozenset()
+    partial: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     committed: bool = False
     missing: tuple[str, ...] = ()
-    allow_stale: bool = False
+    allow: Allow = Allow()
+    pool: tuple[str, ...] = ()
     stale: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
     fresh: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def whole(self) -> "Table":
-        """The table without its partial columns, for what shows whatever there is."""
+        """The table without its partial columns, for what shows all columns.
+
+        Raises DataError, naming columns and shards, unless they may be missing.
+        """
+        if self.partial and not self.allow.missing:
+            self._refuse_partial(self.partial, "; or go on without with --allow-missing")
         return replace(self, columns={c: place for c, place in self.columns.items() if c not in self.partial})
+
+    def some(self, stems: Sequence[str]) -> "Table":
+        """The table of some of its shards, in another order."""
+        return replace(self, stems=tuple(stems), pool=self.pool or self.stems)
+
+    def gaps(self) -> dict[str, Any]:
+        """What is missing, left out or stale in what was read until now, as plain values (mmfilter/allow.py)."""
+        left_out = {column: stems for column, stems in self.partial.items() if column not in self.columns}
+        return gaps(self.missing, left_out, self.stale)
 
     def path(self, column: str, stem: str) -> str:
         """The parquet file that holds a column of a shard."""
@@ -68,6 +83,8 @@ class Table:
             if name not in self.columns and name not in HALVES:
                 known = f"{nearest(name, self.columns)} This pool has: {', '.join(sorted(self.columns))}"
                 raise UsageError(f"{self.metadata}: no column '{name}'{known}")
+        if partial := [name for name in names if name in self.partial]:
+            self._refuse_partial(partial)
         self.check_fresh(names)
         stems = self.stems if stems is None else [stems] if isinstance(stems, str) else stems
         frame = self._read_together(names, stems) if len(stems) > 1 else None
@@ -76,17 +93,30 @@ class Table:
     def check_fresh(self, columns: Iterable[str]) -> None:
         """Raise ConflictError where one of the columns is stale, naming all such and their shards.
 
-        With `allow_stale` they are noted in `stale` instead, column -> sentence. Each is looked at once.
+        Where that is allowed they are noted in `stale` instead, column -> sentence. Each is looked at once. Where
+        shards are missing, by leave, a column that was computed over all of them is noted alone.
         """
-        added = {name for name in columns if self.columns.get(name, "metadata") != "metadata"} - self.fresh
-        found = find_stale(self, self.stems, added) if added else []
-        if found and not self.allow_stale:
+        added = {name for name in columns if self.columns.get(name, METADATA) != METADATA} - self.fresh
+        found = find_stale(self, self.pool or self.stems, added) if added else []
+        refused = [] if self.allow.stale else [one for one in found if one.shards or not self.missing]
+        if refused:
             raise ConflictError(
-                f"{self.out}: {'; '.join(stale.describe() for stale in found)}. Run `mmfilter run` or `mmfilter score` "
-                "with the recipe that made them, to compute them anew, or pass --allow-stale"
+                f"{self.out}: {'; '.join(stale.describe() for stale in refused)}. "
+                f"{cure(stale.score for stale in refused)}; or pass --allow-stale"
             )
-        self.stale.update({stale.column: stale.describe() for stale in found})
+        self.stale.update({column: stale.describe() for stale in found for column in stale.columns})
         self.fresh.update(added)
+
+    def _refuse_partial(self, columns: Iterable[str], otherwise: str = "") -> NoReturn:
+        groups = by_shards({name: self.partial[name] for name in columns})
+        named = "; ".join(f"{listed(stems)} without {names}" for names, stems in groups)
+        raise DataError(f"{self.out}: {named}. {cure(self._score(name) for name in columns)}{otherwise}")
+
+    def _score(self, column: str) -> str:
+        """The registry name of the score that made an added column; "" where that is not known."""
+        stem = next((stem for stem in self.stems if stem not in self.partial[column]), None)
+        origin = read_origin(self.path(column, stem)) if stem else None
+        return score_of(origin)
 
     def record(self, stem: str) -> Mapping[str, Any] | None:
         """What the shard's commit says of its parquet; None where nothing vouches for it. Raises DataError."""
@@ -219,74 +249,51 @@ def open_table(out: str, metadata: str | None = None, allow_missing: bool = Fals
     `metadata` names the folder of parquet files (default: the one that an earlier command on OUT was given, else
     OUT/metadata, else OUT itself). In a folder that mmfilter embedded only committed shards of the run's pool count
     (`mmfilter.run_pool`), and all of them have to be there. Raises UsageError when there is no parquet file, DataError
-    where a shard of the run lacks its commit or its parquet, unless `allow_missing`.
+    where a shard of the run lacks its commit, its parquet or its npz, unless `allow_missing`.
     """
     metadata = metadata or remembered_metadata(out)
     folder = metadata or (storage.join(out, "metadata") if storage.exists(storage.join(out, "metadata")) else out)
-    stems = {_name(path): path for path in storage.list_files(folder, ".parquet")}
-    commits = {_name(path) for path in storage.list_files(folder, ".json")}
+    there = Listed.of(folder)
     run = run_of_metadata(folder, out)
     others = left_out(run)
-    missing = _missing(run, folder, stems.keys(), commits)
-    names = sorted(stems.keys() & commits or ([] if missing else stems))  # without any commit it is DataComp's
-    names = [name for name in names if name not in others]
+    missing = missing_shards(run, folder, there)
+    names = sorted(there.parquets & there.commits or ([] if missing else there.parquets))  # no commit: DataComp's
+    names = [name for name in names if name not in others and name not in missing]
     if missing and not (allow_missing and names):
-        _refuse(run, missing, len(names))
+        refuse_missing(run, missing, len(names))
     if not names and not storage.is_remote(folder) and not os.path.isdir(folder):
         hint = nearest_beside(folder, folders=True)
         raise UsageError(f"{folder}: does not exist{hint} Give the folder of a run, or of metadata")
     if not names:
         raise UsageError(f"{folder}: no metadata (*.parquet); embed a pool first, or name DataComp's metadata folder")
-    columns = dict.fromkeys(_schema(stems[names[0]]), "metadata")
+    first = storage.join(folder, f"{names[0]}.parquet")
+    columns = dict.fromkeys(_schema(first), METADATA)
     if "uid" not in columns:
-        raise DataError(f"{stems[names[0]]}: no column 'uid'{nearest('uid', columns)} Everything is joined on it")
-    partial: set[str] = set()
+        raise DataError(f"{first}: no column 'uid'{nearest('uid', columns)} Everything is joined on it")
+    partial = _added_columns(out, names, others | set(missing), columns)
+    committed, allow = bool(there.parquets & there.commits), Allow(allow_missing, allow_stale)
+    return Table(out, folder, tuple(names), columns, partial, committed, tuple(sorted(missing)), allow)
+
+
+def _added_columns(out: str, names: list[str], others: Set[str], columns: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Put the columns in OUT/columns into `columns`; returns those that some of the shards `names` lack."""
+    partial: dict[str, tuple[str, ...]] = {}
     for place in storage.list_files(storage.join(out, "columns")):
-        paths = {_name(path): path for path in storage.list_files(place, ".parquet") if _name(path) not in others}
-        added = [name for name in _schema(paths[max(paths)]) if name not in columns] if paths else []
+        paths = {storage.stem(path): path for path in storage.list_files(place, ".parquet")}
+        paths = {stem: path for stem, path in paths.items() if stem not in others}
+        if not paths:
+            continue
+        lacking = tuple(stem for stem in names if stem not in paths)
+        added = [name for name in _schema(paths[max(paths)]) if name not in (BASE if not lacking else columns)]
         columns.update(dict.fromkeys(added, posixpath.basename(place)))
-        partial.update(added if set(names) - paths.keys() else ())
-    known = frozenset(partial)
-    return Table(
-        out, folder, tuple(names), columns, known, bool(stems.keys() & commits), tuple(sorted(missing)), allow_stale
-    )
-
-
-def _missing(run: str, folder: str, parquets: Set[str], commits: Set[str]) -> dict[str, str]:
-    """Shards of the run's pool that lack something -> what; those that were set aside are not counted."""
-    others = left_out(run)
-    missing = {stem: "its parquet" for stem in sorted(commits - parquets - others) if is_commit(folder, stem)}
-    absent = (parquets - commits if parquets & commits else set()) - others
-    absent |= set(run_shards(run)) - commits if folder == storage.join(run, "metadata") else set()
-    return missing | {stem: "its commit" for stem in sorted(absent) if not set_aside(run, stem)}
-
-
-def _refuse(run: str, missing: Mapping[str, str], there: int) -> NoReturn:
-    first = [f"{stem} lacks {what}" for stem, what in sorted(missing.items())[:SHOWN]]
-    more = f" and {len(missing) - SHOWN:,} more" if len(missing) > SHOWN else ""
-    raise DataError(
-        f"{run}: {len(missing):,} of the run's {there + len(missing):,} shards are not complete ({', '.join(first)}"
-        f"{more}). Run `mmfilter run` or `mmfilter embed` again, which does just these"
-        + ("; or go on without them with --allow-missing" if there else "")
-    )
-
-
-def remembered_metadata(out: str) -> str | None:
-    """The metadata folder that an earlier command was given with --metadata, as OUT/run.json has it."""
-    return read_run(out).get("metadata") or None
-
-
-def _name(path: str) -> str:
-    return posixpath.splitext(posixpath.basename(path))[0]
+        if lacking:
+            partial.update(dict.fromkeys(added, lacking))
+    return partial
 
 
 def _schema(path: str) -> list[str]:
-    return list(_footer(path).schema.to_arrow_schema().names)
+    return parquet.names_of(parquet.read_footer(path))
 
 
 def _rows(path: str) -> int:
-    return int(_footer(path).num_rows)
-
-
-def _footer(path: str) -> pq.FileMetaData:
-    return parquet.read_footer(path)
+    return int(parquet.read_footer(path).num_rows)

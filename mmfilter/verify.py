@@ -137,7 +137,7 @@ def _stale(out: str) -> list[Finding]:
         return []
     found = []
     for stale in stale_columns:
-        folder = table.columns[stale.column]
+        folder = table.columns[stale.columns[0]]
         path = storage.join(out, "columns", folder)
         found.append(Finding(COLUMN, folder, path, f"is stale: {stale.describe()}"))
     return found

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import posixpath
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from .sidecar import BASE, columns_path, failures_path, metadata_path
 from .sources import Origin, read_origin, stored_sources
 from .weights import ModelSpec
 
+WHOLE = "read"
+"""The part that a shard lacks if it is to be done wholly."""
 PIXELS = frozenset({"image", "bytes"})
 RESOLVED = "resolved"  # in a part: what the recipe does not say of a model, and the values hang on
 IDENTITY = ("architecture", "preprocessing", "vocabulary", "precision")
@@ -32,7 +34,8 @@ class Work:
     """One pass over a pool, small and picklable: it travels to every worker.
 
     `parts` says what each part is made from (model, weights, fields): it is written into every
-    commit, and a part that is there but was made from something else is a conflict.
+    commit, and a part that is there but was made from something else is a conflict. `added` are the scores that stand
+    in OUT/columns, for every shard: also for one whose tar is read.
     """
 
     out: str
@@ -43,6 +46,7 @@ class Work:
     batch_size: int = 64
     threads: int = 1
     redo: bool = False
+    added: frozenset[str] = frozenset()
 
 
 def plan_work(
@@ -164,6 +168,8 @@ def _parts_there(work: Work, commit: Mapping[str, Any], path: str) -> dict[str, 
     have, stem = dict(commit["parts"]), storage.stem(path)
     for score in work.scores:
         part = score_part(score)
+        if part in work.added:
+            have.pop(part, None)
         added = None if part in have else added_column(work.out, score.columns[0], stem)
         if added is not None and fresh(work.out, stem, score, added):
             have[part] = added.part
@@ -279,6 +285,24 @@ def select_parts(work: Work, todo: list[str]) -> Work:
     """The work with only the models and scores named in `todo`."""
     models = {name: spec for name, spec in work.models.items() if f"embed:{name}" in todo}
     return replace(work, models=models, scores=tuple(s for s in work.scores if score_part(s) in todo))
+
+
+def added_parts(work: Work, todo: Iterable[list[str]] = ()) -> frozenset[str]:
+    """The scores that stand in OUT/columns, or will, as some shard is to get them without a pass over its tar.
+
+    A column is in OUT/columns for all shards or for none. `todo` are lists of parts, one for each shard.
+    """
+    folders = set(storage.names(storage.join(work.out, "columns")))
+    added = {score_part(s) for s in work.scores if s.columns[0] in folders and not reads_pixels(s)}
+    for parts in todo:
+        if parts and WHOLE not in parts and not needs_pass(select_parts(work, parts)):
+            added.update(parts)
+    return frozenset(added)
+
+
+def passed(work: Work, todo: Collection[str]) -> list[str]:
+    """The parts of `todo` that a pass over the tar computes; the others are added to OUT/columns after it."""
+    return [part for part in todo if part not in work.added]
 
 
 def needs_pass(work: Work) -> bool:

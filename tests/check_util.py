@@ -12,7 +12,7 @@ def work_in(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_pool(tmp_path / "pool", 3, 4)
     write("t.yaml", scores=["phash"], select={"threshold": {"score": "phash", "min": 0}})
-    monkeypatch.setattr("jobs.look.report_run", lambda *_: "")
+    monkeypatch.setattr("jobs.look.report_run", lambda *_, **__: "")
     return tmp_path
 
 

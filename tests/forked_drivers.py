@@ -33,7 +33,7 @@ with suppress(ImportError):
 
 def drive(recipe, pool, out):
     """In the child; it ends here. The report, which is no result, is what would take longest."""
-    jobs.look.report_run = lambda *_: ""
+    jobs.look.report_run = lambda *_, **__: ""
     run_recipe(parse_recipe(Path(recipe).read_text(), "t"), pool, RunOptions(out, "t", Width(local=True)))
     os._exit(0)
 

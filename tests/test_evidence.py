@@ -15,6 +15,7 @@ from index.service.app import create_app
 from index.service.settings import Settings
 from jobs.cluster import Width
 from jobs.pool_scores import add_pool_scores
+from mmfilter.allow import ALL
 from mmfilter.likeness import read_likeness
 
 EPS = 0.05
@@ -116,14 +117,14 @@ def test_embeddings_that_changed_since_and_large_groups_have_no_chain(tmp_path, 
     monkeypatch.undo()
     for name in ("00000000.npz", "00000001.npz"):
         (tmp_path / "b" / name).replace(tmp_path / "a" / name)
-    known = Evidence.open(Pool(out))
+    known = Evidence.open(Pool(out, allow=ALL))
     lost = [one for one in known.tell(np.arange(len(known))) if one["kind"] == "semantic" and not one["direct"]]
     assert lost and any(one["chain"] is None for one in lost), "what joined them is not there any more"
 
 
 def test_the_doubtful_come_first_and_a_kind_alone(tmp_path, rows):
     out, _, _, _ = mixed(tmp_path, rows, "greedy")
-    known = Evidence.open(Pool(out))
+    known = Evidence.open(Pool(out, allow=ALL))
     for by in ("doubt", "alike", "size"):
         order = known.order(by)
         assert sorted(order.groups.tolist()) == list(range(len(known.starts)))
@@ -184,13 +185,13 @@ def test_damaged_embeddings_cost_the_numbers_alone(tmp_path, rows, mmfilter):
     (tmp_path / "r.yaml").write_text("name: r\nselect: {not_duplicate: {}}\n")
     assert mmfilter("select", tmp_path / "r.yaml", "--out", out)[0] == 0
     (tmp_path / "00000001.npz").write_bytes(b"no archive")
-    known = Evidence.open(Pool(out))
+    known = Evidence.open(Pool(out, allow=ALL))
     told = known.tell(np.arange(len(known)))
     assert all(one["cosine"] is None and one["bits"] is not None for one in told)
     assert all(one["direct"] is None and one["chain"] is None for one in told if one["kind"] == "semantic")
     code, said, _ = mmfilter("explain", uids[known.rows[0]], "--out", out)
     assert code == 0 and f"duplicate of {told[0]['of']}" in said
-    with TestClient(create_app([out], Settings(models=False))) as client:
+    with TestClient(create_app([out], Settings(models=False, allow=ALL))) as client:
         assert client.get("/api/duplicates?order=doubt").json()["total"] == len(known.starts)
         assert client.get(f"/api/sample/{uids[known.rows[0]]}").json()["duplicate"] == told[0]
 

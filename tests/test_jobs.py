@@ -76,7 +76,7 @@ def test_fault_37_the_driver_is_killed_at_twenty_moments(pool, tmp_path, monkeyp
     """SIGKILL, then resume: the same bytes each time, and nothing half-written."""
     text = recipe_text("x", embed={}, scores=["phash"], select="everything")
     (tmp_path / "t.yaml").write_text(text)
-    monkeypatch.setattr("jobs.look.report_run", lambda *_: "")
+    monkeypatch.setattr("jobs.look.report_run", lambda *_, **__: "")
     recipe, rng, stopped = parse_recipe(text, "t"), random.Random(7), 0
     command = [sys.executable, str(Path(__file__).parent / "forked_drivers.py"), str(tmp_path / "t.yaml"), *pool]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as drivers:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_util import RULES, Made, Row, Rule, make_out, make_rows, page_of, rows_of
 
+from mmfilter.allow import Allow
 from mmfilter.errors import DataError
 from mmfilter.report import ReportOptions, build_report
 from mmfilter.report.charts import nice_step, number, ticks
@@ -264,6 +265,9 @@ def test_in_a_browser_nothing_fails_or_is_fetched(made: Made) -> None:
 def test_shards_that_are_not_there_yet_are_named(made: Made, tmp_path: Path) -> None:
     run = {"pool": ["p/000.tar", "p/001.tar", "p/002.tar"], "seconds": {"embed": 12.5}}
     (tmp_path / "out/run.json").write_text(json.dumps(run))
-    text, _ = page_of(made.out)
+    with pytest.raises(DataError, match=r"1 of the run's 3 shards .*002 lacks its commit.*--allow-missing"):
+        page_of(made.out)
+    text, _ = page_of(made.out, allow=Allow(missing=True))
+    assert "Without 1 shard (002) of the run" in text
     assert "1 of the shards the run was given is not in these numbers" in text and "p/002.tar" in text
     assert "embed 12.5 s" in text

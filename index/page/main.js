@@ -105,7 +105,8 @@ function pools(info) {
 function wire(info) {
   know(info);
   pools(info);
-  if (info.trouble) toast(info.trouble, true);
+  const troubles = [info.trouble, ...(info.gaps || [])].filter(Boolean);
+  if (troubles.length) toast(troubles.join(" "), true);
   basket.wire();
   basket.open(info.name);
   basket.onLike(search.likeAll);

@@ -21,7 +21,10 @@ class Models:
     """A pool's embedders, each loaded when it is first wanted. Any thread."""
 
     def __init__(self, out: str, settings: Settings) -> None:
-        self.allowed, self.pool = settings.models, Pool(out, settings.metadata or None, settings.weights)
+        self.allowed, self.pool = (
+            settings.models,
+            Pool(out, settings.metadata or None, settings.weights, settings.allow),
+        )
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 

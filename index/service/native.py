@@ -76,6 +76,7 @@ class Native:
             "concepts": list(now.concepts),
             "limits": {"k": settings.k, "body": settings.body, "concurrency": settings.concurrency},
             "trouble": served.trouble,
+            "gaps": await run_in_threadpool(lambda: now.gaps),
         }
         return Json(found)
 

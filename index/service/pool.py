@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from mmfilter import storage
+from mmfilter.allow import sentences
 from mmfilter.commit_file import optional_commit
 from mmfilter.decisions import read_record, read_subset
 from mmfilter.errors import DataError, MMFilterError, nearest
 from mmfilter.images import ImageLimits
+from mmfilter.run_pool import listed
 from mmfilter.select import read_failed
 from mmfilter.sidecar import pool_tars
+from mmfilter.subset_record import changes_since, gaps_of
 from mmfilter.table import open_table
 
 from ..evidence import Evidence
@@ -86,7 +89,23 @@ class Snapshot:
     def limits(self) -> ImageLimits:
         """What the run's images were read within."""
         table = self.columns.table
-        return TablePool(table.out, table.metadata).limits
+        return TablePool(table.out, table.metadata, allow=table.allow).limits
+
+    @cached_property
+    def gaps(self) -> list[str]:
+        """Sentences on what is missing or stale, also in the indices and subsets."""
+        table = self.columns.table
+        behind = [
+            f"Index {name} is without {listed(opened.index.lacks)} that came since; `mmfilter index` brings it up."
+            for name, opened in self.indices.items()
+            if opened.index.lacks
+        ]
+        told = [
+            f"Subset {name}: {sentence}"
+            for name, chosen in self.subsets.items()
+            for sentence in [*sentences(gaps_of(chosen.record)), *changes_since(table, chosen.record)]
+        ]
+        return [*sentences(table.gaps()), *behind, *told]
 
     @cached_property
     def kept(self) -> np.ndarray | None:
@@ -96,7 +115,8 @@ class Snapshot:
     def evidence(self) -> Evidence | None:
         """How the duplicates stand to what is kept; None where none were looked for. Raises MMFilterError."""
         table = self.columns.table
-        found = Evidence.open(TablePool(table.out, table.metadata)) if "duplicate_of" in self.columns.kinds else None
+        pool = TablePool(table.out, table.metadata, allow=table.allow)
+        found = Evidence.open(pool) if "duplicate_of" in self.columns.kinds else None
         if found is not None and len(found.pool.uids) != len(self.columns):
             raise DataError(f"{table.metadata}: it changed while it was read; it will be read again")
         return found
@@ -145,7 +165,9 @@ class Pool:
         table = old is None or bool(changed & {"metadata", "columns", RUN})
         if table:
             self.tars = pool_tars(self.out)
-            found = Snapshot(Columns(open_table(self.out, self.settings.metadata or None).whole(), self.settings.cache))
+            whole = open_table(self.out, self.settings.metadata or None, *self.settings.allow).whole()
+            whole.check_fresh(whole.columns)
+            found = Snapshot(Columns(whole, self.settings.cache))
             found = replace(found, failed=sum(read_failed(self.out, set(found.columns.table.stems)).values()))
         else:
             assert old is not None
@@ -166,7 +188,7 @@ class Pool:
         for name in names(self.out):
             before = old.indices.get(name) if old else None
             try:
-                index = peek_index(self.out, name, self.settings.metadata or None)
+                index = peek_index(self.out, name, self.settings.metadata or None, self.settings.allow)
             except MMFilterError as error:
                 self._failed(error)
                 if before and old and old.columns is columns:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mmfilter.allow import Allow
 from mmfilter.errors import MMFilterError
 
 
@@ -24,6 +25,7 @@ class Settings:
     cors: tuple[str, ...] = ()  # origins whose pages may read answers; "*" for any
     thumbnails: int = 100  # most results of clip-retrieval's API that carry their picture
     names: tuple[str, ...] | None = None  # hosts that a request without a token may name; None: any
+    allow: Allow = Allow()  # what of a pool may be missing or stale
     weights: Mapping[str, str] = field(default_factory=dict)  # model -> file or folder, in place of fetching
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import yaml
 
 from .. import storage
+from ..allow import Allow, merge, sentences
 from ..auc import auc
 from ..decisions import resolve_name
 from ..own_files import write_page
 from ..run_file import read_run
 from ..run_pool import left_out
-from ..subset_record import replaced_columns
+from ..subset_record import changes_since, gaps_of
 from . import collect, labels, scores, sheet
 from .charts import Chart, draw_histogram
 from .comparison import MEASURES, before_after, made, measured, others
@@ -28,7 +29,7 @@ class ReportOptions:
     """`samples` thumbnails on each sheet, drawn by `seed`; `labels` is a parquet of uid, kind, match.
 
     `metadata` is where the score table is when it is not in the output folder; `path` is the file
-    to write, OUT/report.html when empty.
+    to write, OUT/report.html when empty; `allow` says what of the pool may be missing or stale.
     """
 
     samples: int = 12
@@ -36,6 +37,7 @@ class ReportOptions:
     labels: str = ""
     metadata: str = ""
     path: str = ""
+    allow: Allow = Allow()
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def build_report(out: str, name: str = "", options: ReportOptions = ReportOption
     An empty `name` is the only subset there is. Raises UsageError on a name that is not there and
     DataError on files that do not fit together. A tar that is gone only costs its pictures.
     """
-    pool = open_pool(out, resolve_name(out, name), options.metadata)
+    pool = open_pool(out, resolve_name(out, name), options.metadata, options.allow)
     page = render("report.html", _facts(pool, options))
     path = options.path or storage.join(out, "report.html")
     write_page(path, page)
@@ -70,7 +72,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
     same = duplicates(pool, options.samples)
     shown = [s for group in sheets for s in group[1]] + [s for card in cards for _, pair in card.cuts for s in pair]
     shown += same.sheets if same else []
-    source = pool.record.get("recipe") or {}
+    source, thumbs = pool.record.get("recipe") or {}, sheet.load_thumbs(pool, shown)
     return {
         "pool": pool,
         "counts": counts,
@@ -86,7 +88,7 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "measures": MEASURES,
         "sheets": sheets,
         "same": same,
-        "thumbs": sheet.load_thumbs(pool, shown),
+        "thumbs": thumbs,
         "failures": collect.reasons(failures),
         "notes": collect.notes(pool),
         "absent": collect.absent_shards(pool, run),
@@ -97,7 +99,9 @@ def _facts(pool: Pool, options: ReportOptions) -> dict[str, Any]:
         "copies": copies(pool, options.labels) if options.labels else None,
         "origins": collect.origins(pool),
         "origin": origin(pool, run),
-        "replaced": replaced_columns(pool.table, pool.record),
+        "replaced": changes_since(pool.table, pool.record),
+        "gaps": sentences(merge(gaps_of(pool.record), pool.table.gaps())),
+        "absent_tars": sheet.absent_tars(thumbs),
         "commands": commands(pool),
         "recipe": yaml.safe_dump(source, sort_keys=False, allow_unicode=True, width=90) if source else "",
         "title": str(source.get("name") or pool.name) if isinstance(source, dict) else pool.name,

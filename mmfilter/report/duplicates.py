@@ -69,7 +69,7 @@ class Duplicates:
 def duplicates(pool: Pool, n: int) -> Duplicates | None:
     """n pairs of each kind, the most doubtful of their groups; None where no duplicates were looked for."""
     try:
-        known = evidence(pool.out, pool.table.metadata)
+        known = evidence(pool.out, pool.table.metadata, pool.table.allow)
         if known is None or not len(known):
             return None
         kinds = [kind for name in KINDS if (kind := _kind(known, name, n))]

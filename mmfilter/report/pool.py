@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from .. import storage
+from ..allow import Allow
 from ..commit_file import optional_commit
 from ..decisions import (
     UID_REPEATED,
@@ -97,16 +98,17 @@ class Pool:
         return found
 
 
-def open_pool(out: str, name: str, metadata: str = "") -> Pool:
+def open_pool(out: str, name: str, metadata: str = "", allow: Allow = Allow()) -> Pool:
     """Read the decisions of subset `name` in `out`, and line them up with the table by uid.
 
-    `metadata` is where the score table is when it is not in `out`. Raises DataError when a sample
-    has no decision.
+    `metadata` is where the score table is when it is not in `out`; `allow` says what of it may be missing or stale.
+    Raises DataError when a sample has no decision, ConflictError for stale columns.
     """
     record = read_record(out, name)
     check_decisions(out, name, record)
     steps = [_step(raw) for raw in record["steps"]]
-    table = open_table(out, metadata or None).whole()
+    table = open_table(out, metadata or None, *allow).whole()
+    table.check_fresh(table.columns)
     numbers = {step.path: i for i, step in enumerate(steps)}
     paths = decision_paths(out, name)
     keeps, blames, starts = [np.empty(0, bool)], [np.empty(0, np.int16)], [0]
@@ -122,7 +124,7 @@ def open_pool(out: str, name: str, metadata: str = "") -> Pool:
         starts.append(starts[-1] + decided.height)
     return Pool(
         out, name, table, record, steps,
-        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table.metadata, out),
+        np.array(starts), np.concatenate(keeps), np.concatenate(blames), _commits(table, out),
     )  # fmt: skip
 
 
@@ -149,11 +151,11 @@ def _decided(table: Table, stem: str, path: str, record: dict[str, Any]) -> pl.D
     return decided.with_columns(pl.col("dropped_by").fill_null(""))
 
 
-def _commits(folder: str, out: str) -> dict[str, dict[str, Any]]:
+def _commits(table: Table, out: str) -> dict[str, dict[str, Any]]:
     """Each shard's metadata json, in order, with its tar where that stands now; DataComp's own metadata has none."""
     commits, tars = {}, pool_tars(out)
-    others = left_out(run_of_metadata(folder, out))
-    for path in storage.list_files(folder, ".json"):
+    others = left_out(run_of_metadata(table.metadata, out)) | set(table.missing)
+    for path in storage.list_files(table.metadata, ".json"):
         stem = storage.stem(path)
         commit = optional_commit(path) if stem not in others else None
         if commit:
@@ -167,6 +169,7 @@ def read_failures(pool: Pool) -> pl.DataFrame:
     frames = [
         read_parquet(path, columns, columns).select(pl.col(columns).cast(pl.String).fill_null(""), shard=pl.lit(stem))
         for stem, path in failure_paths(pool.out).items()
+        if stem not in pool.table.missing
     ]
     again = pool.rows(np.flatnonzero(~pool.well)).values()
     error = "an earlier sample of the pool has the same uid"

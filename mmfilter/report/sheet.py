@@ -12,12 +12,14 @@ import numpy as np
 from .. import storage
 from ..images import EMBEDDED, decode, displayed
 from ..records import failure_of
+from ..run_pool import listed
 from .pool import Pool
 from .scores import Cut
 
 SIDE = 128  # pixels of a thumbnail's longer side
 MAX_BYTES = 32 << 20  # of an image file that is worth a thumbnail
 BUDGET = 3_500_000  # characters of images in one report; beyond it only captions are shown
+ABSENT = "its tar is not at hand"
 CAPTION = 280  # characters of a caption that are shown
 
 
@@ -80,6 +82,12 @@ def load_thumbs(pool: Pool, sheets: list[Sheet]) -> dict[int, Thumb]:
     return {p: _thumb(rows[p], *images[p]) for p in rows}
 
 
+def absent_tars(thumbs: dict[int, Thumb]) -> str:
+    """The shards whose tars could not be opened for a picture, in words; "" for none."""
+    stems = {thumb.place.split("/")[0] for thumb in thumbs.values() if thumb.why == ABSENT}
+    return listed(stems) if stems else ""
+
+
 def _thumb(row: dict[str, Any], image: str, why: str) -> Thumb:
     text = str(row.get("text") or "")
     size = f"{row.get('original_width')} × {row.get('original_height')}"
@@ -128,7 +136,7 @@ def _open(path: str) -> BinaryIO | None:
 
 def _image(stream: BinaryIO | None, row: dict[str, Any]) -> tuple[str, str]:
     if stream is None:
-        return "", "its tar is not at hand" if row["path"] else "this pool came without images"
+        return "", ABSENT if row["path"] else "this pool came without images"
     if row.get("offset") is None or not 0 < (row.get("size") or 0) <= MAX_BYTES:
         return "", "its place in the tar is not known"
     try:
