@@ -82,10 +82,8 @@ def score_pool(
     """
     check_score_files(recipe, recipe.pool_scores)
     table = open_table(out, metadata, *allow)
-    whole = (
-        {**table.columns} if not table.partial else {c: p for c, p in table.columns.items() if c not in table.partial}
-    )
-    todo = [score for score in recipe.scores if not set(score.columns) <= set(whole)]
+    whole = table.columns.keys() - table.partial.keys()  # a command that stopped half way has left some shards without
+    todo = [score for score in recipe.scores if not set(score.columns) <= whole]
     for score in todo:
         if reads_pixels(score):
             raise UsageError(
