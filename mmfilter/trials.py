@@ -29,7 +29,7 @@ from .weights import ModelSpec
 RECORD = "rank.json"
 CURE = "delete it and run the same `mmfilter rank` again: trials that are done are kept"
 SHAPE = {
-    "scale": {"name": str, "samples": COUNT, "model": str, "batch": COUNT, "vocabulary": COUNT, "engine": str},
+    "scale": {"name": str, "samples": COUNT, "model": str, "batch?": COUNT, "vocabulary?": COUNT, "engine?": str},
     "pool": [list],
     "samples": COUNT,
     "tasks": {str: dict},

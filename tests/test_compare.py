@@ -122,7 +122,7 @@ def test_the_report_tells_measures_of_the_subset_as_it_is(tmp_path: Path) -> Non
     Subset.from_uids([]).write(str(path))
     assert "data-set=" not in page_of(made.out)[0]
     (tmp_path / "out/compare.json").write_text("{}")
-    with pytest.raises(DataError, match=r"compare\.json: damaged"):
+    with pytest.raises(DataError, match=r"compare\.json: is damaged"):
         page_of(made.out)
 
 

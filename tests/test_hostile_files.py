@@ -189,10 +189,9 @@ NEWER = {
 
 @pytest.mark.parametrize("artefact", NEWER)
 def test_a_file_of_a_newer_version_stops_with_a_sentence(artefact, old, mmfilter):
-    file = old / artefact
+    file, uid = old / artefact, Subset.read("run/subsets/old.npy").strings()[0]
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": FORMAT + 1}))
     before = file.read_bytes()
-    uid = Subset.read("run/subsets/old.npy").strings()[0]
     for verb in NEWER[artefact]:
         code, out, err = mmfilter(*VERBS[verb].replace("UID", uid).split(), cwd=old)
         assert code == 1 and f"{file.name}: was written by a newer mmfilter" in err, (verb, out, err)

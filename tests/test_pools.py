@@ -124,7 +124,7 @@ def test_members_of_strangers_are_copied_only_where_they_are_named(recipe, tmp_p
     code, _, err = mmfilter(
         "reshard", out / "subsets/t.npy", "--pool", pool, "--out", tmp_path / "n", "--members", "pkl.gz"
     )
-    assert code == 2 and "un-pickles" in err and "Traceback" not in err
+    assert code == 2 and "un-pickle" in err and "Traceback" not in err
 
 
 def test_a_named_caption_is_what_comes_out(recipe, tmp_path, mmfilter):

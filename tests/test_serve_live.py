@@ -60,14 +60,14 @@ def test_what_is_written_later_is_taken_up_without_a_restart(client, out):
         )
         at += len(here)
     (out / "concepts" / "demo").mkdir(parents=True)
-    (out / "concepts" / "demo" / "concepts.json").write_text(json.dumps([{"id": 0, "label": ["red"]}]))
+    (out / "concepts" / "demo" / "concepts.json").write_text(json.dumps([{"id": 0, "size": 5, "label": ["red"]}]))
     Subset.from_uids(uids[:5]).write(str(out / "subsets" / "five.npy"))
     record = {"name": "five", "counts": {"in": 240, "kept": 5, "dropped": 235, "failed": 0}, "steps": []}
     (out / "subsets" / "five.json").write_text(json.dumps(record))
     wait_until(lambda: "five" in ask(client, "/api/info")["subsets"])
     info = ask(client, "/api/info")
     assert info["subsets"] == ["demo", "five"] and info["concepts"] == ["demo"] and not info["trouble"]
-    assert ask(client, "/api/concepts/demo")["concepts"] == [{"id": 0, "label": ["red"]}]
+    assert ask(client, "/api/concepts/demo")["concepts"] == [{"id": 0, "size": 5, "label": ["red"]}]
     groups = ask(client, "/api/duplicates?limit=1")
     assert groups["total"] == 2 and groups["groups"][0]["kept"]["uid"] == uids[3]
     assert [hit["uid"] for hit in groups["groups"][0]["duplicates"]] == [uids[8], uids[9]]

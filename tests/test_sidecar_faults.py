@@ -127,7 +127,7 @@ def test_fault_58_whatever_the_stats_state(here, quiet):
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE], ids=errno.errorcode.get)
 def test_fault_58_a_sidecar_that_cannot_be_read_is_absent_where_its_tar_is_sound(here, quiet, monkeypatch, number):
-    for kind in ("open", "read", "stat"):
+    for kind in ("open", "read"):
         shutil.rmtree("out", ignore_errors=True)
         Path(f"{STEM}.parquet").write_bytes(parquet([f"{n:09d}" for n in range(5, 10)]))
         with fault(monkeypatch, kind, here / f"{STEM}.parquet", number, 1, FOREVER) as told:
