@@ -268,6 +268,7 @@ def _index(out: str, group: Mapping[str, list[str]], source: _Source, width: Wid
 
 def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
     """Make a schedule again, as its own file says."""
+    from mmfilter.allow import Allow
     from mmfilter.epochs import Window
     from mmfilter.json_file import read_object
     from mmfilter.schedule import ENDING
@@ -283,7 +284,7 @@ def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: 
         how |= {"kind": record["kind"], "epochs": len(record["epochs"]), "seed": record["seed"]}
         if record["kind"] == "seta":
             how["window"] = Window(**{f.name: told[f.name] for f in fields(Window)})
-        make({"out": out, "subset": told["subset"], "metadata": None}, how, name)
+        make({"out": out, "subset": told["subset"], "metadata": None, "allow": Allow()}, how, name)
     except (KeyError, TypeError, OSError) as error:
         raise UsageError(f"{path}: does not say how it was made; make it anew with `mmfilter schedule`") from error
     return f"schedule {name}"

@@ -9,6 +9,7 @@ from command import command
 from jobs_util import recipe_text
 from tars import write_pool
 
+from mmfilter.json_file import encode
 from mmfilter.model_identity import of_folder
 from mmfilter.weights import DEMO
 
