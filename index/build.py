@@ -1,6 +1,5 @@
 """Build an index of a pool's embeddings: train, fill parts side by side, merge, measure, publish."""
 
-import json
 import os
 import shutil
 import time
@@ -11,6 +10,7 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import UsageError
+from mmfilter.json_file import FORMAT, encode
 from mmfilter.plugs import Run
 from mmfilter.provenance import fingerprint
 from mmfilter.uids import DTYPE
@@ -191,6 +191,7 @@ def _assemble(building: str, base: _Base, parts: list[Part], options: IndexOptio
         files[LISTS] = {"bytes": os.path.getsize(lists_file)}
     left_out = base.left_out + sum(skipped(part) for part in parts)
     return {
+        "format": FORMAT,
         "name": name,
         "model": options.model,
         "modality": options.modality,
@@ -225,7 +226,7 @@ def _record(path: str) -> dict[str, Any]:
 
 def _publish(home: str, building: str, info: dict[str, Any]) -> None:
     """Turn the build into the next version, and let `current` name it; readers keep the one they have open."""
-    storage.write_atomic(os.path.join(building, "index.json"), json.dumps(info, indent=1).encode())
+    storage.write_atomic(os.path.join(building, "index.json"), encode(info))
     for file in os.listdir(building):
         if file not in (*info["files"], "index.json"):
             os.unlink(os.path.join(building, file))

@@ -1,7 +1,6 @@
 """`KnnIndex`: a pool's nearest neighbours, from FAISS's candidates ranked again by the stored embeddings."""
 
 import hashlib
-import json
 import os
 import threading
 from dataclasses import replace
@@ -11,6 +10,7 @@ import numpy as np
 
 from mmfilter import storage
 from mmfilter.errors import ConflictError, DataError, UsageError, nearest
+from mmfilter.json_file import read_object
 from mmfilter.subset import search_sorted, sort_order
 
 from .nearest import best, merge
@@ -93,7 +93,7 @@ def read_info(folder: str) -> dict[str, Any]:
     """A version's index.json. Raises DataError."""
     path = os.path.join(folder, "index.json")
     try:
-        info: dict[str, Any] = json.loads(storage.read_bytes(path))
+        info = read_object(path, "build the index again")
         info["files"][INDEX], info["shards"], info["nprobe"], info["model"], info["modality"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged or not there ({error}); build the index again") from error

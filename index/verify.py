@@ -1,5 +1,6 @@
 """The checks of `mmfilter verify` for what this package writes: kNN indices and clusters."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.errors import DataError, MMFilterError
 from mmfilter.file_record import difference
-from mmfilter.json_file import read_object
+from mmfilter.json_file import reason
 from mmfilter.verify_files import CONCEPTS, INDEX, Finding, attempt
 
 from . import knn
@@ -56,12 +57,22 @@ def _check_index(out: str, name: str, deep: bool) -> list[Finding]:
     return attempt(INDEX, name, os.path.join(folder, "index.json"), current)
 
 
+def _read_list(path: str) -> None:
+    data = storage.read_bytes(path)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is damaged ({reason(data, error)}); {CURE}") from error
+    if not isinstance(value, list):
+        raise DataError(f"{path}: is damaged (it holds no list); {CURE}")
+
+
 def _check_concepts(folder: str, deep: bool) -> list[Finding]:
-    """Findings of a folder of clusters: its json files, and the array of centroids."""
+    """Findings of a folder of clusters: its json files, and the array of centroids. Its columns vouch for the bytes."""
     name = os.path.basename(folder)
     found = []
     for path in storage.list_files(folder, ".json"):
-        found += attempt(CONCEPTS, name, path, partial(read_object, path, CURE))
+        found += attempt(CONCEPTS, name, path, partial(_read_list, path))
     path = storage.join(folder, "centroids.npy")
 
     def read() -> None:

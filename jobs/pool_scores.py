@@ -9,6 +9,7 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
+from mmfilter.file_record import difference, record_of
 from mmfilter.former import former_pool_scores
 from mmfilter.parts import defaults, filled
 from mmfilter.plug_names import named, renamed
@@ -102,7 +103,7 @@ def add_pool_scores(
         part = pool_part(score, pool)
         stems = pool.table.stems
         todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
-        if not all(storage.exists(storage.join(out, file)) for file in score.files):
+        if score.files and not all(_files_fit(score, out, stem) for stem in stems):
             todo = list(stems)
         if todo:
             _verify_vectors(pool, score)
@@ -152,6 +153,16 @@ def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bo
     return True
 
 
+def _files_fit(score: PoolScore, out: str, stem: str) -> bool:
+    """Whether the files beside the columns are those that a shard's column was written with, as far as it says."""
+    origin = added_column(out, score.columns[0], stem)
+    stated = (origin.files if origin else {}) or dict.fromkeys(score.files)
+    return all(
+        storage.exists(path) if record is None else not difference(path, record, whole=True)
+        for path, record in ((storage.join(out, file), record) for file, record in stated.items())
+    )
+
+
 def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of the score and its fields is not as it was, each as `name VALUE, now VALUE`."""
     if (was.get("score"), was.get("version")) != (now["score"], now["version"]):
@@ -165,6 +176,7 @@ def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo: set[str]) -> None:
     """columns/NAME/STEM.parquet of the shards in `todo`; `columns` are by the pool's position."""
     start, needs = 0, sorted(score.needs)
+    beside = {"files": {file: record_of(storage.join(pool.out, file)) for file in score.files}} if score.files else {}
     for stem in pool.table.stems:
         uids = pool.table.read(["uid"], stem)["uid"].to_arrow()
         rows = slice(start, start + len(uids))
@@ -172,4 +184,5 @@ def _write(pool: Any, score: PoolScore, columns: dict[str, Any], part: Any, todo
         if stem in todo:
             here = {"uid": uids.cast("string"), **{name: columns[name][rows] for name in score.columns}}
             sources = {"shard": shard_sources(pool.table, stem, score.needs), "pool": part["pool"], "needs": needs}
+            sources |= beside
             write_column(columns_path(pool.out, score.columns[0], stem), here, part, sources)

@@ -12,7 +12,7 @@ from . import storage
 from .composition import compose, source_of
 from .decisions import read_record
 from .errors import DataError
-from .sources import read_part
+from .sources import read_origin
 from .subset import Subset, check, later_repeats, load
 from .table import Table, open_table
 from .uids import DTYPE, HALVES
@@ -102,7 +102,10 @@ def _concepts(pool: Table, weights: dict[str, np.ndarray]) -> list[tuple[str, in
     """(label, samples of the pool, samples of the subset) of the subset's largest concepts."""
     if "cluster_id" not in pool.columns:
         return []
-    fields = (read_part(pool.path("cluster_id", pool.stems[0])) or {}).get("fields") or {}
+    origin = read_origin(pool.path("cluster_id", pool.stems[0]))
+    fields = ((origin.part if origin else None) or {}).get("fields") or {}
+    if origin:
+        origin.check_files(pool.out)
     folder = f"{fields.get('model')}{'-text' if fields.get('modality') == 'text' else ''}"
     known = _json(storage.join(pool.out, "concepts", folder, "concepts.json")) or []
     labels = {int(concept["id"]): ", ".join(concept["label"]) for concept in known}

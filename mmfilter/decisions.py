@@ -7,6 +7,7 @@ import polars as pl
 
 from . import parquet, storage
 from .errors import DataError, UsageError, nearest
+from .failure_files import check_failures
 from .run_pool import left_out
 
 UID_REPEATED = "uid_repeated"  # stands in `dropped_by` where a uid had been seen before: a failure, not a rule's
@@ -49,8 +50,13 @@ def decision_paths(out: str, name: str) -> dict[str, str]:
 
 
 def failure_paths(out: str) -> dict[str, str]:
-    """Shard -> path of its failures; a shard without any has no file. Of the run's pool."""
-    return _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+    """Shard -> path of its failures; a shard without any has no file. Of the run's pool.
+
+    Raises DataError where one is gone, or another, that its shard's commit tells of.
+    """
+    paths = _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+    check_failures(out, paths)
+    return paths
 
 
 def _of_pool(out: str, paths: list[str]) -> dict[str, str]:

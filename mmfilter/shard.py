@@ -17,7 +17,7 @@ from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings
 from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import Work, arrived, needs_pass, pending, select_parts, touched
+from .work import Work, arrived, damaged, needs_pass, pending, select_parts, touched
 
 
 @dataclass
@@ -90,8 +90,10 @@ def _process(path: str, work: Work, embedders: Mapping[str, Embedder], gather: C
     if not todo:
         assert commit is not None
         return _report(stem, commit, [])
-    if commit is not None and (arrived(commit, path) or (work.redo and set(todo) == set(work.parts))):
-        commit = None
+    if commit is not None and (
+        arrived(commit, path) or (work.redo and set(todo) == set(work.parts)) or damaged(work, commit, path)
+    ):
+        commit = None  # nothing that the shard has is gone on with
     wanted = select_parts(work, todo)
     clock = Clock()
     if commit is not None and not needs_pass(wanted):

@@ -2,8 +2,9 @@
 
 A column's file has in its footer, beside the part that made it, its `sources`: of the shard it belongs to the digests
 of what the score read (`content`: samples, embeddings, other columns), and of a pool score's, which hangs on every
-shard, one digest of the content of all (`pool`, with the `needs` that it was taken over). A column is stale where one
-of them is another now. Columns and commits of format 1 say nothing of it.
+shard, one digest of the content of all (`pool`, with the `needs` that it was taken over) and the record of each file
+that it wrote beside its columns (`files`). A column is stale where one of the digests is another now. Columns and
+commits of format 1 say nothing of it.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 from . import parquet, storage
 from .content import SAMPLES
 from .errors import DataError
+from .file_record import check_whole
 from .parts import read_identity
 from .provenance import fingerprint
 from .run_pool import listed
@@ -33,6 +35,17 @@ class Origin:
 
     part: Any
     sources: Mapping[str, Any]
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """Path below OUT -> record of each file that the score wrote beside its columns; {} where it says nothing."""
+        files = self.sources.get("files")
+        return dict(files) if isinstance(files, dict) else {}
+
+    def check_files(self, out: str) -> None:
+        """Raise DataError, naming the file, where one of `files` is not the one that was written."""
+        for file, record in self.files.items():
+            check_whole(storage.join(out, file), record, "`mmfilter verify OUT --repair` makes it again")
 
 
 def read_origin(path: str) -> Origin | None:
@@ -131,16 +144,21 @@ def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any
 
 @dataclass(frozen=True)
 class Stale:
-    """A column whose sources have changed: of these shards, or of the pool as a whole."""
+    """A column whose sources have changed: of these shards, or of the pool as a whole; or one of which some shards were
+    computed otherwise than others (`mixed`), as when the verb that replaces it was killed.
+    """
 
     column: str
     shards: tuple[str, ...]
     of_pool: bool
+    mixed: bool = False
 
     def describe(self) -> str:
         """A sentence."""
         if self.shards:
             return f"column {self.column} was computed from other content of {listed(self.shards)}"
+        if self.mixed:
+            return f"column {self.column} was computed in two ways, each in some of the shards (its verb did not end)"
         return f"column {self.column} was computed over another pool (shards were added, removed or done again since)"
 
 
@@ -152,7 +170,7 @@ def find_stale(table: Stored, stems: Iterable[str], columns: Iterable[str]) -> l
     stems = tuple(stems)
     folders = {table.columns[name]: name for name in sorted(columns) if table.columns.get(name, METADATA) != METADATA}
     found = [_stale(table, stems, name) for name in folders.values()]
-    return [stale for stale in found if stale.shards or stale.of_pool]
+    return [stale for stale in found if stale.shards or stale.of_pool or stale.mixed]
 
 
 def _stale(table: Stored, stems: tuple[str, ...], name: str) -> Stale:
@@ -160,7 +178,21 @@ def _stale(table: Stored, stems: tuple[str, ...], name: str) -> Stale:
         origins = list(pool.map(lambda stem: _checked(table, name, stem), stems))
     changed = tuple(stem for stem, (_, fresh) in zip(stems, origins, strict=True) if not fresh)
     over = {(str(o.sources["pool"]), tuple(o.sources["needs"])) for o, _ in origins if o and "pool" in o.sources}
-    return Stale(name, changed, any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over)))
+    of_pool = any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over))
+    first = next((origin for origin, _ in origins if origin), None)
+    return Stale(name, changed, of_pool, any(not _alike(first, origin) for origin, _ in origins if first and origin))
+
+
+def _alike(one: Origin, other: Origin) -> bool:
+    """Whether two shards' columns say that one computation made them, as far as both say it: versions add fields."""
+    records = [({"part": origin.part, "files": origin.files} if origin.part else {}) for origin in (one, other)]
+    return _agree(*records)
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_agree(one[name], other[name]) for name in one.keys() & other.keys() - {"weights", "pool"})
+    return bool(one == other)
 
 
 def _checked(table: Stored, name: str, stem: str) -> tuple[Origin | None, bool]:

@@ -23,6 +23,7 @@ from .verify_files import (
     SCHEDULE,
     Finding,
     attempt,
+    check_beside,
     check_column,
     check_shard,
     check_subset,
@@ -118,6 +119,7 @@ def _column_checks(out: str, stems: Iterable[str], deep: bool) -> Iterator[Check
     for folder in storage.list_files(storage.join(out, "columns")):
         column = posixpath.basename(folder)
         have = {storage.stem(path) for path in storage.list_files(folder, ".parquet")}
+        yield partial(check_beside, out, column, [storage.join(folder, f"{stem}.parquet") for stem in stems], deep)
         for stem in stems:
             path, table_path = storage.join(folder, f"{stem}.parquet"), metadata_path(out, stem, "parquet")
             if stem in have:

@@ -1,6 +1,6 @@
 """The checks of `mmfilter verify`: what each kind of file in OUT says of itself, and what others say of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from .file_record import difference
 from .json_file import read_object
 from .shard_record import check_columns
 from .sidecar import failures_path, metadata_path, read_arrays, read_commit
+from .sources import read_origin
 from .subset import Subset
 from .uids import parse_uids
 
@@ -109,6 +110,23 @@ def check_column(path: str, column: str, table_path: str, deep: bool) -> list[Fi
             raise DataError("it has another number of rows than its shard")
 
     return attempt(COLUMN, column, path, check)
+
+
+def check_beside(out: str, column: str, paths: Sequence[str], deep: bool) -> list[Finding]:
+    """Findings of the files that a pool score wrote beside its column, such as its clusters; `paths` are of shards."""
+    stated: dict[str, Any] = {}
+    for path in paths:
+        try:
+            origin = read_origin(path)
+        except MMFilterError:  # the column's own check names it
+            continue
+        stated |= origin.files if origin else {}
+    found = []
+    for file, record in sorted(stated.items()):
+        if what := difference(path := storage.join(out, file), record, whole=deep):
+            kind, name = (CONCEPTS, file.split("/")[1]) if file.startswith("concepts/") else (COLUMN, column)
+            found.append(Finding(kind, name, path, what))
+    return found
 
 
 def check_subset(out: str, name: str, deep: bool) -> list[Finding]:
