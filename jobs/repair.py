@@ -71,17 +71,9 @@ def _each(
 
 def partial_of(kind: str, out: str, source: "_Source", width: Width) -> Callable[[dict[str, list[str]]], str]:
     """What makes a kind of thing again: names and their damaged files -> a sentence. It raises MMFilterError."""
-    makers: dict[str, Callable[..., str]] = {
-        RUN: _run_record,
-        SHARD: _shards,
-        CONCEPTS: _concepts,
-        COLUMN: _column,
-        SUBSET: _subset,
-        INDEX: _index,
-        SCHEDULE: _schedule,
-        SHARDS: _new_shards,
-    }
-    return lambda group: makers[kind](out, group, source, width)
+    makers = (_run_record, _shards, _concepts, _column, _subset, _index, _schedule, _new_shards)
+    make: Callable[..., str] = dict(zip(ORDER, makers, strict=True))[kind]
+    return lambda group: make(out, group, source, width)
 
 
 class _Source:
@@ -207,7 +199,10 @@ def _recorded_score(out: str, column: str, source: _Source) -> Score | PoolScore
     for part in _parts(storage.list_files(storage.join(out, "columns", column), ".parquet")):
         from mmfilter.scores import build_score
 
-        return build_score({part["score"]: part.get("fields") or {}}, f"column {column}")
+        fields = part.get("fields") or {}
+        if any(str(value).startswith("sha256:") for value in fields.values()):
+            raise UsageError(f"column {column} was computed with a file of yours; name its recipe with --recipe")
+        return build_score({part["score"]: fields}, f"column {column}")
     raise UsageError(f"nothing records how column {column} was made; run again the verb or recipe that made it")
 
 

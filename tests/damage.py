@@ -84,10 +84,8 @@ def digest(path: Path) -> str:
 def version(out: Path) -> str:
     """The version of the index that `current` names, else the newest there is."""
     home = out / "index" / "demo-image"
-    try:
-        named = (home / "current").read_text().strip()
-    except (OSError, ValueError):
-        named = ""
+    current = home / "current"
+    named = current.read_bytes().decode("latin-1").strip() if current.is_file() else ""
     there = sorted(path.name for path in home.glob("v[0-9]*"))
     return named if named in there else there[-1] if there else "v0001"
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from damage import EXTRA, ROOT, VERBS, Outcome, Sample, digests
+from damage import ROOT, Outcome, Sample, digests
+from damage_files import EXTRA, VERBS
 
 READERS = {
     "embed": ("select", "report", "query", "index", "schedule", "card"),
