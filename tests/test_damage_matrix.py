@@ -28,11 +28,10 @@ def killer(sample):
 @pytest.mark.parametrize(("kind", "number"), CASES, ids=[kind for kind, _ in CASES])
 def test_a_damaged_file_is_named_done_again_or_of_no_effect(sample, kind, number):
     cases, readers = list(damages(sample, kind, 0, 2)), verbs(kind)
-    for turn in range(2):
-        what, data = cases[(5 * turn + number) % len(cases)]
-        verb = readers[(7 * turn + number) % len(readers)]
-        found, outcome = verdict(sample, kind, data, verb)
-        assert found not in BAD or known(kind, what, verb), f"{found}: {what}: {verb}: {shown(sample, verb, outcome)}"
+    what, data = cases[number % len(cases)]
+    verb = readers[5 * number % len(readers)]
+    found, outcome = verdict(sample, kind, data, verb)
+    assert found not in BAD or known(kind, what, verb), f"{found}: {what}: {verb}: {shown(sample, verb, outcome)}"
 
 
 VOUCHED = ["commit", "metadata parquet", "npz", "failures", "column", "pool column", "index.json", "knn.faiss"]
