@@ -25,6 +25,7 @@ from .verify_files import (
     attempt,
     check_beside,
     check_column,
+    check_given_up,
     check_shard,
     check_subset,
 )
@@ -69,10 +70,13 @@ def checks(out: str, deep: bool) -> tuple[list[Check], Verification]:
         relative = path.removeprefix(f"{out.rstrip('/')}/")
         told.sizes[KINDS.get(relative.split("/", 1)[0], "other files")] += size
         told.files += 1
-    stems = _stems(out, told)
+    stems, given_up = _stems(out)
+    if given_up:
+        told.former["shards that were set aside"] += len(given_up)
     record = storage.join(out, "run.json")
     work: list[Check] = [partial(attempt, RUN, "run.json", record, partial(_read_run, record))]
     work += [partial(_checked_shard, out, stem, deep, told) for stem in stems]
+    work += [partial(check_given_up, out, stem, deep) for stem in given_up]
     work += list(_column_checks(out, stems, deep))
     subsets = storage.join(out, "subsets")
     names = {posixpath.splitext(name)[0] for name in storage.names(subsets) if name.endswith((".npy", ".json"))}
@@ -93,8 +97,11 @@ def run_checks(work: list[Check], told: Verification, step: Callable[[], None] =
     return told
 
 
-def _stems(out: str, told: Verification) -> list[str]:
-    """The shards that there should be: of the run's pool, and those that have files, without those left out."""
+def _stems(out: str) -> tuple[list[str], list[str]]:
+    """The shards that there should be: of the run's pool, and those that have files, without those left out.
+
+    Beside them those that were set aside and have no commit.
+    """
     try:
         others, pool = left_out(out), run_shards(out)
     except MMFilterError:  # run.json is damaged: that is a finding of its own
@@ -103,9 +110,7 @@ def _stems(out: str, told: Verification) -> list[str]:
     stems = {posixpath.splitext(name)[0] for name in names if name.endswith((".json", ".parquet", ".npz"))}
     aside = {stem for stem in {*stems, *pool} if set_aside(out, stem)}
     without = {stem for stem in aside if not storage.exists(metadata_path(out, stem, "json"))}
-    if without:
-        told.former["shards that were set aside"] += len(without)
-    return sorted({*stems, *pool} - others - without)
+    return sorted({*stems, *pool} - others - without), sorted(without - others)
 
 
 def _checked_shard(out: str, stem: str, deep: bool, told: Verification) -> list[Finding]:

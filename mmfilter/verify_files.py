@@ -97,6 +97,12 @@ def _former_shard(stem: str, paths: Mapping[str, str], commit: Mapping[str, Any]
     return found
 
 
+def check_given_up(out: str, stem: str, deep: bool) -> list[Finding]:
+    """Findings of the failures of a shard that was set aside: that they are there and can be read, nothing else."""
+    path = failures_path(out, stem)
+    return attempt(SHARD, stem, path, partial(parquet.read if deep else parquet.read_footer, path))
+
+
 def check_column(path: str, column: str, table_path: str, deep: bool) -> list[Finding]:
     """Findings of a shard's added column: its footer, its rows against the parquet's; `deep` also each page."""
 
