@@ -20,11 +20,11 @@ READERS = {
     "embed --redo-changed": ("select", "report", "query", "index", "card", "probe", "compare"),
     "score": ("select, by the column", "report", "card"),
     "select": ("report", "card", "explain", "reshard", "schedule, of a subset", "compare"),
-    "index": ("query", "index"),
+    "index": ("query",),
     "cluster": ("report", "card", "select, by the cluster"),
     "dedup": ("select", "report", "card", "explain"),
     "schedule": ("reshard, of a schedule",),
-    "reshard": ("reshard", "status"),
+    "reshard": ("status",),
 }
 """Verb that is killed -> verbs that read what it writes."""
 
