@@ -86,13 +86,17 @@ def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
 
 
 def _current(home: str, out: str, name: str, vectors: Vectors, options: IndexOptions) -> Vectors | None:
-    """The pool as the current version has it, when it can be added to: the same kind, no shard changed or gone."""
+    """The pool as the current version has it, when it can be added to: the same kind, no shard changed or gone, no file
+    gone or cut short.
+    """
     if not os.path.isfile(os.path.join(home, "current")):
         return None
     info = knn.read_info(knn.version_folder(out, name))
     if (info["model"], info["modality"]) != (options.model, options.modality):
         raise UsageError(f"{home}: holds {info['model']} {info['modality']} embeddings; give this one another --name")
     if options.factory and options.factory != info["factory"]:
+        return None
+    if not knn.holds_files(knn.version_folder(out, name), info):
         return None
     here = {shard["shard"]: shard for shard in vectors.identity}
     if any(here.get(shard["shard"]) != shard for shard in info["shards"]):

@@ -76,7 +76,7 @@ def test_files_for_people_are_read_by_no_verb():
         ("embed --redo-changed", 4, ("select", "query")),
         ("score", 2, ("select, by the column",)),
         ("cluster", 4, ("select, by the cluster", "card")),
-        ("index", 9, ("query",)),
+        ("index", 10, ("query",)),
     ],
 )
 def test_killed_at_a_rename_nothing_is_mixed_and_the_same_command_mends_it(killer, verb, at, readers):
