@@ -23,6 +23,7 @@ from damage_files import (
     FAILING,
     KNOWN,
     LISTED,
+    MAKERS,
     MAKING,
     NAMED,
     NO_EFFECT,
@@ -38,6 +39,7 @@ from damage_files import (
     TRACEBACK,
     UNNAMED,
     VERBS,
+    spoil,
 )
 
 from mmfilter.synth import SynthOptions, generate
@@ -62,9 +64,9 @@ class Outcome:
 
 def without_times(value):
     """A JSON value without what says when it was written and how long it took."""
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMED}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    return {k: without_times(v) for k, v in value.items() if k not in TIMED} if isinstance(value, dict) else value
 
 
 def digest(path: Path) -> str:
@@ -188,14 +190,6 @@ class Sample:
         return self._of_sound[verb]
 
 
-def spoil(tar: Path) -> None:
-    """Overwrite the first image in a tar, so that its sample fails."""
-    data = bytearray(tar.read_bytes())
-    at = data.index(b"\xff\xd8\xff")
-    data[at : at + 3] = b"<!-"
-    tar.write_bytes(data)
-
-
 def damages(sample: Sample, kind: str, seed: int, count: int = 3) -> Iterator[tuple[str, bytes | None]]:
     """Each damage to a kind of file: its name and the bytes afterwards, None: deleted. `count` cuts and flips."""
     data = sample.path(kind, sample.sound).read_bytes()
@@ -251,6 +245,11 @@ def judge(sample: Sample, kind: str, verb: str, before: dict[str, str], after: O
     if other & (written | due):
         return SILENT
     mended = ARTEFACTS[kind] not in other
+    makers = next((verbs for part, verbs in MAKERS.items() if ARTEFACTS[kind].startswith(part)), ())
+    paths = (sample.path(kind), sample.path(kind, sample.sound))
+    sizes = [path.stat().st_size if path.exists() else -1 for path in paths]
+    if verb in makers and not mended and not named and sizes[0] != sizes[1]:
+        return SILENT
     if set(after.text.splitlines()) == set(sound.text.splitlines()):
         return REDONE if mended and ARTEFACTS[kind] in written else NO_EFFECT
     return REDONE if mended else NAMED if named else SILENT

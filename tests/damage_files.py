@@ -1,5 +1,7 @@
 """The kinds of files in a run, what takes their place, and the verbs that may read them: for tests/damage.py."""
 
+from pathlib import Path
+
 SHARD, FAILING, ASIDE = "00000001", "00000000", "00000003"
 EXTRA, SECOND = "look_score", "second"
 NO_EFFECT, REDONE, NAMED, UNNAMED, SILENT, TRACEBACK = "no effect", "redone", "named", "unnamed", "SILENT", "TRACEBACK"
@@ -106,6 +108,19 @@ READERS = {
     "report.html": ("run", "report"),
 }
 """First part of a path -> the verbs that may read it; of others all verbs. `status` and `verify` read everything."""
+MAKERS = {
+    "metadata": ("run", "embed"),
+    "failures": ("run", "embed"),
+    f"columns/{EXTRA}": ("score",),
+    "columns/duplicate_of": ("run", "dedup"),
+    "columns/cluster_id": ("cluster",),
+    "subsets": ("run", "select"),
+    "index": ("index",),
+    "concepts": ("cluster",),
+    "schedules": ("schedule",),
+    "shards": ("run", "reshard"),
+}
+"""Beginning of a path -> the verbs that make it: done before, they may not pass over a file that is gone or cut."""
 ALWAYS = ("status", "verify", "verify --deep")
 
 MAKING = ("embed", "score", "cluster", "run", "index", "schedule", "card", "report")
@@ -124,3 +139,11 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
     (".*column", "deleted", "run|report|card|compare", "columns that some shard lacks"),
 )
 """(kind of file, damage, verb, why): expressions that match what is known, and is not silent by mistake."""
+
+
+def spoil(tar: Path) -> None:
+    """Overwrite the first image in a tar, so that its sample fails."""
+    data = bytearray(tar.read_bytes())
+    at = data.index(b"\xff\xd8\xff")
+    data[at : at + 3] = b"<!-"
+    tar.write_bytes(data)
