@@ -1,6 +1,5 @@
 """Build an index of a pool's embeddings: train, fill parts side by side, merge, measure, publish."""
 
-import json
 import os
 import re
 import shutil
@@ -14,7 +13,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.allow import Allow
 from mmfilter.errors import UsageError
-from mmfilter.json_file import FORMAT
+from mmfilter.json_file import FORMAT, encode
 from mmfilter.plugs import Run
 from mmfilter.provenance import fingerprint
 from mmfilter.uids import DTYPE
@@ -101,13 +100,17 @@ def build_index(out: str, options: IndexOptions, run: Run) -> dict[str, Any]:
 
 
 def _current(home: str, out: str, name: str, vectors: Vectors, options: IndexOptions) -> Vectors | None:
-    """The pool as the current version has it, when it can be added to: the same kind, no shard changed or gone."""
+    """The pool as the current version has it, when it can be added to: the same kind, no shard changed or gone, no file
+    gone or cut short.
+    """
     if not os.path.isfile(os.path.join(home, "current")):
         return None
     info = knn.read_info(knn.version_folder(out, name))
     if (info["model"], info["modality"]) != (options.model, options.modality):
         raise UsageError(f"{home}: holds {info['model']} {info['modality']} embeddings; give this one another --name")
     if options.factory and options.factory != info["factory"]:
+        return None
+    if not knn.holds_files(knn.version_folder(out, name), info):
         return None
     here = {shard["shard"]: shard for shard in vectors.identity}
     if knn.changed(here, info["shards"]):
@@ -241,7 +244,7 @@ def _record(path: str) -> dict[str, Any]:
 
 def _publish(home: str, building: str, info: dict[str, Any]) -> None:
     """Turn the build into the next version, and let `current` name it; readers keep the one they have open."""
-    storage.write_atomic(os.path.join(building, "index.json"), json.dumps(info, indent=1).encode())
+    storage.write_atomic(os.path.join(building, "index.json"), encode(info))
     for file in filter(PART_FILE.fullmatch, os.listdir(building)):
         os.unlink(os.path.join(building, file))
     before = sorted(filter(VERSION.fullmatch, os.listdir(home)))

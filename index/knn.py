@@ -118,6 +118,14 @@ def read_info(folder: str) -> dict[str, Any]:
     return info
 
 
+def holds_files(folder: str, info: dict[str, Any]) -> bool:
+    """Whether a version's files are there, with the sizes that its index.json records."""
+    return all(
+        (storage.identity_or_none(os.path.join(folder, file)) or {}).get("bytes") == was["bytes"]
+        for file, was in info["files"].items()
+    )
+
+
 def _check_file(path: str, was: dict[str, Any]) -> None:
     """Raise DataError unless the file is the one that was written: FAISS trusts what it reads."""
     size = storage.size(path) if storage.exists(path) else -1

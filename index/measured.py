@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mmfilter.errors import MMFilterError
+from mmfilter.errors import UsageError
 from mmfilter.scores.phash import hamming
 
 from .exact import dots
@@ -74,7 +74,7 @@ class Ruler:
         try:
             names = [model] if model else embedded(pool.table, modality)[:1]
             return cls(pool, pool.vectors(names[0], modality) if names else None)
-        except MMFilterError:  # DataComp's metadata without npz, say: hashes and files are compared all the same
+        except UsageError:  # no embeddings: hashes and files are compared all the same
             return cls(pool, None)
 
     @cached_property

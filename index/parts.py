@@ -57,7 +57,7 @@ def fill(part: Part) -> None:
     """Write part-N.faiss and, last, part-N.npz; nothing when both are there."""
     import faiss
 
-    if os.path.exists(f"{part.path}.npz"):
+    if all(os.path.exists(f"{part.path}.{ending}") for ending in ("faiss", "npz")):
         return
     of: Any = faiss  # whose stubs do not know its Python wrappers
     index = faiss.read_index(os.path.join(part.folder, "trained.faiss"))

@@ -21,8 +21,9 @@ from mmfilter.allow import Allow
 from mmfilter.commit_file import optional_commit
 from mmfilter.content import SAMPLES
 from mmfilter.errors import DataError, UsageError, nearest
+from mmfilter.npz_record import npz_record
 from mmfilter.provenance import fingerprint
-from mmfilter.shard_record import CURE, check_blocks, check_size
+from mmfilter.shard_record import CURE, check_blocks
 from mmfilter.shard_state import check_npzs
 from mmfilter.sidecar import read_arrays
 from mmfilter.table import Table, open_table
@@ -73,12 +74,11 @@ class Vectors:
         return _array(self.paths[i], self.array, self.counts[i])
 
     def record(self, i: int) -> Mapping[str, Any] | None:
-        """What the shard's commit says of its npz, whose size is compared; None where it says nothing."""
-        files = (optional_commit(storage.join(self.table.metadata, f"{self.stems[i]}.json")) or {}).get("files") or {}
-        record = files.get("npz")
-        if record is not None:
-            check_size(self.paths[i], storage.size(self.paths[i]), record)
-        return record
+        """What the shard's commit says of its npz, whose size and directory are compared; None where it says nothing.
+
+        Raises DataError.
+        """
+        return npz_record(storage.join(self.table.metadata, f"{self.stems[i]}.json"), self.paths[i])
 
     def uids(self, i: int) -> np.ndarray:
         """(n,) of `uids.DTYPE`, the shard's, row for row with `shard(i)`."""
@@ -142,7 +142,8 @@ class Vectors:
         shards = np.flatnonzero(np.diff(cuts))
         for i, start, stop in zip(shards.tolist(), cuts[shards].tolist(), cuts[shards + 1].tolist(), strict=True):
             here = order[start:stop]
-            rows[here] = _rows(self.paths[i], self.array, self.counts[i], positions[here] - self.starts[i])
+            record = self.record(i)
+            rows[here] = _rows(self.paths[i], self.array, self.counts[i], positions[here] - self.starts[i], record)
         return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
@@ -246,10 +247,15 @@ def _array(path: str, name: str, rows: int) -> np.ndarray:
     return read_arrays(path, None, [name])[name]
 
 
-def _rows(path: str, name: str, rows: int, wanted: np.ndarray) -> np.ndarray:
-    """(k, d): the array's rows at `wanted` (k,), in their order. Raises DataError for a file that is cut short."""
+def _rows(path: str, name: str, rows: int, wanted: np.ndarray, record: Mapping[str, Any] | None) -> np.ndarray:
+    """(k, d): the array's rows at `wanted` (k,), in their order. Raises DataError for a file that is cut short.
+
+    Where they are many the array is read whole, and compared with the checksums in `record`.
+    """
     if len(wanted) * DENSE >= rows or storage.is_remote(path):
-        return _array(path, name, rows)[wanted]
+        array = _array(path, name, rows)
+        check_blocks(path, name, array, 0, record)
+        return array[wanted]
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:

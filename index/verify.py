@@ -63,7 +63,7 @@ def _parse(path: str) -> None:
 
 
 def _check_concepts(folder: str, deep: bool) -> list[Finding]:
-    """Findings of a folder of clusters: its json files, and the array of centroids."""
+    """Findings of a folder of clusters: its json files, and the array of centroids. Its columns vouch for the bytes."""
     name = os.path.basename(folder)
     found = []
     for path in storage.list_files(folder, ".json"):
@@ -78,4 +78,5 @@ def _check_concepts(folder: str, deep: bool) -> list[Finding]:
         if array.ndim != 2 or not (np.isfinite(array).all() if deep else True):
             raise DataError("is no array of centroids")
 
-    return [*found, *attempt(CONCEPTS, name, path, read)]
+    found += attempt(CONCEPTS, name, path, read)
+    return found

@@ -16,7 +16,7 @@ from mmfilter.derived import run_of
 from mmfilter.errors import ConflictError, DataError, UsageError, cannot_write
 from mmfilter.fields import ReadOptions
 from mmfilter.hints import nearest_beside
-from mmfilter.json_file import COUNT, FORMAT, optional_object
+from mmfilter.json_file import COUNT, FORMAT, encode, optional_object
 from mmfilter.run_file import read_run, read_run_if_any
 from mmfilter.schemes import check_scheme
 
@@ -225,5 +225,4 @@ def _put_aside(path: str) -> str:
 
 
 def _write_run(out: str, run: dict[str, Any]) -> None:
-    data = json.dumps({**run, "format": FORMAT}, indent=1, sort_keys=True).encode()
-    storage.write_atomic(storage.join(out, "run.json"), data)
+    storage.write_atomic(storage.join(out, "run.json"), encode({**run, "format": FORMAT}))

@@ -1,33 +1,22 @@
 """Making again what `verify` found: just the shards, columns, subsets and indices that are not as they were written."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
-
-import yaml
 
 from mmfilter import storage
 from mmfilter.errors import MMFilterError, UsageError
 from mmfilter.plugs import PoolScore, Score
-from mmfilter.recipe import Recipe, load_recipe, parse_recipe
-from mmfilter.run_file import named_shards
 from mmfilter.verify_files import COLUMN, CONCEPTS, INDEX, RUN, SCHEDULE, SHARD, SHARDS, SUBSET
 
 from .cluster import Width
 from .outdir import forget_attempts, load_run, only_driver, save_run
+from .repair_source import Request, Source, recorded_recipe
 
 ORDER = (RUN, SHARD, CONCEPTS, COLUMN, SUBSET, INDEX, SCHEDULE, SHARDS)
 """What is made from what: each kind after those that it is made from."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the files are made again from, where not from what run.json records."""
-
-    recipe: str | None = None
-    pool: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
-    deep: bool = False
+ROUNDS = 3
+"""A shard that comes out otherwise than before makes stale what was computed from it, which the next round finds."""
 
 
 def repair_run(out: str, verified: dict[str, Any], request: Request, width: Width) -> dict[str, Any]:
@@ -39,17 +28,28 @@ def repair_run(out: str, verified: dict[str, Any], request: Request, width: Widt
 
     if not verified["findings"]:
         return {**verified, "made": [], "left": []}
-    by_kind: dict[str, dict[str, list[str]]] = {}
-    for finding in verified["findings"]:
-        by_kind.setdefault(finding["kind"], {}).setdefault(finding["name"], []).append(finding["path"])
     made: list[str] = []
     left: list[str] = []
     with only_driver(out):
-        source = _Source(out, request)
-        for kind in ORDER:
-            names = by_kind.get(kind, {})
-            _each(kind, names, partial_of(kind, out, source, width), made, left)
-    return {**verify_run(out, request.deep), "made": made, "left": left}
+        source = Source(out, request)
+        for _ in range(ROUNDS):
+            before, left = verified["findings"], []
+            _round(out, before, source, width, made, left)
+            verified = verify_run(out, request.deep)
+            if not verified["findings"] or verified["findings"] == before:
+                break
+    return {**verified, "made": list(dict.fromkeys(made)), "left": left}
+
+
+def _round(
+    out: str, findings: Sequence[Mapping[str, str]], source: Source, width: Width, made: list[str], left: list[str]
+) -> None:
+    """Make again what was found, kind by kind."""
+    by_kind: dict[str, dict[str, list[str]]] = {}
+    for finding in findings:
+        by_kind.setdefault(finding["kind"], {}).setdefault(finding["name"], []).append(finding["path"])
+    for kind in ORDER:
+        _each(kind, by_kind.get(kind, {}), partial_of(kind, out, source, width), made, left)
 
 
 def _each(
@@ -69,65 +69,14 @@ def _each(
             left.append(f"{first}: {error}")
 
 
-def partial_of(kind: str, out: str, source: "_Source", width: Width) -> Callable[[dict[str, list[str]]], str]:
+def partial_of(kind: str, out: str, source: Source, width: Width) -> Callable[[dict[str, list[str]]], str]:
     """What makes a kind of thing again: names and their damaged files -> a sentence. It raises MMFilterError."""
-    makers: dict[str, Callable[..., str]] = {
-        RUN: _run_record,
-        SHARD: _shards,
-        CONCEPTS: _concepts,
-        COLUMN: _column,
-        SUBSET: _subset,
-        INDEX: _index,
-        SCHEDULE: _schedule,
-        SHARDS: _new_shards,
-    }
-    return lambda group: makers[kind](out, group, source, width)
+    makers = (_run_record, _shards, _concepts, _column, _subset, _index, _schedule, _new_shards)
+    make: Callable[..., str] = dict(zip(ORDER, makers, strict=True))[kind]
+    return lambda group: make(out, group, source, width)
 
 
-class _Source:
-    """The recipe and the pool, read when they are first needed."""
-
-    def __init__(self, out: str, request: Request) -> None:
-        self.out, self.request = out, request
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe that was given, else the one that run.json records. Raises UsageError."""
-        if self.request.recipe:
-            return load_recipe(self.request.recipe, list(self.request.weights))
-        run = load_run(self.out)
-        if not isinstance(run.get("recipe"), dict):
-            raise UsageError(f"{self.out}/run.json: records no recipe; give it with --recipe")
-        return recorded_recipe(run["recipe"], run.get("models"), f"recipe of {self.out}", self.request.weights)
-
-    @property
-    def paths(self) -> list[str]:
-        """The shards of the pool that was given, else those that run.json names. Raises UsageError."""
-        if self.request.pool:
-            from .shards import find_shards
-
-            return find_shards(list(self.request.pool)).paths
-        if paths := named_shards(load_run(self.out)):
-            return paths
-        raise UsageError(f"{self.out}/run.json: names no pool; give it with --pool")
-
-
-def recorded_recipe(source: Mapping[str, Any], models: Any, where: str, weights: Sequence[str] = ()) -> Recipe:
-    """A recipe as run.json or a subset's record has it; `models` are paths of model folders, which stood beside it."""
-    node = dict(source)
-    if isinstance(models, Mapping) and isinstance(node.get("embed"), Mapping):
-        node["embed"] = {name: _with_model(spec, models.get(name)) for name, spec in node["embed"].items()}
-    text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
-    return parse_recipe(text, where, weights=list(weights))
-
-
-def _with_model(spec: Any, path: Any) -> Any:
-    if not isinstance(path, str):
-        return spec
-    return {**(spec if isinstance(spec, dict) else {}), "model": path}
-
-
-def _run_record(out: str, group: Mapping[str, Any], source: _Source, width: Width) -> str:
+def _run_record(out: str, group: Mapping[str, Any], source: Source, width: Width) -> str:
     from .outdir import pool_fields
 
     if not (source.request.recipe and source.request.pool):
@@ -138,9 +87,10 @@ def _run_record(out: str, group: Mapping[str, Any], source: _Source, width: Widt
     return f"{out}/run.json, from --recipe and --pool"
 
 
-def _shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _shards(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Withdraw the shards' commits and embed them again."""
-    from mmfilter.sidecar import metadata_path, read_commit
+    from mmfilter.shard_state import set_aside
+    from mmfilter.sidecar import failures_path, metadata_path, read_commit
 
     from .embed import embed_pool
 
@@ -150,6 +100,9 @@ def _shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
         raise UsageError(f"shard {absent[0]} is not of the pool that run.json names; give its tar with --pool")
     before = {}
     for stem in sorted(stems):
+        if set_aside(out, stem) and not storage.exists(metadata_path(out, stem, "json")):
+            storage.remove(failures_path(out, stem))  # written again without another attempt
+            continue
         try:
             before[stem] = set((read_commit(out, stem) or {"parts": {}})["parts"])
         except MMFilterError:
@@ -157,12 +110,12 @@ def _shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
         storage.remove(metadata_path(out, stem, "json"))
         forget_attempts(out, stem)
     counts = embed_pool(recipe, paths, out, width)
-    lost = {part for stem in stems for part in before[stem] - set((read_commit(out, stem) or {"parts": {}})["parts"])}
+    lost = {part for stem in before for part in before[stem] - set((read_commit(out, stem) or {"parts": {}})["parts"])}
     more = f"; not {', '.join(sorted(lost))}, which other recipes made: run them again" if lost else ""
     return f"{counts.shards:,} shard{'s' * (counts.shards != 1)} ({', '.join(sorted(stems)[:5])}{more})"
 
 
-def _concepts(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _concepts(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Compute the clusters again, as the column that they gave says."""
     from .pool_scores import add_pool_scores
 
@@ -177,7 +130,7 @@ def _concepts(out: str, group: Mapping[str, list[str]], source: _Source, width: 
     return f"{out}/{folder}"
 
 
-def _column(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _column(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Compute a column again where it is damaged, missing or stale, as its other shards or the recipe say."""
     from .pool_scores import add_pool_scores
     from .score import score_pool
@@ -195,7 +148,7 @@ def _column(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
     return f"column {column}"
 
 
-def _recorded_score(out: str, column: str, source: _Source) -> Score | PoolScore:
+def _recorded_score(out: str, column: str, source: Source) -> Score | PoolScore:
     """The score that made a column: of the recipe, else as the footer of one of its files says. Raises UsageError."""
     try:
         recipe = source.recipe
@@ -207,7 +160,10 @@ def _recorded_score(out: str, column: str, source: _Source) -> Score | PoolScore
     for part in _parts(storage.list_files(storage.join(out, "columns", column), ".parquet")):
         from mmfilter.scores import build_score
 
-        return build_score({part["score"]: part.get("fields") or {}}, f"column {column}")
+        fields = part.get("fields") or {}
+        if any(str(value).startswith("sha256:") for value in fields.values()):
+            raise UsageError(f"column {column} was computed with a file of yours; name its recipe with --recipe")
+        return build_score({part["score"]: fields}, f"column {column}")
     raise UsageError(f"nothing records how column {column} was made; run again the verb or recipe that made it")
 
 
@@ -226,7 +182,7 @@ def _parts(paths: Iterable[str]) -> Iterable[dict[str, Any]]:
             yield part
 
 
-def _subset(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _subset(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Select again, by the rules that the subset's record has, else by the recipe of that name."""
     from mmfilter.json_file import read_object
 
@@ -245,7 +201,7 @@ def _subset(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
     return f"subset {name} ({result['counts']['kept']:,} kept)"
 
 
-def _index(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _index(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Build an index anew, as its own index.json says, else for the only model there is."""
     from index import knn
     from index.build import IndexOptions, build_index
@@ -266,7 +222,7 @@ def _index(out: str, group: Mapping[str, list[str]], source: _Source, width: Wid
     return f"index {name}"
 
 
-def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _schedule(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Make a schedule again, as its own file says."""
     from mmfilter.allow import Allow
     from mmfilter.epochs import Window
@@ -290,8 +246,12 @@ def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: 
     return f"schedule {name}"
 
 
-def _new_shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
-    """Write a subset's damaged shards again."""
+def _new_shards(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
+    """Write a subset's damaged shards again, with the options that their plan has."""
+    from mmfilter.reshard import read_plan
+    from mmfilter.reshard_files import PLAN, damaged
+    from mmfilter.reshard_plan import ReshardOptions
+
     from .reshard import Request as ReshardRequest
     from .reshard import reshard_subset
 
@@ -300,5 +260,12 @@ def _new_shards(out: str, group: Mapping[str, list[str]], source: _Source, width
     if not storage.exists(subset):
         raise UsageError(f"nothing tells which subset they hold (there is no {subset}); run `mmfilter reshard` again")
     folder = storage.join(out, "shards", name)
-    result = reshard_subset(subset, source.paths, folder, width, ReshardRequest(None, source.recipe.read, True))
+    try:
+        given = read_plan(storage.join(folder, PLAN))["options"]
+        options = ReshardOptions(**{**given, "members": tuple(given["members"])})
+    except (FileNotFoundError, TypeError, KeyError) as error:
+        raise UsageError(f"its plan does not say how it was written; delete {folder} and run again") from error
+    for path in damaged(folder):
+        storage.remove(path)
+    result = reshard_subset(subset, source.paths, folder, width, ReshardRequest(options, source.recipe.read, True))
     return f"{folder} ({result['shards'] - result['shards_done_before']:,} shards)"

@@ -29,6 +29,12 @@ def is_whole(path: str) -> bool:
     return storage.exists(path) if record is None else not difference(path, record)
 
 
+def recorded_difference(path: str, whole: bool = False) -> str:
+    """In what a file differs from its record, in a few words; "" where it does not, or has none."""
+    record = _record(path)
+    return "" if record is None else difference(path, record, whole=whole)
+
+
 def check_recorded(path: str, cure: str) -> None:
     """Raise DataError, which ends with `cure`, where a file is not the one that was recorded; FileNotFoundError."""
     data, record = storage.read_bytes(path), _record(path)

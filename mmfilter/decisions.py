@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from . import parquet, storage
 from .errors import DataError, UsageError, nearest
+from .failure_files import check_failures
 from .json_file import read_object
 from .run_pool import left_out
 from .subset import Subset, check, load
@@ -108,8 +109,13 @@ def decision_paths(out: str, name: str) -> dict[str, str]:
 
 
 def failure_paths(out: str) -> dict[str, str]:
-    """Shard -> path of its failures; a shard without any has no file. Of the run's pool."""
-    return _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+    """Shard -> path of its failures; a shard without any has no file. Of the run's pool.
+
+    Raises DataError where one is gone, or another, that its shard's commit tells of.
+    """
+    paths = _of_pool(out, storage.list_files(storage.join(out, "failures"), ".parquet"))
+    check_failures(out, paths)
+    return paths
 
 
 def _of_pool(out: str, paths: list[str]) -> dict[str, str]:

@@ -28,9 +28,12 @@ CHECK = "check"
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a record with its checksum. Reading back one that was changed by a bit is an error."""
+    """Return the bytes of a record with its checksum. Reading back one that was changed by a bit is an error.
+
+    Keys keep their order: that of a recipe's rules is the order of its steps.
+    """
     plain = json.loads(json.dumps({key: value for key, value in record.items() if key != CHECK}))
-    return json.dumps({**plain, CHECK: checksum(plain)}, indent=1, sort_keys=True).encode()
+    return json.dumps({**plain, CHECK: checksum(plain)}, indent=1).encode()
 
 
 def checksum(plain: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -40,12 +41,18 @@ def describe_parquet(data: bytes) -> dict[str, Any]:
 
 
 def describe_npz(data: bytes, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The record of an npz file: bytes, sha256, and of each array its type, shape and a CRC-32 of `BLOCK_ROWS` rows."""
+    """The record of an npz file: bytes, sha256, and of each array its type, shape and a CRC-32 of `BLOCK_ROWS` rows.
+
+    `directory` is where the zip's directory starts, and its CRC-32: the checksums of all arrays are in it.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        start = archive.start_dir
     described = {
         name: {"dtype": array.dtype.descr, "shape": array.shape, "crc32": block_checksums(array)}
         for name, array in sorted(arrays.items())
     }
-    return {**record_of(data), "block_rows": BLOCK_ROWS, "arrays": described}
+    directory = [start, zlib.crc32(data[start:])]
+    return {**record_of(data), "directory": directory, "block_rows": BLOCK_ROWS, "arrays": described}
 
 
 def block_checksums(array: np.ndarray, rows: int = BLOCK_ROWS) -> list[int]:
@@ -101,6 +108,21 @@ def check_columns(path: str, record: Mapping[str, Any], columns: Iterable[str]) 
                 )
     finally:
         os.close(file)
+
+
+def check_directory(path: str, record: Mapping[str, Any]) -> None:
+    """Check the size of an npz, and on a disk the directory of its arrays. Raises DataError that names the file."""
+    try:
+        check_size(path, storage.size(path), record)
+        if "directory" not in record or storage.is_remote(path):
+            return
+        start, checksum = record["directory"]
+        with storage.open_read(path) as stream:
+            stream.seek(start)
+            if zlib.crc32(stream.read()) != checksum:
+                raise DataError(f"{path}: holds other arrays than were written; it was replaced or damaged. {CURE}")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist, though its commit tells of it. {CURE}") from error
 
 
 def check_size(path: str, size: int, record: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 A column's file has in its footer, beside the part that made it, its `sources`: of the shard it belongs to the digests
 of what the score read (`content`: samples, embeddings, other columns), and of a pool score's, which hangs on every
-shard, one digest of the content of all (`pool`, with the `needs` that it was taken over). A column is stale where one
-of them is another now. Columns and commits of format 1 say nothing of it.
+shard, one digest of the content of all (`pool`, with the `needs` that it was taken over) and the record of each file
+that it wrote beside its columns (`files`). A column is stale where one of the digests is another now. Columns and
+commits of format 1 say nothing of it.
 """
 
 import json
@@ -132,12 +133,15 @@ def _shard_content(table: Stored, stem: str, needs: Collection[str]) -> list[Any
 
 @dataclass(frozen=True)
 class Stale:
-    """Columns of one score whose sources have changed: of these shards, or of the pool as a whole."""
+    """Columns of one score whose sources have changed: of these shards, or of the pool as a whole; or of which some
+    shards were computed otherwise than others (`mixed`), as when the verb that replaces them was killed.
+    """
 
     columns: tuple[str, ...]
     shards: tuple[str, ...]
     of_pool: bool
     score: str = ""
+    mixed: bool = False
 
     def describe(self) -> str:
         """A sentence."""
@@ -145,6 +149,8 @@ class Stale:
         were = f"{'column' if one else 'columns'} {', '.join(self.columns)} {'was' if one else 'were'} computed"
         if self.shards:
             return f"{were} from other content of {listed(self.shards)}"
+        if self.mixed:
+            return f"{were} in two ways, each in some of the shards (the verb that replaces them did not end)"
         return f"{were} over another pool (shards were added, removed or done again since)"
 
 
@@ -176,7 +182,7 @@ def find_stale(table: Stored, stems: Iterable[str], columns: Iterable[str]) -> l
         if table.columns.get(name, METADATA) != METADATA:
             folders.setdefault(table.columns[name], []).append(name)
     found = [_stale(table, stems, tuple(names)) for names in folders.values()]
-    return [stale for stale in found if stale.shards or stale.of_pool]
+    return [stale for stale in found if stale.shards or stale.of_pool or stale.mixed]
 
 
 def _stale(table: Stored, stems: tuple[str, ...], columns: tuple[str, ...]) -> Stale:
@@ -186,7 +192,16 @@ def _stale(table: Stored, stems: tuple[str, ...], columns: tuple[str, ...]) -> S
     score = next(filter(None, (score_of(origin) for origin, _ in origins)), "")
     over = {(str(o.sources["pool"]), tuple(o.sources["needs"])) for o, _ in origins if o and "pool" in o.sources}
     other = any(digest != pool_content(table, stems, needs) for digest, needs in sorted(over))
-    return Stale(columns, changed, other, score)
+    first = next((origin for origin, _ in origins if origin), None)
+    mixed = any(not _alike(first.part, origin.part) for origin, _ in origins if first and origin)
+    return Stale(columns, changed, other, score, mixed)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two shards' columns say that one computation made them, as far as both say it: versions add fields."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return all(_alike(one[name], other[name]) for name in one.keys() & other.keys() - {"weights", "pool"})
+    return one is None or other is None or bool(one == other)
 
 
 def _checked(table: Stored, name: str, stem: str) -> tuple[Origin | None, bool]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from . import storage
+from .beside import RECORD
 from .errors import MMFilterError
 from .json_file import read_object
+from .reshard import read_plan
+from .reshard_files import PLAN, verify_shards
 from .run_pool import left_out
 from .schedule import ENDING, load_schedule
 from .shard_state import run_shards, set_aside
@@ -21,9 +24,12 @@ from .verify_files import (
     COLUMN,
     RUN,
     SCHEDULE,
+    SHARDS,
     Finding,
     attempt,
+    check_beside,
     check_column,
+    check_given_up,
     check_shard,
     check_subset,
 )
@@ -63,16 +69,23 @@ def checks(out: str, deep: bool) -> tuple[list[Check], Verification]:
 
     Raises UsageError where OUT is no run.
     """
-    told = Verification()
+    told, beside = Verification(), []
     for path, size in storage.sizes_below(out).items():
         relative = path.removeprefix(f"{out.rstrip('/')}/")
         told.sizes[KINDS.get(relative.split("/", 1)[0], "other files")] += size
         told.files += 1
-    stems = _stems(out, told)
+        if path.endswith(RECORD) and not relative.startswith("shards/"):
+            beside.append(path.removesuffix(RECORD))
+    stems, given_up = _stems(out)
+    if given_up:
+        told.former["shards that were set aside"] += len(given_up)
     record = storage.join(out, "run.json")
     work: list[Check] = [partial(attempt, RUN, "run.json", record, partial(_read_run, record))]
     work += [partial(_checked_shard, out, stem, deep, told) for stem in stems]
+    work += [partial(check_given_up, out, stem, deep) for stem in given_up]
     work += list(_column_checks(out, stems, deep))
+    work += [partial(check_beside, out, path, deep) for path in beside]
+    work += [partial(_check_new_shards, path, deep) for path in _new_shards(out)]
     subsets = storage.join(out, "subsets")
     names = {posixpath.splitext(name)[0] for name in storage.names(subsets) if name.endswith((".npy", ".json"))}
     work += [partial(check_subset, out, name, deep) for name in sorted(names)]
@@ -92,8 +105,11 @@ def run_checks(work: list[Check], told: Verification, step: Callable[[], None] =
     return told
 
 
-def _stems(out: str, told: Verification) -> list[str]:
-    """The shards that there should be: of the run's pool, and those that have files, without those left out."""
+def _stems(out: str) -> tuple[list[str], list[str]]:
+    """The shards that there should be: of the run's pool, and those that have files, without those left out.
+
+    Beside them those that were set aside and have no commit.
+    """
     try:
         others, pool = left_out(out), run_shards(out)
     except MMFilterError:  # run.json is damaged: that is a finding of its own
@@ -102,9 +118,7 @@ def _stems(out: str, told: Verification) -> list[str]:
     stems = {posixpath.splitext(name)[0] for name in names if name.endswith((".json", ".parquet", ".npz"))}
     aside = {stem for stem in {*stems, *pool} if set_aside(out, stem)}
     without = {stem for stem in aside if not storage.exists(metadata_path(out, stem, "json"))}
-    if without:
-        told.former["shards that were set aside"] += len(without)
-    return sorted({*stems, *pool} - others - without)
+    return sorted({*stems, *pool} - others - without), sorted(without - others)
 
 
 def _checked_shard(out: str, stem: str, deep: bool, told: Verification) -> list[Finding]:
@@ -141,6 +155,23 @@ def _stale(out: str) -> list[Finding]:
         path = storage.join(out, "columns", folder)
         found.append(Finding(COLUMN, folder, path, f"is stale: {stale.describe()}"))
     return found
+
+
+def _new_shards(out: str) -> list[str]:
+    """The folders of new shards below OUT/shards: of a subset, or of each epoch of a schedule."""
+    paths = storage.files_below(storage.join(out, "shards"))
+    return sorted({posixpath.dirname(path) for path in paths if posixpath.basename(path) == PLAN})
+
+
+def _check_new_shards(folder: str, deep: bool) -> list[Finding]:
+    """Findings of a folder of new shards; one whose writing was begun and did not end is one of them."""
+    name = posixpath.basename(folder)
+    try:
+        read_plan(storage.join(folder, PLAN))
+        found = verify_shards(folder, deep)
+    except MMFilterError as error:
+        return [Finding(SHARDS, name, folder, str(error).removeprefix(f"{folder}: "))]
+    return [Finding(SHARDS, name, path, what) for path, what in found]
 
 
 def _read_run(path: str) -> None:

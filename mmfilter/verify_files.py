@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from . import parquet, storage
+from .beside import recorded_difference
+from .decisions import check_decisions, read_decisions
 from .errors import DataError, MMFilterError
 from .file_record import difference
 from .json_file import read_object
@@ -20,6 +22,10 @@ SHARD, COLUMN, SUBSET, INDEX, CONCEPTS, SHARDS, SCHEDULE, RUN = (
     *("shard", "column", "subset", "index", "concepts", "shards", "schedule", "run"),
 )
 """What a finding belongs to, and so what has to be made again."""
+
+
+BESIDE = {"overlap": "overlap_of"}
+"""A folder below OUT that a pool score writes, beside concepts -> the score's first column."""
 
 
 @dataclass(frozen=True, order=True)
@@ -96,6 +102,12 @@ def _former_shard(stem: str, paths: Mapping[str, str], commit: Mapping[str, Any]
     return found
 
 
+def check_given_up(out: str, stem: str, deep: bool) -> list[Finding]:
+    """Findings of the failures of a shard that was set aside: that they are there and can be read, nothing else."""
+    path = failures_path(out, stem)
+    return attempt(SHARD, stem, path, partial(parquet.read if deep else parquet.read_footer, path))
+
+
 def check_column(path: str, column: str, table_path: str, deep: bool) -> list[Finding]:
     """Findings of a shard's added column: its footer, its rows against the parquet's; `deep` also each page."""
 
@@ -109,6 +121,14 @@ def check_column(path: str, column: str, table_path: str, deep: bool) -> list[Fi
             raise DataError("it has another number of rows than its shard")
 
     return attempt(COLUMN, column, path, check)
+
+
+def check_beside(out: str, path: str, deep: bool) -> list[Finding]:
+    """Findings of a file that a pool score wrote beside its columns (clusters, lists), which has a record."""
+    what = recorded_difference(path, deep)
+    place = path.removeprefix(f"{out.rstrip('/')}/").split("/")
+    kind, name = (CONCEPTS, place[1]) if place[0] == "concepts" else (COLUMN, BESIDE.get(place[0], place[0]))
+    return [Finding(kind, name, path, what)] if what else []
 
 
 def check_subset(out: str, name: str, deep: bool) -> list[Finding]:
@@ -133,7 +153,11 @@ def check_subset(out: str, name: str, deep: bool) -> list[Finding]:
                 raise DataError(f"holds {uids:,} uids, and its record tells of {counts.get('kept', 0):,}")
 
         found += attempt(SUBSET, name, path, count)
-    read: Callable[[str], Any] = parquet.read if deep else parquet.read_footer
+    try:
+        check_decisions(out, name, record)
+    except MMFilterError as error:
+        found.append(Finding(SUBSET, name, storage.join(out, "subsets", name), str(error)))
     for decided in storage.list_files(storage.join(out, "subsets", name), ".parquet"):
-        found += attempt(SUBSET, name, decided, partial(read, decided))
+        read = partial(read_decisions, decided, record) if deep else partial(parquet.read_footer, decided)
+        found += attempt(SUBSET, name, decided, read)
     return found

@@ -127,6 +127,9 @@ DAMAGES = [
     ("subsets/demo/00000001.parquet", "flip"),
     ("concepts/demo/centroids.npy", "cut"),
     ("schedules/seta/epoch-0001.npy", "delete"),
+    ("shards/demo/00000000.tar", "flip"),
+    ("shards/demo/00000000.tar", "delete"),
+    ("shards/demo/sample_ids.npy", "cut"),
 ]
 
 

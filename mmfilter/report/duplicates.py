@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MMFilterError
+from ..errors import UsageError
 from ..likeness import chain, evidence, number
 from ..uids import format_uids
 from .pool import Pool
@@ -75,7 +75,7 @@ def duplicates(pool: Pool, n: int) -> Duplicates | None:
         kinds = [kind for name in KINDS if (kind := _kind(known, name, n))]
         order = known.order("doubt")
         return Duplicates(kinds, _groups(known, order), len(order.groups))
-    except MMFilterError as error:
+    except UsageError as error:  # damaged files are no finding of a page: they end the report
         return Duplicates(error=str(error))
 
 

@@ -1,0 +1,66 @@
+"""What `verify --repair` makes files from: the recipe and the pool that it was given, or that run.json records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from mmfilter.errors import UsageError
+from mmfilter.recipe import Recipe, load_recipe, parse_recipe
+from mmfilter.run_file import named_shards
+
+from .outdir import load_run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the files are made again from, where not from what run.json records."""
+
+    recipe: str | None = None
+    pool: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    deep: bool = False
+
+
+class Source:
+    """The recipe and the pool, read when they are first needed."""
+
+    def __init__(self, out: str, request: Request) -> None:
+        self.out, self.request = out, request
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that was given, else the one that run.json records. Raises UsageError."""
+        if self.request.recipe:
+            return load_recipe(self.request.recipe, list(self.request.weights))
+        run = load_run(self.out)
+        if not isinstance(run.get("recipe"), dict):
+            raise UsageError(f"{self.out}/run.json: records no recipe; give it with --recipe")
+        return recorded_recipe(run["recipe"], run.get("models"), f"recipe of {self.out}", self.request.weights)
+
+    @property
+    def paths(self) -> list[str]:
+        """The shards of the pool that was given, else those that run.json names. Raises UsageError."""
+        if self.request.pool:
+            from .shards import find_shards
+
+            return find_shards(list(self.request.pool)).paths
+        if paths := named_shards(load_run(self.out)):
+            return paths
+        raise UsageError(f"{self.out}/run.json: names no pool; give it with --pool")
+
+
+def recorded_recipe(source: Mapping[str, Any], models: Any, where: str, weights: Sequence[str] = ()) -> Recipe:
+    """A recipe as run.json or a subset's record has it; `models` are paths of model folders, which stood beside it."""
+    node = dict(source)
+    if isinstance(models, Mapping) and isinstance(node.get("embed"), Mapping):
+        node["embed"] = {name: _with_model(spec, models.get(name)) for name, spec in node["embed"].items()}
+    text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
+    return parse_recipe(text, where, weights=list(weights))
+
+
+def _with_model(spec: Any, path: Any) -> Any:
+    if not isinstance(path, str):
+        return spec
+    return {**(spec if isinstance(spec, dict) else {}), "model": path}
