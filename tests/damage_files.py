@@ -131,12 +131,6 @@ KNOWN: tuple[tuple[str, str, str, str], ...] = (
     ("attempts", "deleted", ".*", "deleting it is how a person asks for another try"),
     ("npz", "flipped", "query|report|explain.*", "single rows are read without a checksum (docs/integrity.md)"),
     ("failures of a shard set aside", "flipped|of another|older", ".*", "no commit vouches for it"),
-    # Read back by code that is being changed: to be run again when it is merged.
-    ("run.json|attempts", ".*", ".*", "JSON that is read back"),
-    ("subset npy|subset json|decisions", ".*", ".*", "the subset's record"),
-    ("schedule json|epoch npy", ".*", ".*", "the schedule's record"),
-    (SHARDS, ".*", ".*", "the plan's record of tars"),
-    (".*column", "deleted", "run|report|card|compare", "columns that some shard lacks"),
 )
 """(kind of file, damage, verb, why): expressions that match what is known, and is not silent by mistake."""
 
