@@ -1,33 +1,20 @@
 """Making again what `verify` found: just the shards, columns, subsets and indices that are not as they were written."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
-
-import yaml
 
 from mmfilter import storage
 from mmfilter.errors import MMFilterError, UsageError
-from mmfilter.plugs import PoolScore, Score
-from mmfilter.recipe import Recipe, load_recipe, parse_recipe
-from mmfilter.run_file import named_shards
+from mmfilter.plugs import PoolScore
 from mmfilter.verify_files import COLUMN, CONCEPTS, INDEX, RUN, SCHEDULE, SHARD, SHARDS, SUBSET
 
 from .cluster import Width
 from .outdir import forget_attempts, load_run, only_driver, save_run
+from .repair_source import Request, Source, recorded_recipe, recorded_score
 
 ORDER = (RUN, SHARD, CONCEPTS, COLUMN, SUBSET, INDEX, SCHEDULE, SHARDS)
 """What is made from what: each kind after those that it is made from."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the files are made again from, where not from what run.json records."""
-
-    recipe: str | None = None
-    pool: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
-    deep: bool = False
 
 
 def repair_run(out: str, verified: dict[str, Any], request: Request, width: Width) -> dict[str, Any]:
@@ -45,7 +32,7 @@ def repair_run(out: str, verified: dict[str, Any], request: Request, width: Widt
     made: list[str] = []
     left: list[str] = []
     with only_driver(out):
-        source = _Source(out, request)
+        source = Source(out, request)
         for kind in ORDER:
             names = by_kind.get(kind, {})
             _each(kind, names, partial_of(kind, out, source, width), made, left)
@@ -69,7 +56,7 @@ def _each(
             left.append(f"{first}: {error}")
 
 
-def partial_of(kind: str, out: str, source: "_Source", width: Width) -> Callable[[dict[str, list[str]]], str]:
+def partial_of(kind: str, out: str, source: Source, width: Width) -> Callable[[dict[str, list[str]]], str]:
     """What makes a kind of thing again: names and their damaged files -> a sentence. It raises MMFilterError."""
     makers: dict[str, Callable[..., str]] = {
         RUN: _run_record,
@@ -84,50 +71,7 @@ def partial_of(kind: str, out: str, source: "_Source", width: Width) -> Callable
     return lambda group: makers[kind](out, group, source, width)
 
 
-class _Source:
-    """The recipe and the pool, read when they are first needed."""
-
-    def __init__(self, out: str, request: Request) -> None:
-        self.out, self.request = out, request
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe that was given, else the one that run.json records. Raises UsageError."""
-        if self.request.recipe:
-            return load_recipe(self.request.recipe, list(self.request.weights))
-        run = load_run(self.out)
-        if not isinstance(run.get("recipe"), dict):
-            raise UsageError(f"{self.out}/run.json: records no recipe; give it with --recipe")
-        return recorded_recipe(run["recipe"], run.get("models"), f"recipe of {self.out}", self.request.weights)
-
-    @property
-    def paths(self) -> list[str]:
-        """The shards of the pool that was given, else those that run.json names. Raises UsageError."""
-        if self.request.pool:
-            from .shards import find_shards
-
-            return find_shards(list(self.request.pool)).paths
-        if paths := named_shards(load_run(self.out)):
-            return paths
-        raise UsageError(f"{self.out}/run.json: names no pool; give it with --pool")
-
-
-def recorded_recipe(source: Mapping[str, Any], models: Any, where: str, weights: Sequence[str] = ()) -> Recipe:
-    """A recipe as run.json or a subset's record has it; `models` are paths of model folders, which stood beside it."""
-    node = dict(source)
-    if isinstance(models, Mapping) and isinstance(node.get("embed"), Mapping):
-        node["embed"] = {name: _with_model(spec, models.get(name)) for name, spec in node["embed"].items()}
-    text = yaml.safe_dump(node, sort_keys=False, allow_unicode=True)
-    return parse_recipe(text, where, weights=list(weights))
-
-
-def _with_model(spec: Any, path: Any) -> Any:
-    if not isinstance(path, str):
-        return spec
-    return {**(spec if isinstance(spec, dict) else {}), "model": path}
-
-
-def _run_record(out: str, group: Mapping[str, Any], source: _Source, width: Width) -> str:
+def _run_record(out: str, group: Mapping[str, Any], source: Source, width: Width) -> str:
     from .outdir import pool_fields
 
     if not (source.request.recipe and source.request.pool):
@@ -138,7 +82,7 @@ def _run_record(out: str, group: Mapping[str, Any], source: _Source, width: Widt
     return f"{out}/run.json, from --recipe and --pool"
 
 
-def _shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _shards(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Withdraw the shards' commits and embed them again."""
     from mmfilter.sidecar import metadata_path, read_commit
 
@@ -162,12 +106,12 @@ def _shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
     return f"{counts.shards:,} shard{'s' * (counts.shards != 1)} ({', '.join(sorted(stems)[:5])}{more})"
 
 
-def _concepts(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _concepts(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Compute the clusters again, as the column that they gave says."""
     from .pool_scores import add_pool_scores
 
     ((name, paths),) = group.items()
-    score = _recorded_score(out, "cluster_id", source)
+    score = recorded_score(out, "cluster_id", source)
     folder = getattr(score, "folder", "")
     if folder != f"concepts/{name}" or not isinstance(score, PoolScore):
         raise UsageError("nothing records how these clusters were made; run `mmfilter cluster` again")
@@ -177,13 +121,13 @@ def _concepts(out: str, group: Mapping[str, list[str]], source: _Source, width: 
     return f"{out}/{folder}"
 
 
-def _column(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _column(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Compute a column again where it is damaged, missing or stale, as its other shards or the recipe say."""
     from .pool_scores import add_pool_scores
     from .score import score_pool
 
     ((column, paths),) = group.items()
-    score = _recorded_score(out, column, source)
+    score = recorded_score(out, column, source)
     for path in paths:
         if path.endswith(".parquet"):
             storage.remove(path)
@@ -195,38 +139,7 @@ def _column(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
     return f"column {column}"
 
 
-def _recorded_score(out: str, column: str, source: _Source) -> Score | PoolScore:
-    """The score that made a column: of the recipe, else as the footer of one of its files says. Raises UsageError."""
-    try:
-        recipe = source.recipe
-        scores: list[Score | PoolScore] = [*recipe.scores, *recipe.pool_scores]
-        if matches := [score for score in scores if score.columns[0] == column]:
-            return matches[0]
-    except MMFilterError:
-        pass  # without a recipe the files themselves may tell
-    for part in _parts(storage.list_files(storage.join(out, "columns", column), ".parquet")):
-        from mmfilter.scores import build_score
-
-        return build_score({part["score"]: part.get("fields") or {}}, f"column {column}")
-    raise UsageError(f"nothing records how column {column} was made; run again the verb or recipe that made it")
-
-
-def _parts(paths: Iterable[str]) -> Iterable[dict[str, Any]]:
-    """What the readable ones of a column's files say that made them."""
-    from mmfilter.plug_names import renamed
-    from mmfilter.scores import SCORES
-    from mmfilter.sources import read_part
-
-    for path in paths:
-        try:
-            part = renamed(read_part(path), SCORES)
-        except MMFilterError:
-            continue
-        if isinstance(part, dict) and isinstance(part.get("score"), str):
-            yield part
-
-
-def _subset(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _subset(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Select again, by the rules that the subset's record has, else by the recipe of that name."""
     from mmfilter.json_file import read_object
 
@@ -245,7 +158,7 @@ def _subset(out: str, group: Mapping[str, list[str]], source: _Source, width: Wi
     return f"subset {name} ({result['counts']['kept']:,} kept)"
 
 
-def _index(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _index(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Build an index anew, as its own index.json says, else for the only model there is."""
     from index import knn
     from index.build import IndexOptions, build_index
@@ -266,7 +179,7 @@ def _index(out: str, group: Mapping[str, list[str]], source: _Source, width: Wid
     return f"index {name}"
 
 
-def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _schedule(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Make a schedule again, as its own file says."""
     from mmfilter.epochs import Window
     from mmfilter.json_file import read_object
@@ -289,7 +202,7 @@ def _schedule(out: str, group: Mapping[str, list[str]], source: _Source, width: 
     return f"schedule {name}"
 
 
-def _new_shards(out: str, group: Mapping[str, list[str]], source: _Source, width: Width) -> str:
+def _new_shards(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Write a subset's damaged shards again."""
     from .reshard import Request as ReshardRequest
     from .reshard import reshard_subset

@@ -41,7 +41,8 @@ def add(app: typer.Typer) -> None:
         folder = absolute(out)
         result = verify_run(folder, deep)
         if repair:
-            from .repair import Request, repair_run
+            from .repair import repair_run
+            from .repair_source import Request
 
             request = Request(recipe, tuple(pool or ()), tuple(weights or ()), deep)
             result = repair_run(folder, result, request, o.width(address, workers, None, None, None, local))
