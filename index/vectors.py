@@ -1,17 +1,13 @@
 """A pool's embeddings as rows that are read where they lie: by shard, in blocks, or row by row.
 
-Nothing here holds the pool in memory. Of a local npz as numpy writes it rows are read where they lie: a scan maps a
-shard for as long as it reads it, single rows are read one by one, so a row costs the bytes of that row; a compressed
-or remote one is read whole, a shard at a time. No file stays mapped or open: of a mapped one a single row brings up
-to 2 MB into the process's memory (the page cache's folio), soon the whole pool, and a file descriptor a shard.
+Nothing here holds the pool in memory: at most one shard's array at a time (npz.py tells how it is read).
 """
 
-import os
 import zipfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,17 +16,17 @@ from mmfilter import storage
 from mmfilter.allow import Allow
 from mmfilter.commit_file import optional_commit
 from mmfilter.content import SAMPLES
-from mmfilter.errors import DataError, UsageError, nearest
+from mmfilter.errors import DataError, UsageError
 from mmfilter.npz_record import npz_record
 from mmfilter.provenance import fingerprint
-from mmfilter.shard_record import CURE, check_blocks
+from mmfilter.shard_record import check_blocks
 from mmfilter.shard_state import check_npzs
-from mmfilter.sidecar import read_arrays
 from mmfilter.table import Table, open_table
 from mmfilter.uids import HALVES, parse_uids
 
+from .npz import read_array, read_header, read_rows
+
 SIDES = {"image": "img", "text": "txt"}
-DENSE = 8  # where one row in so many of a shard is taken, or more, it is mapped rather than read row by row
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Vectors:
 
     def shard(self, i: int) -> np.ndarray:
         """(n, d) of float16 or float32 as stored: row j is the shard's parquet's row j. Raises DataError."""
-        return _array(self.paths[i], self.array, self.counts[i])
+        return read_array(self.paths[i], self.array, self.counts[i])
 
     def record(self, i: int) -> Mapping[str, Any] | None:
         """What the shard's commit says of its npz, whose size and directory are compared; None where it says nothing.
@@ -83,7 +79,7 @@ class Vectors:
     def uids(self, i: int) -> np.ndarray:
         """(n,) of `uids.DTYPE`, the shard's, row for row with `shard(i)`."""
         try:
-            uids = np.asarray(_array(self.paths[i], "uid", self.counts[i]))
+            uids = np.asarray(read_array(self.paths[i], "uid", self.counts[i]))
         except UsageError:  # DataComp's npz has none
             return parse_uids(self.table.read(["uid"], self.stems[i])["uid"])
         check_blocks(self.paths[i], "uid", uids, 0, self.record(i))
@@ -143,7 +139,7 @@ class Vectors:
         for i, start, stop in zip(shards.tolist(), cuts[shards].tolist(), cuts[shards + 1].tolist(), strict=True):
             here = order[start:stop]
             record = self.record(i)
-            rows[here] = _rows(self.paths[i], self.array, self.counts[i], positions[here] - self.starts[i], record)
+            rows[here] = read_rows(self.paths[i], self.array, self.counts[i], positions[here] - self.starts[i], record)
         return _scale(rows)
 
     def place(self, position: int) -> tuple[str, int]:
@@ -173,7 +169,7 @@ def open_vectors(
     table = open_table(out, metadata, *allow)
     check_npzs(table.metadata, table.stems)
     name = f"{model}_{SIDES[modality]}"
-    shapes = [_header(_npz(table, stem), name)[1] for stem in table.stems]
+    shapes = [read_header(_npz(table, stem), name)[1] for stem in table.stems]
     for stem, shape in zip(table.stems, shapes, strict=True):
         if len(shape) != 2 or shape[1] != shapes[0][1]:
             raise DataError(f"{_npz(table, stem)}: {name} has the shape {shape}, others {shapes[0]}; embed it again")
@@ -236,85 +232,3 @@ def _made(table: Table, stem: str, model: str) -> str:
         parts = commit["parts"]
         return fingerprint([commit.get("input"), parts.get("read"), parts.get(f"embed:{model}")])
     return fingerprint(storage.identity_or_none(_npz(table, stem)))
-
-
-def _array(path: str, name: str, rows: int) -> np.ndarray:
-    """The array where it lies in the file; read whole when it is compressed or remote."""
-    offset, shape, dtype = _checked(path, name, rows, _header(path, name))
-    if offset is not None and rows and not storage.is_remote(path):
-        # A plain array: numpy's memmap class makes each slice five times dearer.
-        return np.asarray(np.memmap(path, dtype, "r", offset, shape)).view(np.ndarray)
-    return read_arrays(path, None, [name])[name]
-
-
-def _rows(path: str, name: str, rows: int, wanted: np.ndarray, record: Mapping[str, Any] | None) -> np.ndarray:
-    """(k, d): the array's rows at `wanted` (k,), in their order. Raises DataError for a file that is cut short.
-
-    Where they are many the array is read whole, and compared with the checksums in `record`.
-    """
-    if len(wanted) * DENSE >= rows or storage.is_remote(path):
-        array = _array(path, name, rows)
-        check_blocks(path, name, array, 0, record)
-        return array[wanted]
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        stat = os.fstat(file)
-        found = _parsed(path, name, (stat.st_size, stat.st_mtime_ns))
-        offset, shape, dtype = _checked(path, name, rows, found)
-        if offset is None:
-            return _array(path, name, rows)[wanted]
-        size = dtype.itemsize * shape[1]
-        read = b"".join([os.pread(file, size, at) for at in (offset + wanted * size).tolist()])
-    finally:
-        os.close(file)
-    if len(read) != len(wanted) * size:
-        raise DataError(f"{path}: ends before its {rows} rows do; it changed, run again")
-    return np.frombuffer(read, dtype).reshape(len(wanted), shape[1])
-
-
-Header = tuple[int | None, tuple[int, ...], np.dtype]
-"""(where the array's numbers start in the file, None when they are compressed; its shape; its dtype)."""
-
-
-def _checked(path: str, name: str, rows: int, header: Header) -> Header:
-    if header[1][0] != rows:
-        raise DataError(f"{path}: {name} has {header[1][0]} rows where {rows} are wanted; it changed, run again")
-    return header
-
-
-def _header(path: str, name: str) -> Header:
-    """Raises UsageError for a name that is not there, DataError for a damaged file."""
-    return _parsed(path, name, tuple((storage.identity_or_none(path) or {}).values()))
-
-
-@lru_cache(1 << 16)
-def _parsed(path: str, name: str, identity: tuple[int | str, ...]) -> Header:
-    """`_header`, once for a file as long as it stays the same."""
-    try:
-        with storage.open_read(path) as stream, zipfile.ZipFile(stream) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
-            if name not in names:
-                raise UsageError(f"{path}: no embeddings '{name}'{nearest(name, names)} It has: {', '.join(names)}")
-            info = archive.getinfo(f"{name}.npy")
-            with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(member)
-                inside = member.tell()
-            if dtype.hasobject or (fortran and len(shape) > 1):
-                raise DataError(f"{path}: {name} holds {dtype} that is not laid out row by row; it is not read")
-            if info.compress_type != zipfile.ZIP_STORED:
-                return None, shape, dtype
-            stream.seek(info.header_offset + 26)  # PKZIP's local header: lengths of the name and extra fields
-            lengths = stream.read(4)
-            extra = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-            return info.header_offset + 30 + extra + inside, shape, dtype
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: does not exist, and the embeddings stand in it; fetch it beside the parquet, or embed the pool"
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read as npz ({' '.join(str(error).split())[:200]}). {CURE}") from error

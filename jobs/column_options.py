@@ -9,6 +9,7 @@ from typing import Any
 from mmfilter.commit_file import optional_commit
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.former import former_pool_scores
+from mmfilter.lacking import part_defaults, part_differs
 from mmfilter.parts import defaults, filled
 from mmfilter.plug_names import named, renamed
 from mmfilter.plugs import PoolScore, Score
@@ -19,7 +20,7 @@ from mmfilter.scores import SCORES
 from mmfilter.sources import METADATA, read_origin
 from mmfilter.storage import join
 from mmfilter.table import READERS, Table
-from mmfilter.work import part_defaults, part_differs, plan_work, score_part
+from mmfilter.work import plan_work, score_part
 
 from .pool_scores import changed_fields
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmfilter.fields import uid_origins
-from mmfilter.work import lost_to_form
+from mmfilter.lacking import lost_to_form
 
 PASSED_OVER = {
     "member_without_key": "files whose name begins with a dot or has no extension: they belong to no sample",

@@ -13,6 +13,7 @@ from mmfilter import storage
 from mmfilter.commit_file import optional_commit
 from mmfilter.errors import OK, SET_ASIDE
 from mmfilter.feed import Clock, Fed, FeedPlan, Source, feed
+from mmfilter.lacking import pending
 from mmfilter.model_identity import identity, local_identity, precision_on
 from mmfilter.pieces import Piece, cut, sweep
 from mmfilter.recipe import Recipe
@@ -29,7 +30,6 @@ from mmfilter.work import (
     embedders_of,
     looks,
     needs_pass,
-    pending,
     plan_work,
     select_parts,
 )

@@ -12,6 +12,7 @@ from mmfilter.beside import is_whole, withdraw_records, write_records
 from mmfilter.derived import refuse_derived_alike
 from mmfilter.errors import ConflictError, MMFilterError
 from mmfilter.former import former_pool_scores
+from mmfilter.lacking import added_column
 from mmfilter.parts import defaults, filled
 from mmfilter.plug_names import named, renamed
 from mmfilter.plugs import PoolScore, Run
@@ -19,7 +20,6 @@ from mmfilter.recipe import Recipe
 from mmfilter.scores import SCORES
 from mmfilter.sidecar import columns_path, write_column
 from mmfilter.sources import shard_sources
-from mmfilter.work import added_column
 
 from . import choice
 from .cluster import Width

@@ -79,7 +79,6 @@ def add(app: typer.Typer) -> None:
         """Copy a subset's samples into new shards, checked to the uid; resumes; fails loudly on a gap."""
         from mmfilter.fields import member_names, read_options
         from mmfilter.reshard_plan import ReshardOptions
-        from mmfilter.subset_notes import notes_of
 
         from .outdir import absolute, reading_beside
         from .shards import find_shards
@@ -90,12 +89,19 @@ def add(app: typer.Typer) -> None:
         read = read_options(reading_beside(absolute(subset)), uids, pool_id, captions)
         request = Request(asked, read, deep=deep)
         results = reshard_subsets(wanted, find_shards(pool, allow_missing).paths, width, request)
-        notes = notes_of(absolute(subset))
-        for note in notes:
-            print(f"mmfilter: {note}", file=sys.stderr)
-        told: Any = results if subset.endswith(".schedule.json") else {**results[0], "notes": notes}
-        print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
+        _say(results, absolute(subset), as_json)
         raise typer.Exit(OK)
+
+
+def _say(results: list[dict[str, Any]], subset: str, as_json: bool) -> None:
+    """Print what was written, and on standard error what the subset's record warns of."""
+    from mmfilter.subset_notes import notes_of
+
+    notes = notes_of(subset)
+    for note in notes:
+        print(f"mmfilter: {note}", file=sys.stderr)
+    told: Any = results if subset.endswith(".schedule.json") else {**results[0], "notes": notes}
+    print(json.dumps(told, indent=1) if as_json else "\n".join(map(line, results)))
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ def _written(
     wanted: Any, paths: list[str], folder: str, how: tuple[Width, Request], indexes: list[Any]
 ) -> dict[str, Any]:
     from mmfilter.fields import ReadOptions
-    from mmfilter.reshard import begin, begun, clear, finish, finished
+    from mmfilter.reshard import begin, clear, finish, finished
+    from mmfilter.reshard_begun import begun
     from mmfilter.reshard_plan import ReshardOptions, plan_output
 
     width, request = how

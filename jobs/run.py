@@ -93,21 +93,15 @@ def check_run(recipe: Any, paths: list[str], asked: RunOptions, dry_run: bool = 
 
 def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, Any]:
     """Do the whole recipe; returns counts and paths. Raises MMFilterError."""
-    from mmfilter import storage
-    from mmfilter.reshard_plan import ReshardOptions
-    from mmfilter.subset_record import earlier_record, record_path, same_selection
-
     from .clock import StepClock
     from .counts import summary
     from .embed import embed_pool
     from .look import report_run
     from .outdir import only_driver, save_run
-    from .reshard import Request, reshard_subset
     from .run_pool import run_pool
-    from .select import select_subset
     from .shards import note
 
-    out, clock, plain = asked.out, StepClock(asked.out), replace(asked.width, decoders=None)
+    out, clock = asked.out, StepClock(asked.out)
     with only_driver(out):
         of_run = run_pool(out, paths, in_portions=False)
         recorded = {
@@ -125,21 +119,14 @@ def run_recipe(recipe: Any, paths: list[str], asked: RunOptions) -> dict[str, An
         result: dict[str, Any] = {"out": out, "embed": summary(counts), **noted}
         if recipe.pool_scores:
             with clock.step("pool_scores"):
-                result["pool_scores"] = _pool_scores(recipe, asked, plain)
+                result["pool_scores"] = _pool_scores(recipe, asked)
             clock.did("pool_scores", any(result["pool_scores"].values()))
         result["counts"] = {"in": counts.read, "kept": counts.ok, "dropped": 0, "failed": sum(counts.failed.values())}
         if recipe.select is not None:
-            before = earlier_record(record := record_path(out, asked.name))
-            with clock.step("select"):
-                selection = select_subset(recipe, out, asked.name)
-            clock.did("select", not same_selection(before, earlier_record(record)))
+            selection = _selected(recipe, asked, clock)
             result |= {"counts": selection["counts"], "selection": selection}
             if asked.reshard:
-                to, limits = storage.join(out, "shards", asked.name), ReshardOptions(allow_missing=bool(asked.missing))
-                request = Request(limits, recipe.read, True)
-                with clock.step("reshard"):
-                    result["reshard"] = reshard_subset(selection["path"], there, to, plain, request)
-                clock.did("reshard", result["reshard"]["shards_done_before"] < result["reshard"]["shards"])
+                result["reshard"] = _resharded(selection["path"], there, recipe.read, asked, clock)
         clock.save()
         if recipe.select is not None:
             result["report"] = report_run(out, asked.name, asked.labels, allow=ALL)
@@ -158,11 +145,40 @@ def not_aside(paths: list[str], counts: Any) -> list[str]:
     return there
 
 
-def _pool_scores(recipe: Any, asked: RunOptions, width: Width) -> dict[str, int]:
+def _pool_scores(recipe: Any, asked: RunOptions) -> dict[str, int]:
     """First column -> shards written."""
     from .pool_scores import add_pool_scores, pool_scores_of
 
+    width = replace(asked.width, decoders=None)
     return add_pool_scores(pool_scores_of(recipe, asked.out, asked.redo), asked.out, width, redo=asked.redo)
+
+
+def _selected(recipe: Any, asked: RunOptions, clock: Any) -> dict[str, Any]:
+    """The recipe's selection, as a step of the run."""
+    from mmfilter.subset_record import earlier_record, record_path, same_selection
+
+    from .select import select_subset
+
+    before = earlier_record(record := record_path(asked.out, asked.name))
+    with clock.step("select"):
+        selection = select_subset(recipe, asked.out, asked.name)
+    clock.did("select", not same_selection(before, earlier_record(record)))
+    return selection
+
+
+def _resharded(subset: str, there: list[str], read: Any, asked: RunOptions, clock: Any) -> dict[str, Any]:
+    """The subset's new shards, as a step of the run; `there` are the pool's shards that were not set aside."""
+    from mmfilter import storage
+    from mmfilter.reshard_plan import ReshardOptions
+
+    from .reshard import Request, reshard_subset
+
+    to, width = storage.join(asked.out, "shards", asked.name), replace(asked.width, decoders=None)
+    request = Request(ReshardOptions(allow_missing=bool(asked.missing)), read, True)
+    with clock.step("reshard"):
+        written = reshard_subset(subset, there, to, width, request)
+    clock.did("reshard", written["shards_done_before"] < written["shards"])
+    return written
 
 
 def lines(result: dict[str, Any]) -> list[str]:

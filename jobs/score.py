@@ -14,9 +14,10 @@ from mmfilter.columns import add_columns
 from mmfilter.commit_file import optional_commit
 from mmfilter.errors import ConflictError, UsageError
 from mmfilter.feed import Clock
+from mmfilter.lacking import added_column, fresh, part_differs
 from mmfilter.recipe import Recipe
 from mmfilter.table import Table, open_table
-from mmfilter.work import added_column, fresh, part_differs, plan_work, reads_pixels, score_part, select_parts
+from mmfilter.work import plan_work, reads_pixels, score_part, select_parts
 
 from . import options as o
 from .cluster import Width

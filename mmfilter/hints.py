@@ -3,7 +3,7 @@
 import os
 import posixpath
 
-from . import remote, storage
+from . import listings, storage
 from .errors import StoreError, nearest
 
 
@@ -14,7 +14,7 @@ def nearest_beside(path: str, ending: str = "", folders: bool = False) -> str:
     path = path.rstrip("/") if storage.is_remote(path) else os.path.abspath(path)
     parent, name = posixpath.split(path)
     try:
-        beside = remote.listing(parent) if storage.is_remote(parent) else _local(parent)
+        beside = listings.listing(parent) if storage.is_remote(parent) else _local(parent)
     except (OSError, StoreError):
         return "."
     found = [(posixpath.basename(other), is_folder) for other, is_folder in beside]

@@ -10,7 +10,8 @@ import numpy as np
 from .bootstrap import Seeds, interval, kendall, points, sample_draws, totals
 from .errors import UsageError
 from .tasks.datacomp import groups
-from .trials import WHOLE, read_record, results
+from .trial_record import read_record, results
+from .trials import WHOLE
 
 
 @dataclass(frozen=True)

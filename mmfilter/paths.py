@@ -11,7 +11,7 @@ import re
 import stat
 from contextlib import suppress
 
-from . import folders, remote
+from . import folders, listings, remote
 from .errors import ABSENT, unreadable
 from .patience import patiently
 
@@ -57,7 +57,7 @@ def exists(path: str) -> bool:
 
 def isdir(path: str) -> bool:
     """Whether `path` is a folder; on an object store: whether something is in it. Raises as `exists` does."""
-    return bool(remote.listing(path)) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
+    return bool(listings.listing(path)) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
 
 
 def _mode(path: str) -> int | None:
@@ -78,7 +78,7 @@ def names(folder: str) -> list[str]:
     Raises MMFilterError where a local folder cannot be read: what it holds is not known then.
     """
     if is_remote(folder):
-        return [posixpath.basename(path) for path, _ in remote.listing(folder)]
+        return [posixpath.basename(path) for path, _ in listings.listing(folder)]
     try:
         return sorted(patiently(lambda: os.listdir(folder or "."), folder or "."))
     except OSError as error:
@@ -90,7 +90,7 @@ def names(folder: str) -> list[str]:
 def sizes(folder: str) -> dict[str, int]:
     """Name -> bytes of the files in `folder`, by one listing; none where it does not exist. Raises as `names`."""
     if is_remote(folder):
-        files = [entry for entry in remote.entries(folder) if entry["type"] != "directory"]
+        files = [entry for entry in listings.entries(folder) if entry["type"] != "directory"]
         return {posixpath.basename(entry["name"]): int(entry["size"] or 0) for entry in files}
     try:
         with os.scandir(folder or ".") as entries:
@@ -109,7 +109,7 @@ def list_files(folder: str, ending: str = "") -> list[str]:
 def files_below(folder: str) -> list[str]:
     """The sorted paths of all files in `folder` and in the folders below it, those behind links too."""
     if is_remote(folder):
-        return remote.find(folder)
+        return listings.find(folder)
     return folders.files_below(folder)
 
 
@@ -119,7 +119,7 @@ def sizes_below(folder: str) -> dict[str, int]:
     A file that disappears meanwhile is left out.
     """
     if is_remote(folder):
-        return remote.sizes(folder)
+        return listings.sizes(folder)
     sizes = {}
     for path in folders.files_below(folder):
         with suppress(FileNotFoundError):

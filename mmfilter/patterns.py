@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from . import remote
+from . import listings
 from .errors import UsageError
 from .folders import is_tar
 from .paths import ShardPath, exists, files_below, is_remote, isdir, join, names, stem
@@ -128,7 +128,7 @@ def glob(pattern: str) -> list[str]:
         return [folder]
     if not is_remote(pattern):
         return sorted(local.glob(local.escape(folder) + rest, recursive=True))
-    return remote.glob(folder, rest)
+    return listings.glob(folder, rest)
 
 
 def _fixed_part(folder: str, rest: str) -> str:

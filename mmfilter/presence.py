@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from . import remote, storage
+from . import listings, storage
 from .errors import MachineError, unreadable
 from .paths import NOTHING
 from .patience import patiently
@@ -47,7 +47,7 @@ def _missing(folder: str, paths: list[str]) -> set[str]:
 
 
 def _remote_names(folder: str) -> list[str]:
-    return [posixpath.basename(path) for path, _ in remote.listing(folder)]
+    return [posixpath.basename(path) for path, _ in listings.listing(folder)]
 
 
 def _local_names(folder: str, paths: list[str]) -> Iterator[str]:

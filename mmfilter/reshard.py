@@ -15,7 +15,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from . import storage
@@ -23,9 +23,9 @@ from .copying import copy_members, tar_bytes
 from .errors import ConflictError, DataError
 from .fields import ReadOptions
 from .file_record import difference, difference_of, record_of
-from .json_file import COUNT, parse_object, read_object
+from .json_file import COUNT, parse_object
 from .json_file import FORMAT as VERSION
-from .parts import filled, read_part
+from .reshard_begun import check_begun, plan_difference, read_plan, same_plan
 from .reshard_files import (
     AGAIN,
     META,
@@ -37,16 +37,13 @@ from .reshard_files import (
     write_record,
     write_records,
 )
-from .reshard_plan import OutputShard, Plan, ReshardOptions, fingerprint, plan_output, request
+from .reshard_plan import OutputShard, Plan, ReshardOptions, plan_output, request
 from .shard_index import index_shard
 from .subset import Subset
 from .tar import END
 from .tar_source import BLOCK
 
 FORMAT = "{:08d}.tar"
-DEFAULTS = json.loads(json.dumps(asdict(ReshardOptions())))
-CURE = "delete the folder, or give another, and run the whole reshard again"
-SHAPE = {"layout": str, "options": dict, "pool": [list], "subset": {"uids": COUNT, "sha256": str}}
 META_SHAPE = {
     "processed_count": COUNT,
     "output_count": COUNT,
@@ -79,9 +76,9 @@ def begin(plan: Plan, folder: str) -> None:
     path = storage.join(folder, PLAN)
     if storage.exists(path):
         before = read_plan(path)
-        if not _same(before, plan.parts):
+        if not same_plan(before, plan.parts):
             raise ConflictError(
-                f"{folder}: its shards were made from something else. {_difference(before, plan.parts)} "
+                f"{folder}: its shards were made from something else. {plan_difference(before, plan.parts)} "
                 "Give another folder, or delete this one"
             )
         _reopen(plan, folder)
@@ -119,41 +116,6 @@ def _files(shard: str) -> tuple[str, str]:
     return f"{shard}.tar", f"{shard}_stats.json"
 
 
-def read_plan(path: str) -> dict[str, Any]:
-    """What a folder was begun with; options that an older version did not know are what it did. Raises DataError."""
-    parts = read_object(path, CURE, SHAPE)
-    parts.pop("format", None)
-    return {**parts, "options": {**DEFAULTS, **parts["options"]}}
-
-
-def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether what a folder was begun with is what is asked for `now`; an earlier version did not say how samples are
-    read, which is taken as it is.
-    """
-    usual = {"read": now["read"], **before}
-    default = json.loads(json.dumps(read_part(ReadOptions())))
-    usual["read"] = filled(usual["read"], now["read"], default)
-    return all(usual.get(name) == now[name] for name in now)
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two plans' parts; a layout differs because of something else, so it is told last."""
-    if before.get("pool") != now["pool"]:
-        was = {json.dumps(shard) for shard in before.get("pool", [])}
-        changed = [stem for stem, identity in now["pool"] if json.dumps([stem, identity]) not in was]
-        told = ", ".join(changed[:5]) or "none"
-        return f"The pool had {len(was)} shards and has {len(now['pool'])}; changed or new: {told}."
-    parts = ("subset", "options", *(["read"] if "read" in before else []))
-    part = next((name for name in parts if before.get(name) != now[name]), "layout")
-    return f"The {part} was {json.dumps(before.get(part))} and is {json.dumps(now[part])}."
-
-
-def begun(plan: Plan, folder: str) -> bool:
-    """Whether `folder` was begun with this very plan."""
-    path = storage.join(folder, PLAN)
-    return bool(storage.exists(path) and _same(read_plan(path), plan.parts))
-
-
 def finished(
     paths: Sequence[str],
     subset: Subset,
@@ -168,7 +130,7 @@ def finished(
     if not (storage.exists(plan) and storage.exists(meta)):
         return None
     now = request(paths, subset, options, read)
-    if not _same(read_plan(plan), now):
+    if not same_plan(read_plan(plan), now):
         return None
     data = storage.read_bytes(meta)
     shape = META_SHAPE | ({"blurred_count": COUNT} if options.blur_faces else {})
@@ -216,7 +178,7 @@ def write_output(shard: OutputShard, folder: str) -> OutputReport:
     begun with this plan.
     """
     started = time.perf_counter()
-    _check_begun(shard, folder)
+    check_begun(shard, folder)
     tar, stats = _files(shard.name)
     path, planned = storage.join(folder, tar), tar_bytes(shard)
     have = read_record(folder, shard.name, shard.plan)
@@ -228,14 +190,6 @@ def write_output(shard: OutputShard, folder: str) -> OutputReport:
     storage.write_atomic(storage.join(folder, stats), said)
     write_record(folder, shard.name, shard.plan, {tar: record, stats: record_of(said)})
     return OutputReport(shard.name, len(shard), record["bytes"], time.perf_counter() - started)
-
-
-def _check_begun(shard: OutputShard, folder: str) -> None:
-    path = storage.join(folder, PLAN)
-    if not storage.exists(path) or fingerprint(read_plan(path)) != shard.plan:
-        raise ConflictError(
-            f"{folder}: it was not begun with the plan of shard {shard.name}; run the whole reshard again"
-        )
 
 
 def finish(plan: Plan, folder: str, workers: int = 1) -> dict[str, Any]:

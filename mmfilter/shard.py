@@ -13,11 +13,12 @@ from .embed import Embedder
 from .feed import Clock, Source, feed
 from .gather import Pass
 from .json_file import FORMAT
+from .lacking import pending, touched
 from .pieces import Piece, is_there, made_from, piece_path, read_piece, siblings, write_piece
 from .recheck import same_samples
 from .sidecar import merge, merge_failures, read_commit, read_failures, read_stored, write_commit, write_stored
 from .versions import versions
-from .work import WHOLE, Work, needs_pass, passed, pending, select_parts, touched
+from .work import WHOLE, Work, needs_pass, passed, select_parts
 
 
 @dataclass

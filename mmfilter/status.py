@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from . import remote, storage
+from . import listings, storage
 from .errors import DataError, MMFilterError
 from .json_file import COUNT, optional_object, read_object
 from .sidecar import read_commit, read_failures
@@ -156,7 +156,9 @@ def _listed(folder: str, ending: str) -> dict[str, float]:
     if not storage.is_remote(folder):
         rows = list(os.scandir(folder)) if os.path.isdir(folder) else []
         return {storage.stem(row.name): row.stat().st_mtime for row in rows if row.name.endswith(ending)}
-    return {storage.stem(row["name"]): _written(row) for row in remote.entries(folder) if row["name"].endswith(ending)}
+    return {
+        storage.stem(row["name"]): _written(row) for row in listings.entries(folder) if row["name"].endswith(ending)
+    }
 
 
 def _written(row: Mapping[str, Any]) -> float:

@@ -13,29 +13,19 @@ from .derived import SAME_UIDS
 from .errors import ConflictError, DataError, UsageError
 from .evaluate import made_from as measured_on
 from .fields import ReadOptions
-from .json_file import COUNT, FORMAT, read_object
+from .json_file import FORMAT, read_object
 from .plugs import Task
 from .results import TaskResult
-from .run_file import is_file_name
 from .scales import Scale, engine_of, packaged_name, training
 from .shard_index import index_shard
 from .start import configuration, vocabulary
 from .subset import Subset, sample_share
-from .train_identity import check_trial, made_from, model_digests, others, pool_digest
+from .train_identity import made_from, model_digests, others, pool_digest
 from .trained import TRAINED, whole
+from .trial_record import RECORD, write_record
 from .uids import DTYPE
 from .weights import ModelSpec
 
-RECORD = "rank.json"
-CURE = "delete it and run the same `mmfilter rank` again: trials that are done are kept"
-SHAPE = {
-    "scale": {"name": str, "samples": COUNT, "model": str, "batch?": COUNT, "vocabulary?": COUNT, "engine?": str},
-    "pool": [list],
-    "samples": COUNT,
-    "tasks": {str: dict},
-    "arms": [{"name": str, "path": str, "kept": COUNT, "beside": str, "random": bool}],
-    "seeds": [int],
-}
 WHOLE = "no_filter"
 NEAR = 0.1
 """A random subset stands beside every subset whose size is within this part of its own. The value is ours."""
@@ -139,7 +129,7 @@ def prepare(trials: Trials, chosen: Sequence[Arm], uids: np.ndarray) -> list[Tri
         "arms": [asdict(arm) for arm in chosen],
         "seeds": list(trials.seeds),
     }
-    _record(trials.out, record)
+    write_record(trials.out, record)
     for arm in chosen:
         for seed in trials.seeds if arm.random else ():
             path, drawn = drawn_path(trials.out, arm, seed), draw(uids, arm.kept, seed)
@@ -176,43 +166,6 @@ def _holds(path: str, drawn: Subset) -> bool:
 
 def drawn_path(out: str, arm: Arm, seed: int) -> str:
     return os.path.join(out, "subsets", f"{arm.name}-seed-{seed}.npy")
-
-
-def _record(out: str, now: dict[str, Any]) -> None:
-    path = os.path.join(out, RECORD)
-    now = json.loads(json.dumps(now))
-    if storage.exists(path):
-        was = _checked(path)
-        for name in ("scale", "pool", "tasks"):
-            if was[name] != now[name]:
-                raise ConflictError(f"{out}: its trials are of another {name}; give another --out")
-        if changed := others(was.get("made_from") or {}, now.get("made_from") or {}):
-            raise ConflictError(f"{out}: its trials are of another {', '.join(changed)}; give another --out")
-        older = {arm["name"]: arm for arm in was["arms"]}
-        for arm in now["arms"]:
-            before = {"sha256": arm.get("sha256"), **older.get(arm["name"], arm)}
-            if (before["kept"], before["sha256"]) != (arm["kept"], arm.get("sha256")):
-                raise ConflictError(f"{out}: '{arm['name']}' has other samples now; rename it, or give another --out")
-        now["arms"] = list({**older, **{arm["name"]: arm for arm in now["arms"]}}.values())
-        now["seeds"] = sorted({*was["seeds"], *now["seeds"]})
-    storage.write_atomic(path, (json.dumps(now, indent=1) + "\n").encode())
-
-
-def _checked(path: str) -> dict[str, Any]:
-    """A rank.json, whose arms' names are folders. Raises DataError."""
-    record = read_object(path, CURE, SHAPE)
-    for arm in record["arms"]:
-        if not is_file_name(arm["name"]):
-            raise DataError(f"{path}: is damaged (an arm cannot be called {arm['name'][:100]!r}); {CURE}")
-    return record
-
-
-def read_record(out: str) -> dict[str, Any]:
-    """OUT's rank.json. Raises UsageError where there is none."""
-    path = os.path.join(out, RECORD)
-    if not storage.exists(path):
-        raise UsageError(f"{out}: no trials here (there is no {RECORD}); `mmfilter rank` makes them")
-    return _checked(path)
 
 
 def _model(trials: Trials) -> str:
@@ -289,20 +242,3 @@ def planned(trial: Trial) -> str:
     from .engine_run import planned as command
 
     return command(asked, engine_of(of.scale, of.processes, of.workers))
-
-
-def results(out: str, record: dict[str, Any]) -> dict[str, dict[int, dict[str, TaskResult]]]:
-    """Arm -> seed -> key -> result, of the trials that are done (all of rank.json's tasks). Raises DataError."""
-    from .results import read_results
-
-    found: dict[str, dict[int, dict[str, TaskResult]]] = {}
-    for arm in record["arms"]:
-        for seed in record["seeds"]:
-            folder = os.path.join(out, "trials", arm["name"], f"seed-{seed}")
-            check_trial(folder, arm, os.path.join(out, RECORD))
-            have = read_results(folder)
-            if set(record["tasks"]) <= set(have):
-                found.setdefault(arm["name"], {})[seed] = have
-    if not found:
-        raise DataError(f"{out}: no trial is done yet; go on with `mmfilter rank`")
-    return found

@@ -96,10 +96,10 @@ class Store:
 
     def get(self, under, folder):
         """The objects below `under` as a local folder's files."""
-        from mmfilter import remote, storage
+        from mmfilter import listings, storage
 
         base = f"{self.root}/{under}/"
-        for path in remote.find(base):
+        for path in listings.find(base):
             to = Path(folder) / path.removeprefix(base)
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(storage.read_bytes(path))

@@ -22,7 +22,7 @@ READS_PATTERNS = {
     *("read_parquet", "scan_parquet", "read_csv", "scan_csv", "read_ipc", "scan_ipc", "read_ndjson", "scan_ndjson"),
 }
 """Functions of the standard library, polars, pyarrow, fsspec and webdataset that take a path for a pattern."""
-PATTERN_FILES = {"mmfilter/patterns.py", "mmfilter/remote.py"}
+PATTERN_FILES = {"mmfilter/patterns.py", "mmfilter/listings.py"}
 FILES = [
     "mine [v1]/0.tar",
     "mine [v1]/1.tar",
