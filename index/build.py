@@ -13,6 +13,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.allow import Allow
 from mmfilter.errors import UsageError
+from mmfilter.file_record import record_of
 from mmfilter.json_file import FORMAT, encode
 from mmfilter.plugs import Run
 from mmfilter.provenance import fingerprint
@@ -239,7 +240,7 @@ def _exact(base: _Base, parts: list[Part], queries: np.ndarray) -> tuple[np.ndar
 
 
 def _record(path: str) -> dict[str, Any]:
-    return {"bytes": os.path.getsize(path), "sha256": knn.sha256(path)}
+    return record_of(path)
 
 
 def _publish(home: str, building: str, info: dict[str, Any]) -> None:

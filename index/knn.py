@@ -1,6 +1,5 @@
 """`KnnIndex`: a pool's nearest neighbours, from FAISS's candidates ranked again by the stored embeddings."""
 
-import hashlib
 import os
 import threading
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from mmfilter import storage
 from mmfilter.allow import Allow
 from mmfilter.errors import ConflictError, DataError, UsageError, nearest
+from mmfilter.file_record import sha256_file
 from mmfilter.json_file import COUNT, read_object
 from mmfilter.run_file import is_file_name
 from mmfilter.run_pool import SHOWN
@@ -131,17 +131,8 @@ def _check_file(path: str, was: dict[str, Any]) -> None:
     size = storage.size(path) if storage.exists(path) else -1
     if size != was["bytes"]:
         raise DataError(f"{path}: {size} bytes where {was['bytes']} were written; build the index again")
-    if "sha256" in was and sha256(path) != was["sha256"]:
+    if "sha256" in was and sha256_file(path) != was["sha256"]:
         raise DataError(f"{path}: not the file that was written (its sha256 differs); build the index again")
-
-
-def sha256(path: str) -> str:
-    """64 hex digits."""
-    digest = hashlib.sha256()
-    with storage.open_read(path) as stream:
-        while chunk := stream.read(1 << 22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def reordered(vectors: Vectors, shards: list[dict[str, Any]], out: str, name: str) -> Vectors:

@@ -20,6 +20,7 @@ from mmfilter.recipe import Recipe
 from mmfilter.scores import SCORES
 from mmfilter.sidecar import columns_path, write_column
 from mmfilter.sources import shard_sources
+from mmfilter.table import Table
 
 from . import choice
 from .cluster import Width
@@ -105,7 +106,7 @@ def add_pool_scores(
         pool = Pool(out, metadata, weights or {}, allow)  # anew: a score may read what the one before wrote
         part = pool_part(score, pool)
         stems = pool.table.stems
-        todo = [stem for stem in stems if _lacks(score, out, stem, part, redo)]
+        todo = [stem for stem in stems if _lacks(score, pool.table, stem, part, redo)]
         files = [storage.join(out, file) for file in score.files]
         if not all(map(is_whole, files)):
             todo = list(stems)
@@ -144,12 +145,13 @@ def pool_part(score: PoolScore, pool: Any) -> dict[str, Any]:
     return part
 
 
-def _lacks(score: PoolScore, out: str, stem: str, part: dict[str, Any], redo: bool) -> bool:
-    """Whether the shard's columns are not there or are an older pool's. Raises ConflictError."""
-    origin = added_column(out, score.columns[0], stem)
+def _lacks(score: PoolScore, table: Table, stem: str, part: dict[str, Any], redo: bool) -> bool:
+    """Whether the shard's columns are not there, another shard's or an older pool's. Raises ConflictError."""
+    out, origin = table.out, added_column(table.out, score.columns[0], stem)
     was = filled(renamed(origin and origin.part, SCORES), part, {"fields": defaults(type(score))})
     if was == part:
-        return False
+        stated = origin.sources.get("shard") if origin else None
+        return bool(stated) and stated != shard_sources(table, stem, score.needs)
     if was is not None and not redo and (changed := changed_fields(was, part)):
         raise ConflictError(
             f"{out}: column{'s' * (len(score.columns) > 1)} {', '.join(score.columns)} (shard {stem}): made with "

@@ -248,7 +248,7 @@ def _schedule(out: str, group: Mapping[str, list[str]], source: Source, width: W
 
 def _new_shards(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:
     """Write a subset's damaged shards again, with the options that their plan has."""
-    from mmfilter.reshard import read_plan
+    from mmfilter.reshard_begun import read_plan
     from mmfilter.reshard_files import PLAN, damaged
     from mmfilter.reshard_plan import ReshardOptions
 

@@ -11,7 +11,7 @@ from . import storage
 from .beside import RECORD
 from .errors import MMFilterError
 from .json_file import read_object
-from .reshard import read_plan
+from .reshard_begun import read_plan
 from .reshard_files import PLAN, verify_shards
 from .run_pool import left_out
 from .schedule import ENDING, load_schedule

@@ -225,7 +225,9 @@ def names(kind: str) -> tuple[str, ...]:
     path = ARTEFACTS[kind].replace("vN/", "")
     more = {"index": ("index 'demo-image'", "index/demo-image", "has no index"), "concepts": ("concepts/demo",)}
     shard = (SHARD, ASIDE) if re.search(r"/0000000[13]\.", path) else ()
-    return (path.rsplit("/", 1)[-1], *shard, *more.get(path.split("/")[0], ()))
+    subset = ("demo: no such subset", "'demo'") if path.startswith("subsets/demo.") else ()
+    column = (path.split("/")[1],) if path.startswith("columns/") else ()
+    return (path.rsplit("/", 1)[-1], *shard, *subset, *column, *more.get(path.split("/")[0], ()))
 
 
 def judge(sample: Sample, kind: str, verb: str, before: dict[str, str], after: Outcome) -> str:
@@ -243,7 +245,7 @@ def judge(sample: Sample, kind: str, verb: str, before: dict[str, str], after: O
     written = {name for name in everything if before.get(name) != after.files.get(name)}
     due = {name for name in everything if sample.files.get(name) != sound.files.get(name)}
     if other & (written | due):
-        return SILENT
+        return NAMED if named else SILENT
     mended = ARTEFACTS[kind] not in other
     makers = next((verbs for part, verbs in MAKERS.items() if ARTEFACTS[kind].startswith(part)), ())
     paths = (sample.path(kind), sample.path(kind, sample.sound))

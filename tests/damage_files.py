@@ -129,6 +129,7 @@ MAKING = ("embed", "score", "cluster", "run", "index", "schedule", "card", "repo
 SHARDS = "tar|tar's stats|plan|sizes.json|meta.json|sample_ids"
 KNOWN: tuple[tuple[str, str, str, str], ...] = (
     ("attempts", "deleted", ".*", "deleting it is how a person asks for another try"),
+    ("run.json", "deleted", "report|card", "a folder that was embedded from Python has none; `verify` names it"),
     ("npz", "flipped", "query|report|explain.*", "single rows are read without a checksum (docs/integrity.md)"),
     ("failures of a shard set aside", "flipped|of another|older", ".*", "no commit vouches for it"),
 )

@@ -18,6 +18,7 @@ from rules_util import make_uids, run, split, write_pool
 from mmfilter.card import size_category, write_card
 from mmfilter.card_facts import CardOptions
 from mmfilter.errors import DataError, UsageError
+from mmfilter.json_file import encode
 from mmfilter.markdown import block, code, plain, table
 from mmfilter.subset import Subset
 
@@ -74,7 +75,7 @@ def test_nothing_that_came_from_outside_is_obeyed(made: Made) -> None:
     evil = f"{EVIL} | `x` [a](http://x) **b**\n# c\n---"
     record["recipe"] |= {"name": evil, "about": evil, "note": "```\n# out of the fence\n```"}
     record["steps"][0]["text"] = evil
-    path.write_text(json.dumps(record))
+    path.write_bytes(encode(record))
     matter, body = card_of(made.out)
     assert matter["pretty_name"] == evil
     fenced = re.sub(r"(?ms)^(`{3,})\w*\n.*?^\1$", "", body)

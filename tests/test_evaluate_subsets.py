@@ -284,10 +284,13 @@ def test_more_workers_than_cores_do_not_hang(ray_here):
 def test_a_subset_that_changed_is_refused(tmp_path):
     from mmfilter.trial_record import write_record
 
-    base = {"scale": 1, "pool": 1, "tasks": 1, "seeds": [0]}
-    write_record(str(tmp_path), {**base, "arms": [{"name": "a", "kept": 5}]})
-    write_record(str(tmp_path), {**base, "arms": [{"name": "b", "kept": 6}], "seeds": [1]})
+    scale = {"name": "tiny", "samples": 1, "model": "m"}
+    base = {"scale": scale, "pool": [], "samples": 9, "tasks": {}, "seeds": [0]}
+    write_record(str(tmp_path), {**base, "arms": [{"name": "a", "kept": 5, "beside": "", "random": False}]})
+    write_record(
+        str(tmp_path), {**base, "arms": [{"name": "b", "kept": 6, "beside": "", "random": False}], "seeds": [1]}
+    )
     merged = json.loads((tmp_path / "rank.json").read_text())
     assert [arm["name"] for arm in merged["arms"]] == ["a", "b"] and merged["seeds"] == [0, 1]
     with pytest.raises(ConflictError, match="other samples"):
-        write_record(str(tmp_path), {**base, "arms": [{"name": "a", "kept": 9}]})
+        write_record(str(tmp_path), {**base, "arms": [{"name": "a", "kept": 9, "beside": "", "random": False}]})

@@ -16,6 +16,7 @@ from index.service.settings import Settings
 from jobs.cluster import Width
 from jobs.pool_scores import add_pool_scores
 from mmfilter.allow import ALL
+from mmfilter.errors import DataError
 from mmfilter.likeness import read_likeness
 
 EPS = 0.05
@@ -180,20 +181,19 @@ def test_a_sample_tells_what_it_is_to_the_one_kept(client):
     assert client.get(f"/api/duplicates?of={'0' * 32}").status_code == 404
 
 
-def test_damaged_embeddings_cost_the_numbers_alone(tmp_path, rows, mmfilter):
+def test_damaged_embeddings_are_named(tmp_path, rows, mmfilter):
     out, uids, _, _ = mixed(tmp_path, rows, "greedy")
     (tmp_path / "r.yaml").write_text("name: r\nselect: {not_duplicate: {}}\n")
     assert mmfilter("select", tmp_path / "r.yaml", "--out", out)[0] == 0
+    uid = uids[Evidence.open(Pool(out)).rows[0]]
     (tmp_path / "00000001.npz").write_bytes(b"no archive")
-    known = Evidence.open(Pool(out, allow=ALL))
-    told = known.tell(np.arange(len(known)))
-    assert all(one["cosine"] is None and one["bits"] is not None for one in told)
-    assert all(one["direct"] is None and one["chain"] is None for one in told if one["kind"] == "semantic")
-    code, said, _ = mmfilter("explain", uids[known.rows[0]], "--out", out)
-    assert code == 0 and f"duplicate of {told[0]['of']}" in said
-    with TestClient(create_app([out], Settings(models=False, allow=ALL))) as client:
-        assert client.get("/api/duplicates?order=doubt").json()["total"] == len(known.starts)
-        assert client.get(f"/api/sample/{uids[known.rows[0]]}").json()["duplicate"] == told[0]
+    with pytest.raises(DataError, match=r"00000001\.npz: cannot be read as npz"):
+        Evidence.open(Pool(out, allow=ALL))
+    code, said, err = mmfilter("explain", uid, "--out", out)
+    assert code == 1 and "00000001.npz" in err, (said, err)
+    with TestClient(create_app([out], Settings(models=False, allow=ALL)), raise_server_exceptions=False) as client:
+        answer = client.get("/api/duplicates?order=doubt")
+        assert answer.status_code == 503 and "00000001.npz" in answer.text, answer.text
 
 
 def test_explain_says_it_in_plain_words(tmp_path, mmfilter):

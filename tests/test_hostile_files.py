@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from command import command
 
-from mmfilter.json_file import FORMAT
+from mmfilter.json_file import FORMAT, encode
 from mmfilter.subset import Subset
 
 ODD_VALUES = int(os.environ.get("MMFILTER_FUZZ", 2))  # put into each artefact
@@ -224,7 +224,7 @@ def test_a_damaged_record_of_the_run_is_mended_by_the_command_that_the_message_n
 @pytest.mark.parametrize("name", ["../../x", "..", "a/b", "", "a\0b", "\ud83d"])
 def test_a_shard_s_name_leads_nowhere_else(name, old, mmfilter):
     run = json.loads((old / "run/run.json").read_text())
-    (old / "run/run.json").write_text(json.dumps({**run, "shard_names": [name, "00000001", "00000002"]}))
+    (old / "run/run.json").write_bytes(encode({**run, "shard_names": [name, "00000001", "00000002"]}))
     code, _, err = mmfilter("status", "run", cwd=old)
     assert code == 1 and "a shard cannot be called" in err
 

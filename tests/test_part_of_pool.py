@@ -12,6 +12,8 @@ from scored_util import said, score_pool, write
 from store_util import served, store  # noqa: F401
 from tars import write_pool
 
+from mmfilter.json_file import encode
+
 VERBS = {
     "select": ("select", "text.yaml", "--out", "out"),
     "report": ("report", "out", "--name", "text"),
@@ -44,7 +46,7 @@ def here(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "w")
     run = json.loads(Path("out/run.json").read_text())
     run["pool"] = [path.replace(str(made), str(tmp_path / "w")) for path in run["pool"]]
-    Path("out/run.json").write_text(json.dumps(run))
+    Path("out/run.json").write_bytes(encode(run))
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)  # it would serve until a signal
     return tmp_path / "w"
 

@@ -10,6 +10,7 @@ from command import command
 from tars import samples, tar, uid, write_pool
 
 from index.pool import Pool
+from mmfilter.json_file import encode
 from mmfilter.run_pool import left_out
 from mmfilter.subset import Subset
 from mmfilter.table import open_table
@@ -172,5 +173,5 @@ def test_a_run_of_an_older_version_counts_all_that_it_holds(pool):
     run = json.loads(Path("out/run.json").read_text())
     del run["left_out"]
     run["pool"] = run["pool"][:1]
-    Path("out/run.json").write_text(json.dumps(run))
+    Path("out/run.json").write_bytes(encode(run))
     assert select().startswith("in 15 = kept 15 ")

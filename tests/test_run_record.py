@@ -19,8 +19,11 @@ from jobs.clock import StepClock
 from jobs.cluster import Width
 from jobs.run import RunOptions, run_recipe
 from mmfilter.dates import shown
+from mmfilter.json_file import encode
 from mmfilter.recipe import load_recipe, parse_recipe
+from mmfilter.records import Failure
 from mmfilter.select import select
+from mmfilter.sidecar import write_failures
 
 pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
 
@@ -84,7 +87,7 @@ def test_a_second_run_that_finds_all_done_keeps_the_times_and_the_reports_bytes(
     assert [now[key] for key in ("runs", "seconds", "started")] == [told[key] for key in ("runs", "seconds", "started")]
     assert (out / "report.html").read_bytes() == page and (out / "subsets" / "small.md").read_bytes() == card
     lasting = [
-        {k: v for k, v in json.loads(r).items() if k != "seconds"}
+        {k: v for k, v in json.loads(r).items() if k not in ("seconds", "check")}
         for r in (record, (out / "subsets/small.json").read_bytes())
     ]
     assert lasting[0] == lasting[1]
@@ -102,7 +105,7 @@ def test_a_run_that_has_more_to_do_adds_its_times(out):
 
 
 def test_times_of_an_older_version_and_of_a_run_that_was_stopped_are_kept(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"seconds": {"embed": 7.0, "select": 0.5}}))
+    (tmp_path / "run.json").write_text(json.dumps({"pool": [], "seconds": {"embed": 7.0, "select": 0.5}}))
     clock = StepClock(str(tmp_path))
     with pytest.raises(KeyboardInterrupt), clock.step("embed"):
         raise KeyboardInterrupt
@@ -132,10 +135,11 @@ def test_the_report_names_pool_shards_and_dates(out):
     told["pool"] += [str(out.parent / "more" / "002.tar")]
     (out / "attempts").mkdir(exist_ok=True)
     (out / "attempts/002.json").write_text(json.dumps({"attempts": 3, "error": "the worker was killed"}))
-    (out / "run.json").write_text(json.dumps(told))
+    write_failures(str(out), "002", [Failure("k", "", "shard_set_aside", "the worker was killed")])
+    (out / "run.json").write_bytes(encode(told))
     record = json.loads((out / "subsets/small.json").read_text())
     record.pop("selected")
-    (out / "subsets/small.json").write_text(json.dumps(record))
+    (out / "subsets/small.json").write_bytes(encode(record))
     assert call("report", out).exit_code == 0
     page = (out / "report.html").read_text()
     parsed = Page(page)
@@ -189,7 +193,7 @@ def test_a_column_replaced_after_select_is_told_by_report_and_explain(out):
     assert "hamming was 2" not in (out / "report.html").read_text()
     record = json.loads((out / "subsets/small.json").read_text())
     del record["columns"], record["content"]  # as an earlier version wrote it
-    (out / "subsets/small.json").write_text(json.dumps(record))
+    (out / "subsets/small.json").write_bytes(encode(record))
     add_pool_scores(parse_recipe(RECIPE, "t").pool_scores, str(out), LOCAL, redo=True)
     assert call("report", out).exit_code == 0 and 'class="alert' not in (out / "report.html").read_text()
 

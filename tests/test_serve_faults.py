@@ -17,6 +17,7 @@ from index.service import fetch as fetching
 from index.service.app import create_app
 from index.service.fetch import fetch, public
 from index.service.settings import Refused, Settings
+from mmfilter.json_file import encode
 
 POSTS = ("/api/search", "/api/preview", "/api/export", "/knn-service", "/metadata")
 
@@ -246,7 +247,7 @@ def test_a_token_is_asked_for_everywhere_but_on_the_page(out):
 def test_a_tar_that_is_gone_costs_its_pictures(tmp_path_factory):
     copy = copied_out(tmp_path_factory)
     told = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**told, "pool": ["/nowhere/00000000.tar", *told["pool"][1:]]}))
+    (copy / "run.json").write_bytes(encode({**told, "pool": ["/nowhere/00000000.tar", *told["pool"][1:]]}))
     with TestClient(create_app([str(copy)], Settings(models=False))) as client:
         hit = client.post("/api/search", json={"k": 1, "among": {"where": "original_width > 0"}}).json()["hits"][0]
         uids = [hit["uid"] for hit in client.post("/api/search", json={"k": 240}).json()["hits"]]

@@ -63,7 +63,7 @@ def test_what_is_written_later_is_taken_up_without_a_restart(client, out):
     (out / "concepts" / "demo" / "concepts.json").write_text(json.dumps([{"id": 0, "size": 5, "label": ["red"]}]))
     Subset.from_uids(uids[:5]).write(str(out / "subsets" / "five.npy"))
     record = {"name": "five", "counts": {"in": 240, "kept": 5, "dropped": 235, "failed": 0}, "steps": []}
-    (out / "subsets" / "five.json").write_text(json.dumps(record))
+    (out / "subsets" / "five.json").write_bytes(encode(record))
     wait_until(lambda: "five" in ask(client, "/api/info")["subsets"])
     info = ask(client, "/api/info")
     assert info["subsets"] == ["demo", "five"] and info["concepts"] == ["demo"] and not info["trouble"]

@@ -15,6 +15,7 @@ from index.pool import Pool
 from index.reference import Asked, read_reference
 from index.target import Target
 from mmfilter.errors import ConflictError, DataError, MMFilterError, UsageError
+from mmfilter.json_file import encode
 from mmfilter.synth import SynthOptions, generate
 
 pytestmark = pytest.mark.slow  # together, not each: its fixtures take seconds
@@ -163,7 +164,7 @@ def test_other_weights_are_refused(run, tmp_path):
     for path in (tmp_path / "other" / "metadata").glob("*.json"):
         commit = json.loads(path.read_text())
         commit["parts"]["embed:demo"]["weights"] = "0" * 64
-        path.write_text(json.dumps(commit))
+        path.write_bytes(encode(commit))
     with pytest.raises(ConflictError, match="other weights"):
         read_reference(str(tmp_path / "other"), Asked(Pool(str(run / "out")), "demo"))
     (tmp_path / "t.txt").write_text("a cat")
