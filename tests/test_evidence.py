@@ -185,12 +185,12 @@ def test_damaged_embeddings_are_named(tmp_path, rows, mmfilter):
     out, uids, _, _ = mixed(tmp_path, rows, "greedy")
     (tmp_path / "r.yaml").write_text("name: r\nselect: {not_duplicate: {}}\n")
     assert mmfilter("select", tmp_path / "r.yaml", "--out", out)[0] == 0
-    uid = uids[Evidence.open(Pool(out)).rows[0]]
     (tmp_path / "00000001.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"00000001\.npz: cannot be read as npz"):
-        Evidence.open(Pool(out, allow=ALL))
-    code, said, err = mmfilter("explain", uid, "--out", out)
-    assert code == 1 and "00000001.npz" in err, (said, err)
+        known = Evidence.open(Pool(out, allow=ALL))
+        known.tell(np.arange(len(known)))
+    said = [mmfilter("explain", uid, "--out", out) for uid in dict.fromkeys(uids[row] for row in known.rows)]
+    assert {code for code, _, _ in said} == {0} and any("cannot be compared" in out for _, out, _ in said)
     with TestClient(create_app([out], Settings(models=False, allow=ALL)), raise_server_exceptions=False) as client:
         answer = client.get("/api/duplicates?order=doubt")
         assert answer.status_code == 503 and "00000001.npz" in answer.text, answer.text
