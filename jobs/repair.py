@@ -7,6 +7,7 @@ from typing import Any
 from mmfilter import storage
 from mmfilter.errors import MMFilterError, UsageError
 from mmfilter.plugs import PoolScore, Score
+from mmfilter.recipe import Recipe
 from mmfilter.verify_files import COLUMN, CONCEPTS, INDEX, RUN, SCHEDULE, SHARD, SHARDS, SUBSET
 
 from .cluster import Width
@@ -98,6 +99,7 @@ def _shards(out: str, group: Mapping[str, list[str]], source: Source, width: Wid
     paths = [path for path in source.paths if storage.stem(path) in stems]
     if absent := sorted(stems - set(map(storage.stem, paths))):
         raise UsageError(f"shard {absent[0]} is not of the pool that run.json names; give its tar with --pool")
+    _refuse_other_recipes(out, recipe, stems)
     before = {}
     for stem in sorted(stems):
         if set_aside(out, stem) and not storage.exists(metadata_path(out, stem, "json")):
@@ -113,6 +115,24 @@ def _shards(out: str, group: Mapping[str, list[str]], source: Source, width: Wid
     lost = {part for stem in before for part in before[stem] - set((read_commit(out, stem) or {"parts": {}})["parts"])}
     more = f"; not {', '.join(sorted(lost))}, which other recipes made: run them again" if lost else ""
     return f"{counts.shards:,} shard{'s' * (counts.shards != 1)} ({', '.join(sorted(stems)[:5])}{more})"
+
+
+def _refuse_other_recipes(out: str, recipe: Recipe, stems: Iterable[str]) -> None:
+    """Raise UsageError, before anything is withdrawn, where a shard holds what the recipe does not make."""
+    from mmfilter.sidecar import read_commit
+    from mmfilter.work import plan_work
+
+    makes = plan_work(recipe, out, {}).parts.keys()
+    for stem in sorted(stems):
+        try:
+            held = set((read_commit(out, stem) or {"parts": {}})["parts"])
+        except MMFilterError:
+            continue  # a damaged commit does not tell
+        if others := held - makes:
+            raise UsageError(
+                f"shard {stem} holds what {recipe.where} does not make: {', '.join(sorted(others))}. Run `mmfilter "
+                "embed` with each of the recipes that made this folder, one after the other: it does such shards again"
+            )
 
 
 def _concepts(out: str, group: Mapping[str, list[str]], source: Source, width: Width) -> str:

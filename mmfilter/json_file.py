@@ -67,7 +67,9 @@ def parse_object(data: bytes, path: str, cure: str, shape: Shape = None) -> dict
     if stated is not None and stated != checksum(value):
         raise DataError(f"{path}: is damaged, or was changed by hand (its checksum is another); {cure}")
     version = value.get("format", 1)
-    if isinstance(version, int) and version > FORMAT:
+    if type(version) is not int or version < 1:
+        raise DataError(f"{path}: is damaged (its format is {str(version)[:40]!r}, no whole number); {cure}")
+    if version > FORMAT:
         raise ConflictError(
             f"{path}: was written by a newer mmfilter (format {version}; this one reads up to {FORMAT}). "
             "Install the newer version, or give another --out"

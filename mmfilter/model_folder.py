@@ -24,6 +24,16 @@ def begun(out: str) -> Iterator[None]:
         raise ConflictError(
             f"{out}: its {others[0]} is not of `mmfilter train`, and is not replaced; give another --out"
         )
+    existed = os.path.isdir(out)
     storage.write_atomic(os.path.join(out, MARK), b"")
-    yield
+    try:
+        yield
+    except BaseException:
+        new = set(os.listdir(out)) - names
+        if new <= {MARK, checkpoint.VOCABULARY}:  # no model was begun: it was a wrong path or option
+            for name in new:
+                storage.remove(os.path.join(out, name))
+            if not existed:
+                os.rmdir(out)
+        raise
     storage.remove(os.path.join(out, MARK))

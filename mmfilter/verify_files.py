@@ -137,6 +137,8 @@ def check_subset(out: str, name: str, deep: bool) -> list[Finding]:
     try:
         record = read_object(record_path, "run 'mmfilter select' again")
     except (MMFilterError, FileNotFoundError) as error:
+        if isinstance(error, OSError) and not storage.names(storage.join(out, "subsets", name)):
+            return attempt(SUBSET, name, path, partial(Subset.read, path))  # of `subset --write`: nobody vouches for it
         what = "is not there, beside the uids" if isinstance(error, OSError) else str(error)
         return [Finding(SUBSET, name, record_path, what.removeprefix(f"{record_path}: "))]
     files = record.get("files")

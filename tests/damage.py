@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from command import command
@@ -48,8 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PASSING = (".progress", ".lock", "in-process")
 TIMES = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.]+(\+00:00)?( UTC)?|\d[\d.,]* (s|MB|files)\b|, at [\d:]+")
 STAGES = re.compile(r'<tr data-stage=.*?</tr>|On the clock[^<]*|<i class="k"[^>]*>', re.DOTALL)
-TIMED = {"seconds", "started", "did", "date", "when", "check", "embed", "runs", "finished", "selected"}
-"""Keys of JSON files under which times stand."""
+TIMED = {"seconds", "started", "did", "date", "when", "check", "embed", "runs", "finished", "selected"}  # keys of JSON
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,6 @@ class Sample:
     """The sound folder, the one of the pass before, and a place where a copy is damaged: always the same path."""
 
     def __init__(self, home: Path) -> None:
-        os.environ["MMFILTER_PROGRESS"] = "none"
         self.home, self.out, self.sound, self.older = home, home / "run", home / "sound", home / "older"
         generate(str(home / "pool"), SynthOptions(160, per_shard=40, seed=3, size=64))
         generate(str(home / "former"), SynthOptions(160, per_shard=40, seed=4, size=64))
@@ -175,7 +174,8 @@ class Sample:
     def run(self, *words: object) -> Outcome:
         """Run a command, a verb's name or its words; what it printed is without times."""
         try:
-            done = command(*(self.words(str(words[0])) if len(words) == 1 else words))
+            with patch.dict(os.environ, {"MMFILTER_PROGRESS": "none"}):
+                done = command(*(self.words(str(words[0])) if len(words) == 1 else words))
         except Exception as error:  # what no verb may raise
             return Outcome(-1, "", digests(self.out), f"{type(error).__name__}: {error}"[:300])
         lines = [line for line in (done.out + done.err).splitlines() if not line.startswith("seconds ")]

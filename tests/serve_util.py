@@ -74,12 +74,15 @@ def serving(app):
 
 
 def build(out, name, fresh=False):
-    """The index MODEL-MODALITY, as `mmfilter index` builds it."""
+    """The index MODEL-MODALITY, as `mmfilter index --allow-missing` builds it."""
     from index.build import IndexOptions, build_index
+    from mmfilter.allow import Allow
 
     model, _, modality = name.rpartition("-")
     build_index(
-        str(out), IndexOptions(model, modality, fresh=fresh), lambda function, tasks: [function(task) for task in tasks]
+        str(out),
+        IndexOptions(model, modality, fresh=fresh, allow=Allow(missing=True)),
+        lambda function, tasks: [function(task) for task in tasks],
     )
 
 

@@ -144,6 +144,10 @@ def test_a_file_that_is_read_back_may_be_anything(artefact, unpacked, tmp_path, 
     assert not wrong, "\n".join(wrong)
 
 
+WRITTEN_AGAIN = {"run/shards/old/meta.json"}
+"""What the verb that wrote it writes again where it is damaged."""
+
+
 def attempt(words, unpacked, tmp_path, monkeypatch, damage, artefact):
     """The command in a fresh copy of the folders, one file of them damaged."""
     shutil.rmtree(tmp_path / "copy", ignore_errors=True)
@@ -166,6 +170,8 @@ def judge(done, expected, artefact):
     file = Path(artefact)
     named = any(word in done.err for word in (file.name, file.stem, file.parent.name, "no index"))
     named |= f"damaged commit: shard {file.stem}" in done.out
+    if done.code == expected.code and artefact in WRITTEN_AGAIN:
+        return ""
     if done.code in (1, 2) and done.code != expected.code:
         return "" if named else f"its message names no file: {done.err[-300:]}"
     if done.code != expected.code:

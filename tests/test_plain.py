@@ -51,6 +51,8 @@ def test_filter(place, tmp_path):
     assert done.code == 0 and done.out.startswith("in 120 = kept ") and "subset  " in done.out
     done = call("status", tmp_path)
     assert done.code == 0 and done.out.startswith("done  ") and "shards  2 = done 2 + set aside 0 + left 0" in done.out
+    done = call("verify", tmp_path, "--deep")
+    assert done.code == 0 and done.out.endswith("all as written (every byte was read)\n"), done
     done = call("subset", "demo", "&", place / "run/subsets/demo.npy", "--out", place / "run")
     assert done.code == 0 and done.out.endswith("different\n")
     done = call("demo", tmp_path / "demo", "--samples", 50, "--local", "--quiet")

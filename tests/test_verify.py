@@ -199,3 +199,25 @@ def test_another_version_of_a_scores_definition_is_a_conflict(run, monkeypatch):
     pool = json.loads((run / "run.json").read_bytes())["pool"]
     done = command("embed", "demo", "--pool", str(Path(pool[0]).parent), "--out", run, "--local")
     assert done.code == 1 and "was version 1 and is 2" in done.err, done
+
+
+def test_what_another_recipe_made_is_not_thrown_away(run, tmp_path):
+    """A repair by one of two recipes would leave the shard without what the other one made."""
+    (tmp_path / "b.yaml").write_text(
+        "name: b\nembed: {second: {model: demo}}\nscores: [{clip_similarity: {model: second}}]\n"
+    )
+    pool = str(Path(json.loads((run / "run.json").read_bytes())["pool"][0]).parent)
+    assert command("embed", tmp_path / "b.yaml", "--pool", pool, "--out", run, "--local").code == 0
+    before = {path.name: path.read_bytes() for path in (run / "metadata").iterdir()}
+    (run / "metadata/00000001.npz").unlink()
+    done = command("verify", run, "--repair", "--local")
+    assert done.code == 1 and "does not make: embed:demo" in done.out
+    assert (run / "metadata/00000001.parquet").read_bytes() == before["00000001.parquet"]
+    for recipe in ("demo", tmp_path / "b.yaml"):
+        assert command("embed", recipe, "--pool", pool, "--out", run, "--local").code == 0
+    assert (run / "metadata/00000001.npz").read_bytes() == before["00000001.npz"]
+
+
+def test_a_subset_that_was_written_by_hand_is_nobodys(run):
+    assert command("subset", "demo", "&", "demo", "--out", run, "--write", run / "subsets/mine.npy").code == 0
+    assert command("verify", run, "--deep").code == 0

@@ -30,6 +30,7 @@ RIGHT = {  # {run}: a folder that is read; {new}: one that is made; other words 
     "run": "{recipe.yaml} --pool {pool} --out {new} --local",
     "submit": "{recipe.yaml} --pool /on/the/cluster --out {new} --address http://127.0.0.1:9",
     "status": "{run}",
+    "verify": "{run}",
     "inspect": "{pool}",
     "embed": "{recipe.yaml} --pool {pool} --out {new} --local",
     "score": "{recipe.yaml} --out {run} --local",
@@ -58,7 +59,16 @@ RIGHT = {  # {run}: a folder that is read; {new}: one that is made; other words 
 }
 METADATA = ("score", "select", "report", "explain", "schedule", "compare", "card", "index", "dedup", "cluster", "probe")
 OF_ONE_POOL = ("run", "embed", "reshard", "rank", "train")  # their OUT or subset belongs to the pool that is given
-READERS = {"status", "inspect", "subset", "explain", "query", "serve", "probe"}  # what they read may be read-only
+READERS = {
+    "status",
+    "verify",
+    "inspect",
+    "subset",
+    "explain",
+    "query",
+    "serve",
+    "probe",
+}  # what they read may be read-only
 
 
 def verbs():

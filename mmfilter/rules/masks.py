@@ -20,6 +20,10 @@ def true_mask(table: pl.DataFrame, keep: pl.Expr) -> np.ndarray:
         column = looked_at.select(keep.alias("keep"))["keep"]
     except pl.exceptions.PolarsError as error:
         raise UsageError(str(error).splitlines()[0]) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # polars' own, which is no Exception
+            raise
+        raise UsageError(f"polars cannot work it out ({str(error).splitlines()[0][:200]})") from error
     if column.dtype != pl.Boolean:
         raise UsageError(f"it gives {column.dtype}, not true or false")
     mask = np.array(column.fill_null(False).to_numpy(), dtype=bool)
